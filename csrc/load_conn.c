@@ -1,0 +1,322 @@
+/* One connection of the load generator: connect, send, receive, compare. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "load_internal.h"
+
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24 /* Linux 4.2: the port is chosen at connect, for the whole 4-tuple */
+#endif
+
+static int is_churn(const mux_load *load, const mux_conn *conn)
+{
+    return load->config.workload == MUX_LOAD_CHURN && !mux_conn_is_idle(load, conn);
+}
+
+static const unsigned char *pattern_at(const mux_load *load, const mux_conn *conn, uint64_t offset)
+{
+    /* 7919 is prime to the period: neighbours do not share a phase. */
+    return load->pattern + (offset + (uint64_t)conn->index * 7919u) % MUX_PATTERN_PERIOD;
+}
+
+static mux_flight *flight(mux_load *load, const mux_conn *conn, uint32_t position)
+{
+    uint32_t depth = (uint32_t)load->config.depth;
+    return &load->flights[(size_t)conn->index * depth + (conn->head + position) % depth];
+}
+
+static int kind_of(int error)
+{
+    switch (error) {
+    case ECONNREFUSED: return MUX_LOAD_REFUSED;
+    case ECONNRESET:
+    case EPIPE: return MUX_LOAD_RESET;
+    case ETIMEDOUT: return MUX_LOAD_TIMEOUT;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case EADDRNOTAVAIL: return MUX_LOAD_RESOURCES;
+    default: return MUX_LOAD_OTHER;
+    }
+}
+
+void mux_conn_close(mux_load *load, mux_conn *conn)
+{
+    if (conn->state == CONN_CONNECTING && !is_churn(load, conn))
+        load->pending--;
+    if (conn->state == CONN_OPEN)
+        load->totals.open--;
+    if (conn->fd >= 0)
+        close(conn->fd);
+    mux_heap_remove(load, conn);
+    load->inflight -= conn->inflight;
+    conn->fd = -1;
+    conn->inflight = conn->head_done = 0;
+    conn->out_left = 0;
+    conn->out_at = conn->in_at = 0;
+    conn->wants_out = 0;
+    conn->state = is_churn(load, conn) ? CONN_UNUSED : CONN_DOWN;
+}
+
+/* A churn slot that failed rests until the next mux_load_run: a dead server is not hammered. */
+void mux_conn_fail(mux_load *load, mux_conn *conn, int error, int kind)
+{
+    load->totals.errors[kind]++;
+    if (!load->totals.first_errno)
+        load->totals.first_errno = error;
+    load->totals.lost += conn->inflight;
+    mux_conn_close(load, conn);
+}
+
+static void fail_errno(mux_load *load, mux_conn *conn)
+{
+    int error = errno;
+    mux_conn_fail(load, conn, error, kind_of(error));
+}
+
+static int watch(mux_load *load, mux_conn *conn, int operation, int wants_out)
+{
+    struct epoll_event event = {.events = EPOLLIN | (wants_out ? EPOLLOUT : 0), .data.ptr = conn};
+    conn->wants_out = (unsigned char)wants_out;
+    return epoll_ctl(load->epoll, operation, conn->fd, &event);
+}
+
+/* Hand the kernel what is queued. Returns 0, also where the rest must wait, or -1: the connection failed. */
+static int flush(mux_load *load, mux_conn *conn)
+{
+    while (conn->out_left) {
+        size_t size = conn->out_left < MUX_IO_MAX ? conn->out_left : MUX_IO_MAX;
+        ssize_t sent = send(conn->fd, pattern_at(load, conn, conn->out_at), size, MSG_NOSIGNAL);
+        if (sent < 0) {
+            if (errno == EINTR)
+                continue;
+            if (errno == EAGAIN)
+                return 0;
+            fail_errno(load, conn);
+            return -1;
+        }
+        conn->out_at += (uint64_t)sent;
+        conn->out_left -= (size_t)sent;
+        if (load->phase == MUX_LOAD_MEASURING)
+            load->totals.bytes_out += (uint64_t)sent;
+    }
+    return 0;
+}
+
+static void flush_and_watch(mux_load *load, mux_conn *conn)
+{
+    if (flush(load, conn) < 0)
+        return;
+    int wants_out = conn->out_left > 0;
+    if (wants_out != conn->wants_out && watch(load, conn, EPOLL_CTL_MOD, wants_out) < 0)
+        fail_errno(load, conn);
+}
+
+static void queue_message(mux_load *load, mux_conn *conn, uint64_t now)
+{
+    mux_flight *next = flight(load, conn, conn->inflight);
+    next->due = now;
+    if (mux_load_is_open_loop(load)) {
+        next->due = conn->due;
+        if (load->phase != MUX_LOAD_WARMING) {
+            uint64_t could = conn->due > conn->free_since ? conn->due : conn->free_since;
+            mux_hist_add(&load->lag, now > could ? now - could : 0);
+        }
+        mux_pace_advance(load, conn);
+    }
+    next->size = mux_pace_size(load, conn);
+    conn->out_left += next->size;
+    conn->inflight++;
+    load->inflight++;
+    if (next->due >= load->window_start && load->phase != MUX_LOAD_WARMING)
+        load->totals.sent++;
+}
+
+/* Send what may be sent now: up to `depth` messages, in the open loop only those that are due. */
+void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now)
+{
+    int paced = mux_load_is_open_loop(load);
+    uint32_t depth = (uint32_t)load->config.depth;
+    mux_heap_remove(load, conn);
+    if (conn->state == CONN_DOWN)
+        return;
+    while (conn->inflight < depth && (!paced || conn->due <= now) &&
+           mux_load_may_issue(load, paced ? conn->due : now))
+        queue_message(load, conn, now);
+    if (conn->out_left && conn->state == CONN_UNUSED)
+        mux_conn_open(load, conn, now);
+    else if (conn->out_left && conn->state == CONN_OPEN)
+        flush_and_watch(load, conn);
+    if (paced && conn->state != CONN_DOWN && conn->inflight < depth &&
+        mux_load_may_issue(load, conn->due))
+        mux_heap_push(load, conn);
+}
+
+static int bind_source(const mux_load *load, const mux_conn *conn)
+{
+    unsigned turn = conn->index % (unsigned)load->config.sources;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    int on = 1;
+    /* 127.0.0.2, 127.0.0.3 ... 127.0.0.251, 127.0.1.2 ...: each brings 28,000 ports of its own. */
+    source.sin_addr.s_addr = htonl(0x7f000002u + (turn / 250u << 8) + turn % 250u);
+    /* Without the option (before Linux 4.2) the bind still works, with fewer ports. */
+    setsockopt(conn->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    return bind(conn->fd, (struct sockaddr *)&source, sizeof source);
+}
+
+static void established(mux_load *load, mux_conn *conn)
+{
+    if (!is_churn(load, conn))
+        load->pending--;
+    conn->state = CONN_OPEN;
+    load->totals.opened++;
+    load->totals.open++;
+}
+
+void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now)
+{
+    int on = 1;
+    conn->since = now;
+    conn->state = CONN_CONNECTING;
+    if (!is_churn(load, conn))
+        load->pending++;
+    conn->fd = socket(load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (conn->fd < 0 || (load->config.sources && bind_source(load, conn) < 0)) {
+        fail_errno(load, conn);
+        return;
+    }
+    /* One message goes out at once with or without Nagle (RFC 896); a unix socket has no such option. */
+    if (!is_churn(load, conn) && load->address.ss_family != AF_UNIX)
+        setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(conn->fd, (struct sockaddr *)&load->address, load->address_len) < 0 &&
+        errno != EINPROGRESS) {
+        fail_errno(load, conn);
+        return;
+    }
+    /* Over loopback the handshake is done by now: a churn slot saves a wake-up by sending right away. */
+    if (is_churn(load, conn)) {
+        size_t before = conn->out_left;
+        if (flush(load, conn) < 0)
+            return;
+        if (conn->out_left < before)
+            established(load, conn);
+    }
+    if (watch(load, conn, EPOLL_CTL_ADD, conn->state == CONN_CONNECTING || conn->out_left) < 0)
+        fail_errno(load, conn);
+}
+
+/* Take the whole messages off the front of the ring. */
+static void complete(mux_load *load, mux_conn *conn, size_t received, uint64_t now)
+{
+    conn->head_done += (uint32_t)received;
+    while (conn->inflight && conn->head_done >= flight(load, conn, 0)->size) {
+        mux_flight *done = flight(load, conn, 0);
+        conn->head_done -= done->size;
+        if (conn->inflight == (uint32_t)load->config.depth)
+            conn->free_since = now;
+        conn->head = (conn->head + 1) % (uint32_t)load->config.depth;
+        conn->inflight--;
+        load->inflight--;
+        if (load->phase == MUX_LOAD_MEASURING)
+            load->totals.received++;
+        if (load->phase == MUX_LOAD_WARMING || done->due < load->window_start)
+            continue;
+        load->totals.answered++;
+        mux_hist_add(&load->latency, now - done->due);
+    }
+}
+
+static void corrupt(mux_load *load, mux_conn *conn, size_t offset, int expected, int got)
+{
+    if (!load->totals.errors[MUX_LOAD_CORRUPT]) {
+        load->totals.bad_connection = conn->index;
+        load->totals.bad_offset = conn->in_at + offset;
+        load->totals.bad_expected = expected;
+        load->totals.bad_got = got;
+    }
+    mux_conn_fail(load, conn, 0, MUX_LOAD_CORRUPT);
+}
+
+/* Compare what came with what was sent. Returns 0, or -1: the connection failed. */
+static int verify(mux_load *load, mux_conn *conn, size_t size)
+{
+    const unsigned char *expected = pattern_at(load, conn, conn->in_at);
+    uint64_t owed = conn->out_at - conn->in_at;
+    size_t compared = size < owed ? size : (size_t)owed;
+    if (memcmp(load->inbox, expected, compared) != 0) {
+        size_t offset = 0;
+        while (load->inbox[offset] == expected[offset])
+            offset++;
+        corrupt(load, conn, offset, expected[offset], load->inbox[offset]);
+        return -1;
+    }
+    if (size > owed) {
+        corrupt(load, conn, compared, -1, load->inbox[compared]);
+        return -1;
+    }
+    return 0;
+}
+
+static void receive(mux_load *load, mux_conn *conn)
+{
+    ssize_t size;
+    do
+        size = recv(conn->fd, load->inbox, MUX_IO_MAX, 0);
+    while (size < 0 && errno == EINTR);
+    if (size < 0) {
+        if (errno != EAGAIN)
+            fail_errno(load, conn);
+        return;
+    }
+    if (size == 0) {
+        mux_conn_fail(load, conn, 0, MUX_LOAD_CLOSED);
+        return;
+    }
+    if (verify(load, conn, (size_t)size) < 0)
+        return;
+    uint64_t now = mux_load_now();
+    conn->in_at += (uint64_t)size;
+    if (load->phase == MUX_LOAD_MEASURING)
+        load->totals.bytes_in += (uint64_t)size;
+    complete(load, conn, (size_t)size, now);
+    if (is_churn(load, conn)) {
+        if (conn->inflight)
+            return;
+        mux_conn_close(load, conn);
+    }
+    if (conn->inflight < (uint32_t)load->config.depth)
+        mux_conn_issue(load, conn, now);
+}
+
+static void finish_connect(mux_load *load, mux_conn *conn)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        error = errno;
+    if (error) {
+        mux_conn_fail(load, conn, error, kind_of(error));
+        return;
+    }
+    established(load, conn);
+    if (flush(load, conn) == 0 && watch(load, conn, EPOLL_CTL_MOD, conn->out_left > 0) < 0)
+        fail_errno(load, conn);
+}
+
+void mux_conn_ready(mux_load *load, mux_conn *conn, uint32_t events)
+{
+    if (conn->state == CONN_CONNECTING) {
+        finish_connect(load, conn);
+        return; /* level-triggered: what is readable is reported again */
+    }
+    if (conn->state == CONN_OPEN && (events & EPOLLOUT))
+        flush_and_watch(load, conn);
+    if (conn->state == CONN_OPEN && (events & ~(uint32_t)EPOLLOUT))
+        receive(load, conn);
+}

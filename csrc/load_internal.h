@@ -1,0 +1,97 @@
+/* What the units of the load generator share.
+ *
+ * Invariants:
+ *   - `heap` holds exactly the open connections that may send (fewer than `depth` in flight) in the open
+ *     loop, ordered by `due`; `place` is a connection's index there, or -1;
+ *   - flights form a ring per connection: the oldest unanswered message first;
+ *   - out_left bytes of the pattern from out_at on are still to be handed to the kernel; in_at counts the
+ *     bytes that came back and were right; in_at <= out_at always.
+ */
+#ifndef MUX_LOAD_INTERNAL_H
+#define MUX_LOAD_INTERNAL_H
+
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "load.h"
+
+/* The pattern repeats after a prime, so that no power of two shifts it onto itself; small enough that
+ * the generator's own cache misses stay out of the figures. */
+#define MUX_PATTERN_PERIOD 16381u
+#define MUX_IO_MAX 262144u          /* bytes one send or recv moves at most */
+#define MUX_CONNECTS_PENDING 256u   /* below the usual SYN backlog, so that no SYN is dropped */
+
+typedef enum { CONN_UNUSED, CONN_CONNECTING, CONN_OPEN, CONN_DOWN } mux_conn_state;
+
+typedef struct {
+    uint64_t due;
+    uint32_t size;
+} mux_flight;
+
+typedef struct {
+    uint64_t due;         /* open loop: when the next message is due */
+    uint64_t free_since;  /* open loop: when it last became able to send */
+    uint64_t since;       /* when the connect began */
+    uint64_t out_at, in_at;
+    uint64_t random;      /* state of its own generator */
+    uint64_t turn;        /* fixed rate: messages issued in this window */
+    size_t out_left;
+    uint32_t head, inflight;
+    uint32_t head_done;   /* bytes of the oldest message that have come back */
+    int place;
+    int fd;
+    uint32_t index;
+    mux_conn_state state;
+    unsigned char wants_out;
+} mux_conn;
+
+struct mux_load {
+    mux_load_config config;
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    int epoll;
+    int phase;
+    int stop;
+    int late;             /* the drain goes on too long: what was not sent by now is overdue */
+    int connected;        /* every connection was tried */
+    uint32_t count;       /* connections, the idle ones included; idle ones come last */
+    uint32_t next_connect, pending;
+    uint64_t started, connect_started, phase_ends;
+    uint64_t warmup, measure, window_start, window_end;
+    uint64_t inflight;
+    mux_conn *conns;
+    mux_flight *flights;
+    mux_conn **heap;
+    uint32_t heap_len;
+    unsigned char *pattern, *inbox;
+    mux_load_totals totals;
+    mux_hist latency, lag;
+};
+
+uint64_t mux_load_now(void);
+
+/* load_pace.c: when messages are due. */
+void mux_pace_start(mux_load *load, mux_conn *conn, uint64_t from);
+void mux_pace_advance(mux_load *load, mux_conn *conn);
+void mux_heap_push(mux_load *load, mux_conn *conn);
+void mux_heap_remove(mux_load *load, mux_conn *conn);
+uint64_t mux_random(uint64_t *state);
+uint32_t mux_pace_size(mux_load *load, mux_conn *conn);
+
+/* load_conn.c: one connection. */
+void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now);
+void mux_conn_ready(mux_load *load, mux_conn *conn, uint32_t events);
+void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now);
+void mux_conn_fail(mux_load *load, mux_conn *conn, int error, int kind);
+void mux_conn_close(mux_load *load, mux_conn *conn);
+
+/* load.c: whether a message that is due at `due` still belongs to the window. */
+int mux_load_may_issue(const mux_load *load, uint64_t due);
+
+static inline int mux_load_is_open_loop(const mux_load *load) { return load->config.rate > 0; }
+static inline int mux_conn_is_idle(const mux_load *load, const mux_conn *conn)
+{
+    return conn->index >= (uint32_t)load->config.connections;
+}
+
+#endif

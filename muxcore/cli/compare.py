@@ -1,0 +1,52 @@
+"""``muxcore compare``: the same work on every engine, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+_EXAMPLES = """\
+examples:
+  muxcore compare                                  every engine that can run here, about two minutes
+  muxcore compare pure native                      Python against C, of the same model
+  muxcore compare pure-epoll uvloop --full         more work, more windows, narrower intervals
+  muxcore compare --app myapp:Upper pure native    your own protocol (it must echo what it gets)
+  muxcore compare --json now.json --baseline before.json --fail-under 0.95
+
+Exit codes: 0 compared; 1 an answer was wrong, or a ratio fell under --fail-under; 2 asked wrongly.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="the same work on every engine, side by side",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("engines", nargs="*", metavar="ENGINE", help="default: all that can run here")
+    parser.add_argument("--app", metavar="MODULE:SERVICE", help="compare on your own service")
+    depth = parser.add_mutually_exclusive_group()
+    depth.add_argument("--quick", action="store_true", help="about two minutes (the default)")
+    depth.add_argument("--full", action="store_true", help="every axis, 150 rounds: an hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, for programs")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", default=Path("muxcore-compare.html"), help="the report"
+    )
+    parser.add_argument("--baseline", type=Path, metavar="FILE", help="an earlier --json to set beside")
+    parser.add_argument(
+        "--fail-under", type=float, metavar="R", help="exit 1 where a rate is below R of the baseline's"
+    )
+    parser.add_argument("--seed", type=int, help="of the order within rounds")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from muxcore.compare import session
+
+    if options.fail_under is not None and options.baseline is None:
+        print("muxcore compare: --fail-under needs --baseline FILE", file=sys.stderr)
+        return 2
+    return session.run(options)

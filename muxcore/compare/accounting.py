@@ -1,0 +1,72 @@
+"""What a server costs, read from outside: CPU time and memory of a process and all its descendants.
+
+CPU time is the kernel's own account: the process's CPU clock (nanoseconds, every thread, living or
+dead; clock_getcpuclockid(3)) of each living process, plus what each has collected from the children it
+has waited for (proc(5), ``stat``, fields 16 and 17: clock ticks when read, summed more finely). So a
+process-per-client server is charged for its children, those that have ended included.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PROCESS_CLOCK = 2  # CPUCLOCK_SCHED of the kernel's posix-timers: the low bits of a CPU clock's id
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the living processes below this one, itself first."""
+    found = [pid]
+    for parent in found:
+        for task in _tasks(parent):
+            try:
+                text = Path(f"/proc/{parent}/task/{task}/children").read_text()
+            except OSError:
+                continue  # it has just ended: its parent has its time now
+            found += [int(child) for child in text.split()]
+    return found
+
+
+def cpu_ns(pid: int) -> int:
+    """Return the CPU time of a process and its descendants so far, in nanoseconds."""
+    total = 0
+    for each in descendants(pid):
+        try:
+            total += time.clock_gettime_ns(~each << 3 | _PROCESS_CLOCK) + _children_ns(each)
+        except OSError:
+            continue
+    return total
+
+
+def memory(pid: int) -> int:
+    """Return the private and shared memory of a process tree in bytes, shared pages counted once.
+
+    The proportional set size (proc(5), ``smaps_rollup``): a page that n processes share counts one n-th
+    in each, so forked children are not charged for what they have in common.
+    """
+    total = 0
+    for each in descendants(pid):
+        try:
+            text = Path(f"/proc/{each}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(
+            int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")
+        )
+    return total
+
+
+def _tasks(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+
+
+def _children_ns(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as stat:
+        # The name in field 2 may hold anything: count from its closing bracket, as proc(5) advises.
+        fields = stat.read().rpartition(b")")[2].split()
+    return (int(fields[13]) + int(fields[14])) * _TICK

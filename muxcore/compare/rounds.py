@@ -1,0 +1,192 @@
+"""The paired runner: many short windows, every subject once a round, in random order.
+
+The machine drifts (other work, clock speed, heat) over seconds; two windows of a tenth of a second that
+lie side by side share that drift, and their ratio is free of it. Servers are restarted between blocks,
+because where a process's memory happens to lie changes its speed for its whole life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core
+from muxcore.load import Generator, LoadConfig, LoadResult, Phase, generator, numeric, window
+
+BUSY = 0.95  # of its core: below, the server was not the bottleneck, and its rate is not its own
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of work.
+
+    Attributes:
+        name: as it stands in tables.
+        load: what the generator does, as ``LoadConfig``'s arguments.
+        seconds: of one window.
+        warmup: before each window.
+    """
+
+    name: str
+    load: Mapping[str, Any]
+    seconds: float = 0.1
+    warmup: float = 0.02
+
+
+@dataclass(slots=True)
+class Sample:
+    """One window of one subject.
+
+    Attributes:
+        round: counted over all blocks: samples of one round are compared with each other.
+        rate: messages a second.
+        cpu_us: microseconds of the server's CPU a message.
+        busy: the share of the window the server was on a core; above 1 where it used several.
+        result: the generator's.
+    """
+
+    subject: str
+    block: int
+    round: int
+    rate: float
+    cpu_us: float
+    busy: float
+    result: LoadResult
+
+
+@dataclass(slots=True)
+class Series:
+    """Everything that was seen of one cell.
+
+    Attributes:
+        stopped: subjects that gave wrong answers or none, and how; their samples are left out.
+        memory: bytes a connection, by subject: the growth from no connection to all of them.
+    """
+
+    cell: Cell
+    samples: list[Sample] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
+
+
+def measure(
+    subjects: Sequence[Subject],
+    cell: Cell,
+    *,
+    rounds: int,
+    blocks: int = 3,
+    rng: random.Random,
+    kind: str = "auto",
+    tick: Callable[[str], None] | None = None,
+) -> Series:
+    """Measure every subject in ``rounds`` rounds.
+
+    Args:
+        subjects: at least one, with names of their own.
+        cell: the work.
+        rounds: in all, dealt evenly to the blocks.
+        blocks: how often the servers are started anew.
+        rng: orders the subjects within a round.
+        kind: which load generator (see :func:`muxcore.load.generator`).
+        tick: called with a word after each round, for a display.
+    """
+    series = Series(cell)
+    done = 0
+    for block in range(blocks):
+        upto = rounds * (block + 1) // blocks
+        with client_core(), contextlib.ExitStack() as stack:
+            running = _start(subjects, cell, kind, stack, series)
+            for number in range(done, upto):
+                order = [name for name in running if name not in series.stopped]
+                rng.shuffle(order)
+                for name in order:
+                    server, source = running[name]
+                    _take(server, source, cell, block, number, series)
+                if tick:
+                    tick(f"{cell.name}: {number + 1}/{rounds}")
+        done = upto
+    series.samples = [each for each in series.samples if each.subject not in series.stopped]
+    return series
+
+
+def _start(
+    subjects: Sequence[Subject],
+    cell: Cell,
+    kind: str,
+    stack: contextlib.ExitStack,
+    series: Series,
+) -> dict[str, tuple[ServerProcess, Generator]]:
+    running = {}
+    for subject in subjects:
+        if subject.name in series.stopped:
+            continue
+        try:
+            server = stack.enter_context(ServerProcess(subject))
+        except ServerFailed as exc:
+            series.stopped[subject.name] = str(exc)
+            continue
+        source = generator(LoadConfig(address=numeric(server.address), **cell.load), kind)
+        stack.callback(source.close)
+        before = server.memory()
+        first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
+        if not first.ok:
+            series.stopped[subject.name] = explain(first)
+            continue
+        held = first.open or 1
+        series.memory[subject.name] = (server.memory() - before) / held
+        running[subject.name] = (server, source)
+    return running
+
+
+def _take(
+    server: ServerProcess,
+    source: Generator,
+    cell: Cell,
+    block: int,
+    number: int,
+    series: Series,
+) -> None:
+    clocks: dict[Phase, tuple[float, int]] = {}
+
+    def read(phase: Phase) -> None:
+        # The server goes on while its clocks are read: the middle of that time is the moment.
+        before = time.monotonic()
+        cpu = server.cpu_ns()
+        after = time.monotonic()
+        clocks[phase] = (before if phase is Phase.DRAINING else (before + after) / 2, cpu)
+
+    result = window(source, cell.warmup, cell.seconds, at_phase=read)
+    name = server.subject.name
+    if not result.ok or not result.received:
+        series.stopped[name] = explain(result)
+        return
+    started, cpu_before = clocks[Phase.MEASURING]
+    ended, cpu_after = clocks[Phase.DRAINING]
+    wall, cpu = ended - started, cpu_after - cpu_before
+    series.samples.append(
+        Sample(
+            subject=name,
+            block=block,
+            round=number,
+            rate=result.received / wall,
+            cpu_us=cpu / 1000 / result.received,
+            busy=cpu / 1e9 / wall,
+            result=result,
+        )
+    )
+
+
+def explain(result: LoadResult) -> str:
+    """Return in words what was wrong with a window."""
+    parts = [f"{count} x {kind}" for kind, count in result.errors.items()]
+    if result.lost:
+        parts.append(f"{result.lost} replies lost")
+    if result.overdue:
+        parts.append(f"{result.overdue} messages overdue")
+    if result.first_error:
+        parts.append(result.first_error)
+    return "; ".join(parts) or ("no reply came" if result.opened else "no connection")

@@ -1,0 +1,182 @@
+"""A server under measurement: a process of its own, on a core of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from muxcore.compare import accounting
+from muxcore.errors import MuxcoreError
+
+_START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
+_STOP_TIMEOUT = 5.0
+_ADDRESS = re.compile(r"listening on (\S+:\d+)")
+
+
+class ServerFailed(MuxcoreError, RuntimeError):
+    """A server did not start, or did not stay; the message holds what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        name: as it stands in tables; unique in a comparison.
+        argv: the command; it prints ``listening on HOST:PORT`` first and ends on SIGTERM.
+        engine: the engine's name; "" for a server that is not muxcore.
+        handler: ``verb``, ``callback``, ``app``, or "" where the word means nothing.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    engine: str = ""
+    handler: str = ""
+
+
+def echo_subject(engine: str, handler: str, *options: str) -> Subject:
+    """Return muxcore's own echo on an engine, served by the ``verb`` or by the ``callback``."""
+    command = [sys.executable, "-m", "muxcore"]
+    if handler == "verb":
+        command += ["echo", "0"]
+    else:
+        command += ["serve", "muxcore.compare.handlers:CallbackEcho", "0"]
+    command += ["--engine", engine, *options]
+    return Subject(f"{engine} {handler}", tuple(command), engine, handler)
+
+
+def app_subject(engine: str, service: str) -> Subject:
+    """Return a user's own service on an engine."""
+    command = (sys.executable, "-m", "muxcore", "serve", service, "0", "--engine", engine)
+    return Subject(engine, command, engine, "app")
+
+
+class ServerProcess:
+    """A running subject. Use it as a context manager: it is gone, with its children, afterwards."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            ServerFailed: it ended, or printed no address in time.
+        """
+        self.subject = subject
+        try:
+            self._process = subprocess.Popen(
+                subject.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is for the client, which then stops its servers
+            )
+        except OSError as exc:
+            raise ServerFailed(f"{subject.name}: cannot run {subject.argv[0]!r}: {exc}") from exc
+        self.pid = self._process.pid
+        self._drain: threading.Thread | None = None
+        try:
+            with contextlib.suppress(OSError):  # where it has ended already, reading tells more
+                pin(self.pid, server=True)
+            self.address = self._wait_for_address()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def cpu_ns(self) -> int:
+        """Return the CPU time of the server and its children so far, in nanoseconds."""
+        return accounting.cpu_ns(self.pid)
+
+    def memory(self) -> int:
+        """Return the memory of the server and its children, in bytes."""
+        return accounting.memory(self.pid)
+
+    def is_running(self) -> bool:
+        """Return whether it has not ended."""
+        return self._process.poll() is None
+
+    def stop(self) -> int:
+        """End the server and return its exit status; its children go with it."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                pass
+        with contextlib.suppress(ProcessLookupError):  # its session is empty: that is what we want
+            os.killpg(self.pid, signal.SIGKILL)
+        status = self._process.wait()
+        if self._drain:
+            self._drain.join()  # every holder of the pipe is gone, so it has seen the end
+        if self._process.stdout:
+            self._process.stdout.close()
+        return status
+
+    def _wait_for_address(self) -> str:
+        assert self._process.stdout is not None
+        out, text = self._process.stdout.fileno(), b""
+        deadline = time.monotonic() + _START_TIMEOUT
+        with selectors.DefaultSelector() as selector:
+            selector.register(out, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0 and selector.select(left):
+                chunk = os.read(out, 4096)
+                text += chunk
+                found = _ADDRESS.search(text.decode(errors="replace"))
+                if found and b"\n" in text[text.index(b"listening") :]:
+                    # A server that goes on printing must not block on a full pipe.
+                    self._drain = threading.Thread(target=_drain, args=(out,), daemon=True)
+                    self._drain.start()
+                    return found[1]
+                if not chunk:
+                    break
+        said = text.decode(errors="replace").strip() or "nothing"
+        raise ServerFailed(f"{self.subject.name}: the server did not start; it printed: {said}")
+
+
+def _drain(descriptor: int) -> None:
+    while os.read(descriptor, 65_536):
+        pass
+
+
+def pin(pid: int, *, server: bool) -> None:
+    """Give servers the first of this process's cores and the client the second, where there are two."""
+    cores = sorted(_CORES)
+    if len(cores) > 1:
+        os.sched_setaffinity(pid, {cores[0] if server else cores[1]})
+
+
+@contextlib.contextmanager
+def client_core() -> Iterator[None]:
+    """Keep this process on the client's core for a while."""
+    pin(0, server=False)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _CORES)
+
+
+def cores() -> Sequence[int]:
+    """Return the cores that the measurement may use."""
+    return sorted(_CORES)
+
+
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}

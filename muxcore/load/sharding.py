@@ -1,0 +1,205 @@
+"""A load from as many client processes as it takes: one process has only so many descriptors.
+
+Each process is told its share in one line of JSON, connects, says so, and starts when it is told to, so
+that all of them measure at the same time. Their histograms are added up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import IO, Any
+
+from muxcore.address import Address
+from muxcore.load.config import LoadConfig
+from muxcore.load.generator import LoadError, Phase, generator, window
+from muxcore.load.result import LoadResult
+
+_SPARE = 64  # descriptors the client needs for itself
+
+Progress = Callable[[float, int], None]
+
+
+def needed(config: LoadConfig, asked: int | None = None) -> int:
+    """Return how many client processes the load takes; raises the soft descriptor limit to the hard one.
+
+    Raises:
+        ValueError: fewer were asked for than the descriptor limit allows, or more than connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    least = math.ceil((config.connections + config.idle) / max(limit - _SPARE, 1))
+    if asked is None:
+        return least
+    if not least <= asked <= config.connections:
+        raise ValueError(
+            f"{config.connections + config.idle} connections at {limit} descriptors a process take "
+            f"{least} to {config.connections} processes, not {asked}"
+        )
+    return asked
+
+
+def run(
+    config: LoadConfig,
+    processes: int,
+    *,
+    kind: str = "auto",
+    warmup: float,
+    seconds: float,
+    progress: Progress | None = None,
+) -> LoadResult:
+    """Run a load and return its result. Ctrl-C ends it early, with the result up to then.
+
+    Args:
+        config: the whole load.
+        processes: see :func:`needed`; 1 runs it in this process.
+        kind: see :func:`muxcore.load.generator`.
+        warmup: seconds before counting begins.
+        seconds: seconds that count.
+        progress: called with the seconds measured so far and the messages received in them.
+
+    Raises:
+        LoadError: the generator cannot be had, or a client process failed.
+    """
+    if processes == 1:
+        return _here(config, kind, warmup, seconds, progress)
+    shares = [_share(config, processes, number) for number in range(processes)]
+    clients = [
+        subprocess.Popen(
+            [sys.executable, "-m", "muxcore.load.sharding"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in shares
+    ]
+    try:
+        for client, share in zip(clients, shares, strict=True):
+            _tell(client, _as_json(share) | {"kind": kind, "warmup": warmup, "seconds": seconds})
+        for client in clients:
+            _hear(client)  # connected
+        for client in clients:
+            _tell(client, {})
+        return _collect(clients, progress)
+    finally:
+        for client in clients:
+            client.kill()
+            client.communicate()
+
+
+def _here(
+    config: LoadConfig, kind: str, warmup: float, seconds: float, progress: Progress | None
+) -> LoadResult:
+    source = generator(config, kind)
+
+    def show(phase: Phase, result: LoadResult) -> None:
+        if progress and phase is Phase.MEASURING:
+            progress(result.seconds, result.received)
+
+    try:
+        source.begin(warmup, seconds)
+        stopping = False
+        while True:
+            try:
+                phase = source.run(0.1)
+            except KeyboardInterrupt:
+                if stopping:
+                    raise
+                stopping = True
+                source.stop()
+                continue
+            if phase is Phase.IDLE:
+                return source.result()
+            show(phase, source.result())
+    finally:
+        source.close()
+
+
+def _collect(clients: list[subprocess.Popen[str]], progress: Progress | None) -> LoadResult:
+    results = []
+    for client in clients:
+        while "result" not in (said := _hear(client)):
+            if progress and client is clients[0]:
+                progress(said["seconds"], said["received"] * len(clients))
+        results.append(LoadResult.from_json(said["result"]))
+    whole = results[0]
+    for other in results[1:]:
+        whole.merge(other)
+    return whole
+
+
+def _share(config: LoadConfig, processes: int, number: int) -> LoadConfig:
+    def part(total: int) -> int:
+        return total * (number + 1) // processes - total * number // processes
+
+    mine = part(config.connections)
+    return dataclasses.replace(
+        config,
+        connections=mine,
+        idle=part(config.idle),
+        rate=config.rate * mine / config.connections,
+        seed=config.seed + number,
+    )
+
+
+def _as_json(config: LoadConfig) -> dict[str, Any]:
+    return {"config": dataclasses.asdict(config)}
+
+
+def _from_json(found: dict[str, Any]) -> LoadConfig:
+    address = Address(**found.pop("address"))
+    sizes = tuple((size, weight) for size, weight in found.pop("sizes"))
+    return LoadConfig(address=address, sizes=sizes, **found)
+
+
+def _tell(client: subprocess.Popen[str], what: dict[str, Any]) -> None:
+    assert client.stdin is not None
+    print(json.dumps(what), file=client.stdin, flush=True)
+
+
+def _hear(client: subprocess.Popen[str]) -> dict[str, Any]:
+    assert client.stdout is not None
+    line = client.stdout.readline()
+    if not line:
+        raise LoadError(f"a client process ended with status {client.wait()} and no result")
+    said: dict[str, Any] = json.loads(line)
+    if "error" in said:
+        raise LoadError(said["error"])
+    return said
+
+
+def _serve(orders: IO[str], answers: IO[str]) -> None:
+    """Be one of the client processes."""
+
+    def say(what: dict[str, Any]) -> None:
+        print(json.dumps(what), file=answers, flush=True)
+
+    order = json.loads(orders.readline())
+    needed(_from_json(dict(order["config"])))
+    try:
+        source = generator(_from_json(order["config"]), order["kind"])
+    except LoadError as exc:
+        say({"error": str(exc)})
+        return
+    window(source, 0.0, 1e-6)  # connects
+    say({"connected": True})
+    orders.readline()
+
+    def show(phase: Phase, result: LoadResult) -> None:
+        say({"seconds": result.seconds, "received": result.received})
+
+    result = window(source, order["warmup"], order["seconds"], progress=show)
+    say({"result": result.to_json(counts=True)})
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin, sys.stdout)
+    os._exit(0)  # closing thousands of sockets one by one is the kernel's work
