@@ -1,0 +1,126 @@
+# Each target does its whole set-up: it needs python3 (3.11 or later) with venv, make and, for the C
+# core, a C compiler with Python's headers. Everything it installs goes into VENV, nothing elsewhere.
+#
+#   make test PYTHON=python3.12        another interpreter: the environment is made anew
+#   make test MUXCORE_BUILD=pure       without the C core
+#   make test PYTEST_ARGS='-k relay'   some of the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+CC ?= cc
+PYTEST_ARGS ?=
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export MUXCORE_BUILD ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip install --quiet
+core := csrc/builder.py $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/*.h csrc/*.cdef))
+
+# A stamp holds what a step was made for; its file changes only when that does, so that a change of
+# interpreter or of MUXCORE_BUILD makes everything that follows anew, and nothing else does.
+stamps := $(VENV)/stamps
+remember = mkdir -p $(@D); cmp -s <(printf '%s\n' $(1)) $@ || printf '%s\n' $(1) > $@
+
+.PHONY: help demo test test-deep test-real lint sanitize wheels bench clean FORCE
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+# --- environment ------------------------------------------------------------------------------------
+
+$(stamps)/python: FORCE
+	@command -v $(PYTHON) >/dev/null || { echo "muxcore: $(PYTHON) is not installed: install python3 (3.11 or later), or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "muxcore: $(PYTHON) is $$($(PYTHON) -V 2>&1), muxcore needs 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "muxcore: $(PYTHON) has no venv: install it (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	now=$$($(PYTHON) -c 'import sys; print(sys.version.split()[0], sys.prefix)')
+	if [ ! -x $(python) ] || [ "$$(cat $@ 2>/dev/null)" != "$$now" ]; then
+	  echo "making $(VENV) with Python $$now"
+	  rm -rf $(VENV)
+	  $(PYTHON) -m venv $(VENV)
+	  mkdir -p $(@D)
+	  echo "$$now" > $@
+	fi
+
+# What the build is made of is installed beside it, so that a rebuild needs no network.
+$(stamps)/build-requires: $(stamps)/python pyproject.toml
+	@$(pip) 'setuptools>=77' 'cffi>=1.16'
+	touch $@
+
+$(stamps)/mode: $(stamps)/python FORCE
+	@$(call remember,"$(MUXCORE_BUILD)")
+
+# The package, editable; the core is compiled into the tree. A core of another mode must not stay there.
+$(stamps)/package: $(stamps)/build-requires $(stamps)/mode pyproject.toml setup.py $(core)
+	@rm -rf build muxcore/native/_core*.so
+	echo "installing muxcore into $(VENV)$${MUXCORE_BUILD:+ (MUXCORE_BUILD=$$MUXCORE_BUILD)}"
+	$(pip) --no-build-isolation --editable . || { rm -rf build; exit 1; }
+	rm -rf build
+	touch $@
+
+# muxcore is installed already, so pip adds only what the extra names.
+$(stamps)/extra-%: $(stamps)/package
+	@echo "installing what '$*' needs into $(VENV)"
+	$(pip) 'muxcore[$*]'
+	touch $@
+
+# --- what it does -------------------------------------------------------------------------------------
+
+demo: $(stamps)/build-requires ## every engine on real files over TCP, and one table that compares them
+	@mode="$$MUXCORE_BUILD"
+	if [ -z "$$mode" ] && why=$$($(python) -c 'import setup; print(setup.problem() or "")') && [ -n "$$why" ]; then
+	  echo "muxcore: $$why: going on without the C core (MUXCORE_BUILD=pure)"
+	  mode=pure
+	fi
+	$(MAKE) --no-print-directory $(stamps)/package MUXCORE_BUILD="$$mode"
+	$(python) -m muxcore demo
+
+test: $(stamps)/extra-test ## the tests, with the C core as it is in the tree now (under 3 minutes)
+	@$(python) -m pytest -m 'not wheel and not deep and not real' $(PYTEST_ARGS)
+
+test-deep: $(stamps)/extra-dev ## the tests that take minutes: fault matrix, fuzzing, soak
+	@$(python) -m pytest -m deep $(PYTEST_ARGS)
+
+test-real: $(stamps)/extra-dev ## against servers and clients from the operating system's packages
+	@$(python) -m pytest -m real $(PYTEST_ARGS)
+
+# The units are compiled one by one: warnings are errors here and nowhere else, since the compilers of
+# distributions differ, and the glue that cffi generates is not ours to mend.
+warnings := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Werror
+
+lint: $(stamps)/extra-dev ## ruff, mypy --strict, the C core with warnings as errors, cppcheck if present
+	@$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	object=$$(mktemp)
+	trap 'rm -f "$$object"' EXIT
+	for unit in $(filter-out csrc/_core.c,$(wildcard csrc/*.c)); do
+	  $(CC) $(warnings) -Icsrc -c "$$unit" -o "$$object"
+	done
+	if command -v cppcheck >/dev/null; then
+	  cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 -Icsrc $(filter-out csrc/_core.c,$(wildcard csrc/*.c))
+	else
+	  echo "cppcheck is not installed: left out"
+	fi
+
+sanitize: $(stamps)/extra-test ## the C core under address, undefined-behaviour and thread sanitizers, and valgrind
+	@PYTHON=$(abspath $(python)) tests/native/sanitize.sh
+
+wheels: $(stamps)/extra-wheel ## build sdist and wheels into dist/ and put them through every gate
+	@rm -rf dist build
+	$(python) -m tests.packaging.build dist
+	MUXCORE_DIST=$(abspath dist) $(python) -m pytest -m wheel tests/packaging $(PYTEST_ARGS)
+
+bench: $(stamps)/extra-bench ## the benchmarks, side by side (see benchmarks/README.md)
+	@$(python) -m benchmarks $(BENCH_ARGS)
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info csrc/_core.c
+	rm -f muxcore/native/_core*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
