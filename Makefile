@@ -58,7 +58,9 @@ $(stamps)/mode: $(stamps)/python FORCE
 
 # The package, editable; the core is compiled into the tree. A core of another mode must not stay there.
 $(stamps)/package: $(stamps)/build-requires $(stamps)/mode pyproject.toml setup.py $(core)
-	@rm -rf build muxcore/native/_core*.so
+	@why=$$($(python) -c 'import setup; print(setup.problem() or "")')
+	[ -z "$$why" ] || { echo "muxcore: $$why: $$($(python) -c 'import setup; print(setup.INSTRUCTION)')" >&2; exit 1; }
+	rm -rf build muxcore/native/_core*.so
 	echo "installing muxcore into $(VENV)$${MUXCORE_BUILD:+ (MUXCORE_BUILD=$$MUXCORE_BUILD)}"
 	$(pip) --no-build-isolation --editable . || { rm -rf build; exit 1; }
 	rm -rf build
@@ -75,7 +77,7 @@ $(stamps)/extra-%: $(stamps)/package
 demo: $(stamps)/build-requires ## every engine on real files over TCP, and one table that compares them
 	@mode="$$MUXCORE_BUILD"
 	if [ -z "$$mode" ] && why=$$($(python) -c 'import setup; print(setup.problem() or "")') && [ -n "$$why" ]; then
-	  echo "muxcore: $$why: going on without the C core (MUXCORE_BUILD=pure)"
+	  echo "muxcore: $$why; going on without the C core (MUXCORE_BUILD=pure)"
 	  mode=pure
 	fi
 	$(MAKE) --no-print-directory $(stamps)/package MUXCORE_BUILD="$$mode"

@@ -24,7 +24,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-_INSTRUCTION = "install gcc and the python3 headers, or set MUXCORE_BUILD=pure"
+INSTRUCTION = "install gcc and the python3 headers, or set MUXCORE_BUILD=pure"
 _OLDEST = "cp311"  # the first CPython of the stable ABI that we promise; see requires-python
 
 
@@ -72,7 +72,7 @@ class BuildCore(build_ext):
             super().build_extensions()
         except (CompileError, LinkError) as exc:
             why = problem() or f"the C core does not build, see the compiler's words above ({exc})"
-            raise SystemExit(f"muxcore: {why}: {_INSTRUCTION}") from None
+            raise SystemExit(f"muxcore: {why}: {INSTRUCTION}") from None
 
 
 def options() -> dict[str, Any]:
