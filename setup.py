@@ -39,7 +39,9 @@ def wanted() -> str:
     if asked == "":
         return "native" if on_linux else "pure"
     if asked not in ("native", "pure"):
-        raise SystemExit(f"muxcore: MUXCORE_BUILD is {asked!r}: set it to native or pure, or unset it")
+        raise SystemExit(
+            f"muxcore: MUXCORE_BUILD is {asked!r}: set it to native or pure, or unset it"
+        )
     if asked == "native" and not on_linux:
         raise SystemExit(
             f"muxcore: MUXCORE_BUILD=native needs Linux, this is {sys.platform}: unset it, "
