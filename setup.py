@@ -70,6 +70,10 @@ class BuildCore(build_ext):
     """Compile the core; if that fails, end with one sentence that says what to do."""
 
     def build_extensions(self) -> None:
+        # Some interpreters were linked with an rpath and hand it on to what is built with them; a path
+        # of the machine that a wheel was built on has no place in it.
+        linker = [flag for flag in self.compiler.linker_so if not flag.startswith("-Wl,-rpath")]
+        self.compiler.set_executable("linker_so", linker)
         try:
             super().build_extensions()
         except (CompileError, LinkError) as exc:
