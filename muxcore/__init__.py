@@ -1,0 +1,49 @@
+"""muxcore: TCP servers under three concurrency models; Python decides, C moves the bytes."""
+
+from muxcore._version import __version__
+from muxcore.address import Address
+from muxcore.errors import (
+    AddressError,
+    BindError,
+    BufferLimitExceeded,
+    CapabilityMissing,
+    ConnectTimeout,
+    EngineUnavailable,
+    IdleTimeout,
+    MuxcoreError,
+    ServiceError,
+    UnknownEngine,
+)
+from muxcore.limits import Limits
+from muxcore.protocol import Transport, Verb
+from muxcore.registry import EngineInfo, engine, engines
+from muxcore.server import Server, serve
+from muxcore.services.discard import Discard
+from muxcore.services.echo import Echo
+from muxcore.stats import Stats
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "BindError",
+    "BufferLimitExceeded",
+    "CapabilityMissing",
+    "ConnectTimeout",
+    "Discard",
+    "Echo",
+    "EngineInfo",
+    "EngineUnavailable",
+    "IdleTimeout",
+    "Limits",
+    "MuxcoreError",
+    "Server",
+    "ServiceError",
+    "Stats",
+    "Transport",
+    "UnknownEngine",
+    "Verb",
+    "__version__",
+    "engine",
+    "engines",
+    "serve",
+]

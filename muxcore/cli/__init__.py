@@ -1,0 +1,63 @@
+"""The command line: one file a command.
+
+Exit codes, for scripts: 0 it worked (a server: SIGTERM and a complete drain); 1 it could not be done (an
+address is taken, an engine cannot run here, replies were wrong); 2 it was asked wrongly; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from muxcore._version import __version__
+from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
+
+COMMANDS = ("engines", "echo", "discard", "serve", "load", "compare", "demo")
+
+_WRONGLY_ASKED = (AddressError, ServiceError, UnknownEngine)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Args:
+        arguments: without the program's name; None means ``sys.argv``.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
+    try:
+        return int(options.run(options))
+    except _WRONGLY_ASKED as exc:
+        print(f"muxcore: {exc}", file=sys.stderr)
+        return 2
+    except MuxcoreError as exc:
+        print(f"muxcore: {_message(exc)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone: `muxcore engines | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="muxcore",
+        description="TCP servers under three concurrency models: Python decides, C moves the bytes.",
+        epilog="`muxcore COMMAND --help` shows a command's options, with examples to paste.",
+    )
+    parser.add_argument("--version", action="version", version=f"muxcore {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"muxcore.cli.{name}").add_parser(commands)
+    return parser
+
+
+def _message(exc: MuxcoreError) -> str:
+    """Return an error's text without the ``[Errno 98]`` that OSError puts before it."""
+    return str(exc.strerror if isinstance(exc, OSError) and exc.strerror else exc)

@@ -1,0 +1,88 @@
+"""What the commands that serve have in common: their options, and how they run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from muxcore.cli._watching import watched
+from muxcore.limits import Limits
+from muxcore.protocol import Service
+from muxcore.server import Server
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the addresses, the choice of an engine, the verbosity and the limits."""
+    parser.add_argument(
+        "address",
+        nargs="+",
+        help="a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; 0 as the port takes a free one",
+    )
+    parser.add_argument("--engine", help="an engine, a model, or auto, pure, native (default: auto)")
+    parser.add_argument("--trigger", choices=("level", "edge"), default="level", help="of epoll")
+    parser.add_argument("--reuse-port", action="store_true", help="share the port (SO_REUSEPORT)")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument(
+        "-v",
+        dest="verbose",
+        action="count",
+        default=0,
+        help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
+    )
+    loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
+    group = parser.add_argument_group("limits", "see `python3 -m pydoc muxcore.Limits`")
+    for field in dataclasses.fields(Limits):
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=float if "float" in str(field.type) else int,
+            metavar="SECONDS" if "float" in str(field.type) else "N",
+            help=f"default: {'none' if field.default is None else field.default}",
+        )
+
+
+def run(options: argparse.Namespace, service: Service, by_callbacks: Service | None = None) -> int:
+    """Serve until a signal ends it.
+
+    Args:
+        options: what ``add_arguments`` parsed.
+        service: what to serve.
+        by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
+    """
+    if options.verbose and not options.quiet:
+        if options.verbose > 1 and by_callbacks is not None:
+            print("messages are shown: they pass through Python callbacks, not the verb", flush=True)
+            service = by_callbacks
+        service = watched(service, messages=options.verbose > 1)
+    server = Server(
+        service,
+        *options.address,
+        engine=options.engine,
+        limits=limits_of(options),
+        trigger=options.trigger,
+        reuse_port=options.reuse_port,
+    )
+    return server.run(None if options.quiet else _announcer(options.trigger))
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """Return the limits that the options name; a bad one ends the program with usage."""
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Limits)}
+    try:
+        return Limits(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as exc:
+        print(f"muxcore: {exc}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _announcer(trigger: str) -> Callable[[Server], Any]:
+    def announce(server: Server) -> None:
+        mode = f", {trigger}-triggered" if "edge_trigger" in server.capabilities else ""
+        for where in server.addresses:
+            print(f"listening on {where} (engine {server.engine}{mode}, pid {os.getpid()})")
+        sys.stdout.flush()  # also into a pipe: a script waits for this line
+
+    return announce

@@ -1,0 +1,193 @@
+"""What an engine promises: the base class of all of them, and the names of what they can do.
+
+An engine is one implementation of one model. It is created, given listening sockets, run (in the
+caller's thread, or in the background), and stopped; it cannot be run twice. Everything above it
+(``Server``, the command line, the comparison) uses what stands here and nothing else.
+
+A third party's engine derives from :class:`Engine`, is named in the entry-point group
+``muxcore.engines``, and proves itself with the suites in ``muxcore.testing``.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from muxcore.address import Address
+from muxcore.errors import CapabilityMissing
+from muxcore.limits import Limits
+from muxcore.protocol import Service
+from muxcore.stats import Stats
+from muxcore.timers import Timer
+
+CAPABILITIES = {
+    "adopt": "server.adopt() takes connected sockets while it runs",
+    "connect": "outgoing connections",
+    "edge_trigger": 'trigger="edge"',
+    "flow_control": "pause_writing and resume_writing; write() never blocks",
+    "half_close": "write_eof, and sending after the peer's EOF",
+    "native_verbs": "verbs run without Python",
+    "relay": "transport.relay()",
+    "shared_state": "all connections live in one process and can reach one another",
+    "threadsafe_calls": "call_soon_threadsafe()",
+    "timers": "call_later()",
+}
+"""Every capability by name, with what it means."""
+
+
+class Engine(abc.ABC):
+    """One implementation of one model.
+
+    Args:
+        limits: the caps it keeps.
+        trigger: "level", or "edge" where the engine has ``edge_trigger``.
+        allow_threads: let an engine that forks start beside running threads.
+
+    Raises:
+        ValueError: an unknown trigger.
+        CapabilityMissing: an edge trigger on an engine without it.
+    """
+
+    name: ClassVar[str]
+    model: ClassVar[str]
+    capabilities: ClassVar[frozenset[str]]
+    priority: ClassVar[int] = 0  # of a plug-in: above 0 it is among what "auto" may take
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        if trigger not in ("level", "edge"):
+            raise ValueError(f"trigger must be 'level' or 'edge', not {trigger!r}")
+        if trigger == "edge":
+            self.need("edge_trigger")
+        self.limits = limits or Limits()
+        self.trigger = trigger
+        self.allow_threads = allow_threads
+        self.server: Any = self  # what transport.server returns; Server puts itself here
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._drained = True
+
+    @classmethod
+    def unavailable(cls) -> tuple[str, str] | None:
+        """Return (reason, advice) where the engine cannot run on this system, else None."""
+        return None
+
+    def need(self, capability: str) -> None:
+        """Raise ``CapabilityMissing`` unless the engine has the capability."""
+        if capability not in self.capabilities:
+            raise CapabilityMissing(
+                f"engine {self.name!r} has no {capability} ({CAPABILITIES[capability]}): "
+                "`muxcore engines` shows which have it"
+            )
+
+    # -- what it serves
+
+    @abc.abstractmethod
+    def listen(self, sock: Any, service: Service) -> None:
+        """Serve what connects to a listening socket, which the engine owns from now on.
+
+        Called before :meth:`run`.
+        """
+
+    @abc.abstractmethod
+    def adopt(self, sock: Any, service: Service) -> None:
+        """Serve a socket that is connected already, which the engine owns from now on.
+
+        From any thread; before or while the engine runs.
+        """
+
+    @abc.abstractmethod
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Any:
+        """Open a connection and serve it; callable in callbacks. Returns a handle with ``cancel()``.
+
+        Args:
+            address: as in ``Server``.
+            service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone where
+                there is no connection.
+            timeout: seconds for all of it; None means ``Limits.connect_timeout``.
+        """
+
+    # -- calls
+
+    @abc.abstractmethod
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Run ``call(*args)`` in ``delay`` seconds, in the engine's thread; callable in callbacks."""
+
+    @abc.abstractmethod
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call(*args)`` in the engine's thread soon; from any thread, and in signal handlers."""
+
+    # -- its life
+
+    @abc.abstractmethod
+    def run(self) -> bool:
+        """Serve in this thread until :meth:`stop`.
+
+        Returns:
+            Whether every connection had sent all its bytes when it was closed.
+        """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Ask for an end: listeners close, queued bytes are sent for ``Limits.drain_timeout`` at most.
+
+        From any thread and in signal handlers: it takes no lock and does not wait.
+        """
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Ask for an end without the drain; as callable as :meth:`stop`."""
+
+    @abc.abstractmethod
+    def signal_fileno(self) -> int:
+        """Return the descriptor that ``signal.set_wakeup_fd`` writes to, to wake the engine."""
+
+    @abc.abstractmethod
+    def stats(self) -> Stats:
+        """Return a snapshot of the counters; from any thread."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release what was never run: listeners and the like. Idempotent; implied by run's return."""
+
+    def start(self) -> None:
+        """Run in the background; here a daemon thread, where a model needs it something else."""
+        name = f"muxcore-{self.name}"
+        self._thread = threading.Thread(target=self._run_in_thread, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until what :meth:`start` began has ended; False if it goes on after ``timeout``.
+
+        Raises:
+            BaseException: what ended the engine, if that was an error.
+        """
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return True
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The background thread, where there is one."""
+        return self._thread
+
+    @property
+    def drained(self) -> bool:
+        """After its end: whether every connection had sent all its bytes."""
+        return self._drained
+
+    def _run_in_thread(self) -> None:
+        try:
+            self._drained = self.run()
+        except BaseException as exc:
+            self._failure = exc

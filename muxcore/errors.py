@@ -1,0 +1,79 @@
+"""Every failure muxcore names, in one place.
+
+Each class says what failed; each message says why, and what to do about it. The errors that a
+protocol receives in ``connection_lost`` are ``OSError``s, like the ones the kernel reports, so that
+one ``except OSError`` covers both.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class MuxcoreError(Exception):
+    """The base of every error that muxcore itself raises."""
+
+
+class AddressError(MuxcoreError, ValueError):
+    """An address that cannot be meant; the message shows the right spelling."""
+
+
+class BindError(MuxcoreError, OSError):
+    """A listener could not be opened. ``errno`` is the kernel's; the message says what to do."""
+
+
+class ServiceError(MuxcoreError, TypeError):
+    """A service that is not a zero-argument callable, or does not return a protocol."""
+
+
+class UnknownEngine(MuxcoreError, LookupError):
+    """No engine has this name; the message lists those that there are."""
+
+
+class EngineUnavailable(MuxcoreError, RuntimeError):
+    """The chosen engine is known but cannot run here.
+
+    Attributes:
+        name: the engine's name.
+        reason: why it cannot run here.
+        advice: what to do about it.
+    """
+
+    def __init__(self, name: str, reason: str, advice: str = "") -> None:
+        super().__init__(name, reason, advice)
+        self.name = name
+        self.reason = reason
+        self.advice = advice
+
+    def __str__(self) -> str:
+        text = f"engine {self.name!r} is not available: {self.reason}"
+        return f"{text}; {self.advice}" if self.advice else text
+
+
+class CapabilityMissing(MuxcoreError, RuntimeError):
+    """The engine cannot do what the service requires, or what was just asked of it."""
+
+
+class BufferLimitExceeded(MuxcoreError, ConnectionError):
+    """A connection's write buffer passed ``Limits.write_buffer``; the connection was aborted."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            errno.ENOBUFS,
+            f"write buffer of {size} bytes is over the limit of {limit}: the peer reads too slowly; "
+            "implement pause_writing, or raise Limits.write_buffer",
+        )
+
+
+class IdleTimeout(MuxcoreError, TimeoutError):
+    """No byte moved for ``Limits.idle_timeout`` seconds; the connection was aborted."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(errno.ETIMEDOUT, f"no byte moved for {seconds:g} s")
+
+
+class ConnectTimeout(MuxcoreError, TimeoutError):
+    """An outgoing connection was not established in time."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")

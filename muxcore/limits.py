@@ -1,0 +1,82 @@
+"""Every cap in one frozen dataclass: buffers, queues, tables and waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one server may take, with a default that suits a public port.
+
+    Sizes are bytes, times are seconds. A value that cannot work raises ``ValueError`` at once.
+
+    Attributes:
+        connections: open connections at once; at the cap the listeners rest, and further clients
+            wait in the kernel's backlog.
+        processes: children at once in the process model, for the same reason and to the same effect.
+        backlog: the listen(2) queue; 0 means SOMAXCONN, which the kernel clamps to its own limit.
+        read_chunk: the most bytes one ``data_received`` brings.
+        reads_per_turn: receives that one connection may take in one turn, so that a flooder cannot
+            starve the rest.
+        accepts_per_turn: connections one listener may accept in one turn, for the same reason.
+        write_high: ``pause_writing`` is called when more than this many bytes wait to be sent.
+        write_low: ``resume_writing`` is called when at most this many bytes wait.
+        write_buffer: a connection with more bytes than this waiting is aborted with
+            ``BufferLimitExceeded``.
+        callbacks: calls that may wait in ``call_soon_threadsafe``'s queue.
+        timers: pending ``call_later`` calls.
+        idle_timeout: a connection in which no byte moves for so long is aborted with
+            ``IdleTimeout``; None leaves idle connections alone, as asyncio does.
+        connect_timeout: the longest an outgoing connection may take.
+        drain_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
+        accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
+            memory: 0.1 s is at most 10 attempts a second, and a quick recovery.
+    """
+
+    connections: int = 100_000
+    processes: int = 1_000
+    backlog: int = 0
+    read_chunk: int = 65_536
+    reads_per_turn: int = 16
+    accepts_per_turn: int = 64
+    write_high: int = 65_536
+    write_low: int = 16_384
+    write_buffer: int = 67_108_864
+    callbacks: int = 1_000_000
+    timers: int = 1_000_000
+    idle_timeout: float | None = None
+    connect_timeout: float = 10.0
+    drain_timeout: float = 5.0
+    accept_pause: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name))
+        if self.write_low > self.write_high:
+            raise ValueError(
+                f"Limits.write_low ({self.write_low}) is above write_high ({self.write_high}): "
+                "a paused protocol would resume at once"
+            )
+        if self.write_buffer < self.write_high:
+            raise ValueError(
+                f"Limits.write_buffer ({self.write_buffer}) is below write_high "
+                f"({self.write_high}): a connection would be aborted before it is paused"
+            )
+
+
+_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout"})
+_SECONDS = frozenset({"idle_timeout", "connect_timeout", "drain_timeout", "accept_pause"})
+
+
+def _check(name: str, value: object) -> None:
+    """Refuse a value of the wrong type or sign, and say what would do."""
+    if name == "idle_timeout" and value is None:
+        return
+    kinds = (int, float) if name in _SECONDS else (int,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        wanted = "a number of seconds" if name in _SECONDS else "a whole number"
+        raise ValueError(f"Limits.{name} must be {wanted}, not {value!r}")
+    if not (value >= 0 if name in _MAY_BE_ZERO else value > 0):
+        bound = "at least 0" if name in _MAY_BE_ZERO else "above 0"
+        raise ValueError(f"Limits.{name} must be {bound}, not {value!r}")

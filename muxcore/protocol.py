@@ -1,0 +1,145 @@
+"""What a protocol and a transport promise each other, and the marks of the verbs.
+
+The shapes are ``asyncio.Protocol``'s and ``asyncio.Transport``'s. The classes here are
+``typing.Protocol``s: nothing needs to inherit from them, and a callback that a protocol does not have
+is a no-op. This is the one page to read before writing a protocol or an engine.
+
+The life of a connection, as a protocol sees it::
+
+    connection_made ─► data_received* ─► eof_received? ─► connection_lost     (each at most in this order)
+                         pause_writing ◄─► resume_writing                      (in turns, in between)
+                         a verb: from there on, nothing but connection_lost
+
+Where muxcore is stricter than asyncio, on purpose (nothing else differs):
+
+1. An exception in *any* callback closes that connection, and ``connection_lost`` receives it.
+2. A protocol that does not override ``pause_writing`` is protected: while more than the high-water
+   mark waits to be sent, its connection is not read from.
+3. Beyond ``Limits.write_buffer`` a connection is aborted with ``BufferLimitExceeded``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeAlias
+
+Bytes: TypeAlias = "bytes | bytearray | memoryview"
+Service: TypeAlias = Callable[[], Any]
+"""A zero-argument callable that returns a protocol: a class, or an instance such as a relay."""
+
+CALLBACKS = (
+    "connection_made",
+    "data_received",
+    "get_buffer",
+    "buffer_updated",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+)
+"""What a connection may call before ``connection_lost``; a verb silences all of them."""
+
+
+class Verb(enum.Enum):
+    """From here on the engine moves the bytes."""
+
+    ECHO = "echo"
+    DISCARD = "discard"
+    RELAY = "relay"
+
+
+class Transport(Protocol):
+    """The engine's object for one connection: ``asyncio.Transport``'s shape, plus the verbs."""
+
+    @property
+    def server(self) -> Any:
+        """What reaches ``connect``, ``adopt``, ``call_later`` and ``call_soon_threadsafe``."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the connection by name.
+
+        ``peername`` and ``sockname`` are socket addresses (the first is recorded when the connection
+        opens: it cannot be asked for after a reset); ``socket`` is a non-owning wrapper, or None
+        where the engine has no descriptor; ``engine`` is the engine's name; ``bytes`` is the pair
+        (received, sent), valid in ``connection_lost`` too. Anything else gives ``default``.
+        """
+
+    def get_protocol(self) -> Any: ...
+    def set_protocol(self, protocol: Any) -> None: ...
+
+    def is_reading(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    def write(self, data: Bytes) -> None:
+        """Send ``data``, or queue what the kernel does not take at once.
+
+        After ``close`` it is dropped, as in asyncio.
+
+        Raises:
+            TypeError: ``data`` is not bytes-like.
+            RuntimeError: after ``write_eof``, or under a verb.
+        """
+
+    def writelines(self, lines: Iterable[Bytes]) -> None: ...
+    def write_eof(self) -> None:
+        """Send EOF once all that was written is sent; the other direction stays open."""
+
+    def can_write_eof(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Return (low, high), in bytes."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def is_closing(self) -> bool: ...
+    def close(self) -> None:
+        """Send what is queued, then close; ``connection_lost(None)`` follows."""
+
+    def abort(self) -> None:
+        """Close at once and drop what is queued; ``connection_lost(None)`` follows."""
+
+    def echo(self) -> None:
+        """Send every further byte back; the peer's EOF is answered with EOF once all is sent.
+
+        Raises:
+            ValueError: the connection is closing, has sent EOF, or is under a verb.
+        """
+
+    def discard(self) -> None:
+        """Drop every further byte; close at the peer's EOF. Raises like :meth:`echo`."""
+
+    def relay(
+        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
+    ) -> None:
+        """Join this connection with another: every further byte of either goes to the other.
+
+        Args:
+            peer: another transport of the same running server, or an address to connect to.
+            first: bytes that go to the peer before all others.
+            back: bytes that go to this side before all others.
+            timeout: seconds that connecting may take; None means ``Limits.connect_timeout``.
+
+        Raises:
+            ValueError: like :meth:`echo`, for either side.
+            CapabilityMissing: the engine cannot relay.
+        """
+
+
+def verb_of(service: Service) -> Verb | None:
+    """Return the verb a service declares with its class attribute ``verb``, or None."""
+    verb = getattr(service, "verb", None)
+    return verb if isinstance(verb, Verb) else None
+
+
+def is_silent(service: Service) -> bool:
+    """Whether a service declares a verb and has no callback: Python need not see its connections."""
+    if not isinstance(service, type) or verb_of(service) is None:
+        return False
+    return not any(hasattr(service, name) for name in (*CALLBACKS, "connection_lost"))
+
+
+def handles(protocol: Any, callback: str) -> bool:
+    """Whether a protocol has a callback of its own: asyncio's inherited no-ops do not count."""
+    method = getattr(type(protocol), callback, None) or getattr(protocol, callback, None)
+    return method is not None and getattr(method, "__module__", "") != "asyncio.protocols"

@@ -1,0 +1,1 @@
+"""The reference implementations: one file a model, in plain Python."""

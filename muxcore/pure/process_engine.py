@@ -1,0 +1,391 @@
+"""The process model: a child per client, which makes plain blocking calls.
+
+What to know of it:
+
+- fork() copies the process: a child costs a good part of a millisecond and some memory, whether its
+  client says much or little. The kernel schedules the clients, and one that blocks blocks nobody else.
+- fork() copies one thread only. A lock that another thread held at that moment stays locked in the
+  child for ever, so this engine does not start beside running threads: ``serve()`` forks from the main
+  thread, ``Server`` forks one acceptor at its start, and that one forks the children.
+- A child that ends stays a zombie until its parent waits for it. The parent waits for its own children
+  by their pids: waitpid(-1) would take the status of somebody else's.
+- A descriptor that both sides hold is closed only when both close it: the parent closes the client's
+  after the fork, and the child closes the listeners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, ClassVar, NoReturn
+
+from muxcore import accepting, dispatch
+from muxcore.address import Address
+from muxcore.engine import Engine
+from muxcore.errors import EngineUnavailable
+from muxcore.limits import Limits
+from muxcore.protocol import Service, verb_of
+from muxcore.pure.blocking_transport import BlockingTransport
+from muxcore.pure.shared_counters import SharedCounters
+from muxcore.stats import Stats
+from muxcore.timers import Timer
+from muxcore.wakeup import StopSignals, Waker
+
+_TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
+_KILL_AFTER = 0.5  # s between the second SIGTERM, which cuts the connection, and SIGKILL
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_CUT_SHORT = 3  # the acceptor's exit status when a connection did not drain
+
+
+class ProcessEngine(Engine):
+    """A process per client, forked when it connects."""
+
+    name = "pure-process"
+    model = "process"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"half_close"})
+
+    @classmethod
+    def unavailable(cls) -> tuple[str, str] | None:
+        if hasattr(os, "fork"):
+            return None
+        return "it needs fork(), which this system does not have", "take pure-select"
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        cap = min(self.limits.processes, self.limits.connections)
+        self._counters = SharedCounters(cap)
+        self._waker = Waker()
+        self._children: dict[int, int] = {}  # pid: slot
+        self._listeners: dict[int, tuple[socket.socket, Service]] = {}
+        self._rest_until = 0.0  # after accept or fork failed
+        self._failing = False
+        self._stop_asked = self._abort_asked = False
+        self._owner = 0  # pid of the process that forks the children, while it runs
+        self._acceptor = 0  # pid, after start()
+        self._control: socket.socket | None = None  # to the acceptor; in it, to its parent
+
+    # -- what it serves
+
+    def listen(self, sock: Any, service: Service) -> None:
+        self._listeners[sock.fileno()] = (sock, service)
+
+    def adopt(self, sock: Any, service: Service) -> None:
+        self.need("adopt")
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Any:
+        self.need("connect")
+
+    # -- calls
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        self.need("timers")
+        raise AssertionError("unreachable")
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        self.need("threadsafe_calls")
+
+    # -- its life
+
+    def run(self) -> bool:
+        self._refuse_threads()
+        self._owner = os.getpid()
+        try:
+            with _sigchld_wakes():
+                while not self._stop_asked:
+                    self._turn()
+                return self._wind_down()
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Fork the acceptor: a process without threads, which forks the children."""
+        self._refuse_threads()
+        _flush()
+        self._control, theirs = socket.socketpair()
+        self._acceptor = os.fork()
+        if self._acceptor == 0:
+            self._control.close()
+            self._control = theirs
+            _exit_with(self._accept_until_told)
+        theirs.close()
+        for sock, _ in self._listeners.values():
+            sock.close()  # the acceptor has its own; a unix path is its to remove
+        self._listeners.clear()
+
+    def join(self, timeout: float | None = None) -> bool:
+        if not self._acceptor or self._control is None:
+            return True
+        ready, _, _ = select.select([self._control], [], [], timeout)
+        if not ready:
+            return False
+        _, status = os.waitpid(self._acceptor, 0)  # it has closed its end: it is exiting
+        self._acceptor = 0
+        self.close()
+        code = os.waitstatus_to_exitcode(status)
+        self._drained = code == 0
+        if code not in (0, _CUT_SHORT):
+            raise RuntimeError(f"the acceptor process ended with status {code}: see its log")
+        return True
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._tell(b"s")
+
+    def abort(self) -> None:
+        self._abort_asked = self._stop_asked = True
+        self._tell(b"a")
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def stats(self) -> Stats:
+        return self._counters.snapshot()
+
+    def close(self) -> None:
+        for sock, _ in self._listeners.values():
+            accepting.close_listener(sock)
+        self._listeners.clear()
+        self._waker.close()
+        if self._control is not None:
+            self._control.close()
+
+    # -- one turn
+
+    def _turn(self) -> None:
+        ready = self._wait()
+        self._reap()
+        for fd in ready:
+            if fd == self._waker.fileno():
+                self._waker.drain()
+            elif fd in self._listeners:
+                self._accept(*self._listeners[fd])
+            else:
+                self._obey()
+
+    def _wait(self) -> list[int]:
+        """Wait for clients while there is room for them, for children that end, and for orders."""
+        poll = select.poll()
+        poll.register(self._waker.fileno(), select.POLLIN)
+        if self._control is not None:
+            poll.register(self._control.fileno(), select.POLLIN)
+        timeout = _TICK
+        rest = self._rest_until - time.monotonic()
+        if rest > 0:
+            timeout = min(timeout, rest)
+        elif self._counters.room():
+            for fd in self._listeners:
+                poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(timeout * 1000)]
+
+    def _accept(self, listener: socket.socket, service: Service) -> None:
+        """Give each client that waits a child."""
+        for _ in range(self.limits.accepts_per_turn):
+            if not self._counters.room():
+                return
+            try:
+                accepted = accepting.accept(listener)
+                if accepted is None:
+                    return
+                with accepted[0]:  # the parent's copy is closed at the end of the block
+                    self._fork_child(*accepted, service)
+            except (accepting.OutOfResources, OSError) as exc:
+                self._rest(exc)
+                return
+            self._failing = False
+
+    def _fork_child(self, sock: socket.socket, peername: Any, service: Service) -> None:
+        _flush()
+        slot = self._counters.take()
+        # blocked until the child has handlers of its own: a stop in between would be lost
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _exit_with(lambda: self._serve_client(sock, peername, service, slot))
+            self._children[pid] = slot
+        except OSError:
+            self._counters.give_back(slot, "fork")
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+
+    def _rest(self, exc: Exception) -> None:
+        """Stop asking for a while: the kernel would answer the same at full speed."""
+        self._counters.count("accept")
+        if not self._failing:
+            dispatch.logger.warning(
+                "accept failed (%s): trying again every %g s", exc, self.limits.accept_pause
+            )
+        self._failing = True
+        self._rest_until = time.monotonic() + self.limits.accept_pause
+
+    def _reap(self) -> None:
+        """Wait for those of our children that have ended, and for nobody else's."""
+        for pid in list(self._children):
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # the program waited for any child, and took ours
+                ended, status = pid, 0
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                kind = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+                self._counters.give_back(self._children.pop(pid), kind)
+
+    def _wind_down(self) -> bool:
+        """Close the listeners, then end the children: kindly, firmly, and at last by force."""
+        for sock, _ in self._listeners.values():
+            accepting.close_listener(sock)
+        self._listeners.clear()
+        drained = self._end_children(signal.SIGTERM, self.limits.drain_timeout)
+        drained = self._end_children(signal.SIGTERM, _KILL_AFTER) and drained
+        return self._end_children(signal.SIGKILL, None) and drained
+
+    def _end_children(self, number: signal.Signals, wait: float | None) -> bool:
+        """Signal every child, and wait; return whether none is left. An abort cuts the wait short."""
+        self._reap()
+        for pid in self._children:
+            os.kill(pid, number)
+        deadline = None if wait is None else time.monotonic() + wait
+        while self._children:
+            left = _TICK if deadline is None else deadline - time.monotonic()
+            if left <= 0 or (self._abort_asked and deadline is not None):
+                return False
+            for fd in self._wait_briefly(left):
+                if fd == self._waker.fileno():
+                    self._waker.drain()
+                else:
+                    self._obey()
+            self._reap()
+        return True
+
+    # -- in the acceptor
+
+    def _accept_until_told(self) -> int:
+        with StopSignals(self.signal_fileno(), self.stop, self.abort):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent decides
+            return 0 if self.run() else _CUT_SHORT
+
+    def _obey(self) -> None:
+        """Read the parent's orders; EOF means that it is gone."""
+        assert self._control is not None
+        orders = self._control.recv(16)
+        self._stop_asked = True
+        self._abort_asked = self._abort_asked or b"a" in orders
+
+    # -- in a child
+
+    def _serve_client(
+        self, sock: socket.socket, peername: Any, service: Service, slot: int
+    ) -> int:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for listener, _ in self._listeners.values():
+            listener.close()
+        self._waker.close()
+        if self._control is not None:
+            self._control.close()
+        try:
+            protocol = dispatch.make_protocol(service)
+        except Exception as exc:
+            name = dispatch.describe(service)
+            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
+            self._counters.failed(slot, type(exc).__name__)
+            return 1
+        transport = BlockingTransport(self, sock, protocol, peername, self._counters, slot)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            transport.stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        _end_with_parent(self._owner, transport)
+        transport.serve(verb_of(service) or verb_of(protocol))
+        return 0
+
+    # -- small things
+
+    def _tell(self, order: bytes) -> None:
+        if self._owner not in (0, os.getpid()):  # a callback in a child asks for the server's end
+            os.kill(self._owner, signal.SIGTERM)
+        self._waker.wake()
+        if self._control is not None:
+            with contextlib.suppress(OSError):  # it has ended already
+                self._control.send(order, socket.MSG_DONTWAIT)
+
+    def _wait_briefly(self, seconds: float) -> list[int]:
+        poll = select.poll()
+        poll.register(self._waker.fileno(), select.POLLIN)
+        if self._control is not None and not self._abort_asked:
+            poll.register(self._control.fileno(), select.POLLIN)
+        return [fd for fd, _ in poll.poll(min(seconds, _TICK) * 1000)]
+
+    def _refuse_threads(self) -> None:
+        others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+        if others and not self.allow_threads:
+            raise EngineUnavailable(
+                self.name,
+                f"it forks, and a fork beside running threads can deadlock: {', '.join(others)}",
+                "start it before them, or pass allow_threads=True if they hold no locks",
+            )
+
+
+@contextlib.contextmanager
+def _sigchld_wakes() -> Iterator[None]:
+    """Let a child's end interrupt the wait: a Python handler, or the wake-up descriptor is silent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGCHLD, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+def _end_with_parent(parent: int, transport: BlockingTransport) -> None:
+    """Ask Linux for a SIGTERM when the parent ends, however it ends (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before we asked
+            transport.stop()
+
+
+def _flush() -> None:
+    """Empty the output buffers, or a forked child would write their content once more."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+
+def _exit_with(main: Callable[[], int]) -> NoReturn:
+    """End a forked process with ``main``'s status, without the parent's exit handlers."""
+    status = 1
+    try:
+        status = main()
+    except BaseException as exc:
+        dispatch.logger.critical("process %d failed", os.getpid(), exc_info=exc)
+    finally:
+        _flush()
+        os._exit(status)

@@ -1,0 +1,318 @@
+"""The loop that select and epoll share: one thread, and a poller that says who is ready.
+
+A turn has five stages, in this order, so that what a callback does holds for every later stage:
+
+1. wait for events, no longer than the next timer allows, and not at all if work is left over;
+2. events: connections send and receive, listeners accept;
+3. those whose turn's budget ran out, or whose edge was held back, go on;
+4. timers that are due;
+5. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so within
+   one turn no descriptor is given to a new connection while an event for the old one may still come.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from muxcore import accepting, dispatch
+from muxcore.address import Address
+from muxcore.engine import Engine
+from muxcore.errors import BindError
+from muxcore.limits import Limits
+from muxcore.protocol import Service, verb_of
+from muxcore.pure.poller import READ, Poller
+from muxcore.pure.stream_transport import StreamTransport
+from muxcore.stats import Stats
+from muxcore.timers import Timer, Timers
+from muxcore.wakeup import Waker
+
+
+class ReadinessEngine(Engine):
+    """Everything of the select and epoll engines but who is ready."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"adopt", "flow_control", "half_close", "shared_state", "threadsafe_calls", "timers"}
+    )
+    poller: ClassVar[Callable[[str], Poller]]
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self.now = time.monotonic()  # of this turn: one look at the clock serves all its events
+        self.counters = Stats()
+        self.timers = Timers(self.limits.timers)
+        self._waker = Waker()
+        self._poller = type(self).poller(trigger)
+        self.edge = self._poller.edge
+        # under a level trigger the next wait reports what is left, so one receive a turn is fairest
+        self.reads_per_turn = self.limits.reads_per_turn if self.edge else 1
+        self._handlers: dict[int, Any] = {self._waker.fileno(): self}
+        self._transports: dict[StreamTransport, None] = {}  # in the order they were opened
+        self._listeners: list[_Listener] = []
+        self._again: dict[StreamTransport, None] = {}
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._stop_asked = self._abort_asked = self._stopping = self._closed = False
+        self._clean = True  # no connection was cut short by the end of the engine
+        self._poller.watch(self._waker.fileno(), READ)
+
+    # -- what it serves
+
+    def listen(self, sock: Any, service: Service) -> None:
+        reason = self._poller.refuse(sock.fileno())
+        if reason is not None:
+            accepting.close_listener(sock)
+            raise BindError(errno.EMFILE, reason)
+        self._listeners.append(_Listener(self, sock, service))
+
+    def adopt(self, sock: Any, service: Service) -> None:
+        accepting.prepare(sock)
+        self.call_soon_threadsafe(self._adopted, sock, service)
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Any:
+        self.need("connect")
+
+    def open(self, sock: Any, service: Service, peername: Any) -> None:
+        """Serve a connected, non-blocking socket."""
+        reason = self._poller.refuse(sock.fileno())
+        if reason is not None:
+            dispatch.logger.warning("connection from %s is closed: %s", peername, reason)
+            self.counters.errors["refused"] += 1
+            sock.close()
+            return
+        try:
+            protocol = dispatch.make_protocol(service)
+        except Exception as exc:
+            name = dispatch.describe(service)
+            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
+            self.counters.errors[type(exc).__name__] += 1
+            sock.close()
+            return
+        transport = StreamTransport(self, sock, protocol, peername)
+        self._handlers[sock.fileno()] = transport
+        self._transports[transport] = None
+        self.counters.open += 1
+        self.counters.total += 1
+        transport.opened(verb_of(service) or verb_of(protocol))
+
+    # -- calls
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self.timers.add(delay, call, *args)
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        if self._closed:
+            raise RuntimeError("the server has ended: it makes no more calls")
+        if len(self._calls) >= self.limits.callbacks:
+            raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
+        self._calls.append((call, args))  # atomic, so no lock: a signal handler may call this
+        self._waker.wake()
+
+    # -- its life
+
+    def run(self) -> bool:
+        try:
+            for listener in self._listeners:
+                listener.resume()
+            while self._transports or not self._stopping:
+                self._turn()
+        finally:
+            self.close()
+        return self._clean
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._waker.wake()
+
+    def abort(self) -> None:
+        self._abort_asked = True
+        self.stop()
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def stats(self) -> Stats:
+        return self.counters.snapshot()
+
+    def close(self) -> None:
+        """End without ceremony: every descriptor is closed, whatever state it is in."""
+        if self._closed:
+            return
+        for listener in self._listeners:
+            listener.close()
+        for transport in list(self._transports):
+            transport.abort()
+        self._run_calls()
+        while self._transports:  # a connection_lost may have aborted others; calls that go on
+            self._run_calls()  # queueing themselves do not hold up the end
+        self._closed = True
+        self.timers.clear()
+        self._poller.close()
+        self._waker.close()
+
+    # -- one turn
+
+    def _turn(self) -> None:
+        timeout = 0.0 if self._again or self._calls else self.timers.delay()
+        events = self._poller.wait(timeout)
+        self.now = time.monotonic()
+        for fd, mask, hung_up in events:
+            handler = self._handlers.get(fd)
+            if handler is not None:  # None: an earlier callback of this turn ended it
+                handler.on_event(mask, hung_up)
+        if self._again:
+            again, self._again = self._again, {}
+            for transport in again:
+                transport.read()
+        self.timers.run_due()
+        self._run_calls()
+        if self._stop_asked:
+            self._wind_down()
+
+    def on_event(self, mask: int, hung_up: bool) -> None:
+        """The waker's event: the loop is awake, which is all it was for."""
+        self._waker.drain()
+
+    def _run_calls(self) -> None:
+        for _ in range(len(self._calls)):  # what these calls queue waits for the next turn
+            call, args = self._calls.popleft()
+            dispatch.run_call(call, args)
+
+    def _wind_down(self) -> None:
+        """Answer ``stop()`` and ``abort()``, once each."""
+        if not self._stopping:
+            self._stopping = True
+            for listener in self._listeners:
+                listener.close()
+            for transport in list(self._transports):
+                transport.close()
+            self.timers.add(self.limits.drain_timeout, self.abort)
+        if self._abort_asked:
+            self._abort_asked = False
+            for transport in list(self._transports):
+                self._clean = self._clean and not transport.get_write_buffer_size()
+                transport.abort()
+
+    # -- for transports
+
+    def watch(self, transport: StreamTransport, mask: int) -> None:
+        """Report a connection's readiness from now on; what cannot be watched is closed."""
+        try:
+            self._poller.watch(transport.fileno(), mask)
+        except OSError as exc:  # ENOSPC: epoll(7), max_user_watches
+            transport._fail(exc)
+
+    def again(self, transport: StreamTransport) -> None:
+        """Let a connection read at the next turn, without waiting for an event."""
+        self._again[transport] = None
+
+    def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
+        """Take a connection out of the loop; ``connection_lost`` and close follow at stage 5."""
+        fd = transport.fileno()
+        self._poller.forget(fd)
+        self._handlers.pop(fd, None)
+        self._again.pop(transport, None)
+        if exc is not None:
+            self.counters.errors[type(exc).__name__] += 1
+        self._calls.append((self._lost, (transport, exc)))
+
+    def _lost(self, transport: StreamTransport, exc: BaseException | None) -> None:
+        try:
+            transport.lost(exc)
+        finally:
+            del self._transports[transport]
+            self.counters.open -= 1
+            for listener in self._listeners:
+                listener.make_room()
+
+    def _adopted(self, sock: Any, service: Service) -> None:
+        if self._stopping:
+            sock.close()
+            return
+        try:
+            peername = sock.getpeername()
+        except OSError:
+            peername = None  # reset before we came to it: the first receive will say so
+        self.open(sock, service, peername)
+
+
+class _Listener:
+    """A listener of the loop: watched, resting after a failure, or resting at the cap."""
+
+    def __init__(self, engine: ReadinessEngine, sock: Any, service: Service) -> None:
+        self._engine = engine
+        self._sock = sock
+        self._service = service
+        self._full = False  # at Limits.connections
+        self._resting = False  # after a failure
+        self._failing = False  # the last attempt failed: an episode is logged once
+        self._closed = False
+
+    def on_event(self, mask: int, hung_up: bool) -> None:
+        """Accept until none waits: under an edge trigger those left would wait for ever."""
+        engine = self._engine
+        for _ in range(engine.limits.accepts_per_turn):
+            if engine.counters.open >= engine.limits.connections:
+                self._full = True
+                self._pause()
+                return
+            try:
+                accepted = accepting.accept(self._sock)
+            except (accepting.OutOfResources, OSError) as exc:
+                self._rest(exc)
+                return
+            if accepted is None:
+                return
+            self._failing = False
+            engine.open(accepted[0], self._service, accepted[1])
+            if self._closed or self._resting:
+                return
+        if engine.edge:
+            engine._calls.append((self._go_on, ()))
+
+    def resume(self) -> None:
+        if not self._closed:
+            self._engine._handlers[self._sock.fileno()] = self
+            self._engine._poller.watch(self._sock.fileno(), READ)
+
+    def make_room(self) -> None:
+        """A connection has gone: accept again if that is what this listener waits for."""
+        if self._full:
+            self._full = False
+            self.resume()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._pause()
+            self._closed = True
+            accepting.close_listener(self._sock)
+
+    def _pause(self) -> None:
+        self._engine._poller.forget(self._sock.fileno())
+        self._engine._handlers.pop(self._sock.fileno(), None)
+
+    def _rest(self, exc: Exception) -> None:
+        """Stop asking for a while: the kernel would answer the same at full speed."""
+        engine = self._engine
+        engine.counters.errors["accept"] += 1
+        if not self._failing:
+            dispatch.logger.warning(
+                "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause
+            )
+        self._resting = self._failing = True
+        self._pause()
+        engine.timers.add(engine.limits.accept_pause, self._rested)
+
+    def _rested(self) -> None:
+        self.resume()
+        self._resting = False
+
+    def _go_on(self) -> None:
+        if not (self._closed or self._resting or self._full):
+            self.on_event(READ, False)

@@ -1,0 +1,122 @@
+"""Counters that many processes share: a mapping made before the first fork.
+
+Every child counts into a slot of its own, so that nothing is locked, and a child that is killed leaves
+what it counted. The parent folds a slot into the totals when it reaps the child; a version number, odd
+meanwhile, lets readers in other processes see that they must look again (a seqlock).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+
+from muxcore.stats import Stats
+
+_WORD = 8  # bytes; an aligned word is written in one piece
+_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT = range(5)
+_HEADER = 5
+_KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
+_NAME = 40  # bytes of a kind's name
+_READ_TRIES = 1000  # a writer needs microseconds; this many looks are milliseconds
+
+
+class SharedCounters:
+    """The counters of one process engine.
+
+    Args:
+        slots: children at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        words = _HEADER + 2 * slots + _KINDS
+        self._map = mmap.mmap(-1, words * _WORD + _KINDS * _NAME + slots * _NAME)
+        self._view = memoryview(self._map)
+        self._words = self._view[: words * _WORD].cast("q")
+        self._kinds = self._view[words * _WORD :][: _KINDS * _NAME]
+        self._slot_errors = self._view[words * _WORD + _KINDS * _NAME :]
+        self._free = list(range(slots - 1, -1, -1))
+
+    # -- the child's side
+
+    def add(self, slot: int, received: int, sent: int) -> None:
+        at = _HEADER + 2 * slot
+        self._words[at] += received
+        self._words[at + 1] += sent
+
+    def failed(self, slot: int, kind: str) -> None:
+        """Note what ended the slot's connection."""
+        self._slot_errors[slot * _NAME :][:_NAME] = _packed(kind)
+
+    # -- the parent's side
+
+    def room(self) -> bool:
+        """Whether a slot is free for another child."""
+        return bool(self._free)
+
+    def take(self) -> int:
+        """Return a free slot for a new child."""
+        slot = self._free.pop()
+        self._words[_OPEN] += 1
+        self._words[_TOTAL] += 1
+        return slot
+
+    def give_back(self, slot: int, kind: str = "") -> None:
+        """Fold a child's slot into the totals.
+
+        Args:
+            kind: how the child itself ended, where that was an error.
+        """
+        at = _HEADER + 2 * slot
+        error = self._slot_errors[slot * _NAME :][:_NAME]
+        kind = kind or _unpacked(error)
+        self._words[_VERSION] += 1
+        self._words[_BYTES_IN] += self._words[at]
+        self._words[_BYTES_OUT] += self._words[at + 1]
+        self._words[at] = self._words[at + 1] = 0
+        self._words[_VERSION] += 1
+        error[:] = bytes(_NAME)
+        if kind:
+            self.count(kind)
+        self._words[_OPEN] -= 1
+        self._free.append(slot)
+
+    def count(self, kind: str) -> None:
+        """Count an error by its kind."""
+        packed = _packed(kind)
+        for index in range(_KINDS):
+            name = self._kinds[index * _NAME :][:_NAME]
+            if index == _KINDS - 1:
+                packed = _packed("other")
+            if name[0] == 0:
+                name[:] = packed
+            if name == packed:
+                self._words[_HEADER + 2 * self._slots + index] += 1
+                return
+
+    # -- any process
+
+    def snapshot(self) -> Stats:
+        """Return the counters as they are now."""
+        stats = Stats(self._words[_OPEN], self._words[_TOTAL], errors=Counter())
+        for _ in range(_READ_TRIES):
+            version = self._words[_VERSION]
+            stats.bytes_in, stats.bytes_out = self._words[_BYTES_IN], self._words[_BYTES_OUT]
+            counted = self._words[_HEADER : _HEADER + 2 * self._slots].tolist()
+            if version % 2 == 0 and version == self._words[_VERSION]:
+                break
+        stats.bytes_in += sum(counted[::2])
+        stats.bytes_out += sum(counted[1::2])
+        for index in range(_KINDS):
+            kind = _unpacked(self._kinds[index * _NAME :][:_NAME])
+            if kind:
+                stats.errors[kind] = self._words[_HEADER + 2 * self._slots + index]
+        return stats
+
+
+def _packed(kind: str) -> bytes:
+    return kind.encode()[: _NAME - 1].ljust(_NAME, b"\0")
+
+
+def _unpacked(name: memoryview) -> str:
+    return bytes(name).rstrip(b"\0").decode(errors="replace")

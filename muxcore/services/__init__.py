@@ -1,0 +1,1 @@
+"""Services made of the verbs."""

@@ -1,0 +1,30 @@
+"""Counters of a running server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Stats:
+    """A snapshot of what a server has done since it was created.
+
+    Attributes:
+        open: connections open now.
+        total: connections ever opened: accepted, adopted and outgoing.
+        bytes_in: bytes received, over all connections, closed ones included.
+        bytes_out: bytes the kernel accepted for sending.
+        errors: how often each kind of failure ended a connection or hindered a listener, by the
+            name of the exception's class (``"ConnectionResetError"``) or of the call (``"accept"``).
+    """
+
+    open: int = 0
+    total: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def snapshot(self) -> Stats:
+        """Return a copy that later traffic does not change."""
+        return Stats(self.open, self.total, self.bytes_in, self.bytes_out, Counter(self.errors))

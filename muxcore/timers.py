@@ -1,0 +1,118 @@
+"""Calls that are due later: a heap, in which a cancelled timer stays until its time.
+
+Cancelled timers are swept out once they are the larger half, so that a program that sets and cancels a
+time-out per message keeps a small heap (asyncio does the same).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from muxcore.dispatch import run_call
+
+_SWEEP_FROM = 64  # below that a sweep costs more than the heap
+
+
+class Timer:
+    """A pending call; ``cancel()`` is idempotent, and harmless after the call was made."""
+
+    __slots__ = ("_args", "_call", "_timers", "when")
+
+    def __init__(
+        self, timers: Timers, when: float, call: Callable[..., object], args: tuple[Any, ...]
+    ):
+        self.when = when
+        self._timers: Timers | None = timers
+        self._call: Callable[..., object] | None = call
+        self._args = args
+
+    def cancel(self) -> None:
+        if self._timers is not None:
+            self._timers._cancelled_one()
+        self._clear()
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled, or has been made."""
+        return self._timers is None
+
+    def _fire(self) -> None:
+        call, args = self._call, self._args
+        self._clear()
+        if call is not None:
+            run_call(call, args)
+
+    def _clear(self) -> None:
+        self._timers = self._call = None
+        self._args = ()
+
+
+class Timers:
+    """The pending calls of one engine, at most ``cap`` of them."""
+
+    def __init__(self, cap: int) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()  # equal times run in the order they were set
+        self._cancelled = 0
+        self._cap = cap
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def add(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Run ``call(*args)`` in ``delay`` seconds.
+
+        Raises:
+            ValueError: the delay is not a finite number.
+            RuntimeError: ``Limits.timers`` are pending already.
+        """
+        if not -1e12 < delay < 1e12:
+            raise ValueError(f"call_later needs a finite delay in seconds, not {delay!r}")
+        if len(self) >= self._cap:
+            raise RuntimeError(
+                f"{self._cap} timers are pending: cancel some, or raise Limits.timers"
+            )
+        timer = Timer(self, time.monotonic() + max(0.0, delay), call, args)
+        heapq.heappush(self._heap, (timer.when, next(self._order), timer))
+        return timer
+
+    def delay(self) -> float | None:
+        """Return the seconds until the next call is due (0 if it is), or None."""
+        while self._heap and self._heap[0][2].cancelled():
+            heapq.heappop(self._heap)
+            self._cancelled -= 1
+        return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+
+    def run_due(self) -> None:
+        """Run what is due now; what these calls add waits for the next turn."""
+        if not self._heap:
+            return
+        now, newest = time.monotonic(), next(self._order)
+        later: list[tuple[float, int, Timer]] = []
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if entry[2].cancelled():
+                self._cancelled -= 1
+            elif entry[1] > newest:
+                later.append(entry)
+            else:
+                entry[2]._fire()
+        for entry in later:
+            heapq.heappush(self._heap, entry)
+
+    def clear(self) -> None:
+        for _, _, timer in self._heap:
+            timer._clear()
+        self._heap.clear()
+        self._cancelled = 0
+
+    def _cancelled_one(self) -> None:
+        self._cancelled += 1
+        if len(self._heap) > _SWEEP_FROM and self._cancelled * 2 > len(self._heap):
+            # The one being cancelled is not cleared yet: it stays until its time, or the next sweep.
+            self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
+            heapq.heapify(self._heap)
+            self._cancelled = 1
