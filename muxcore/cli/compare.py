@@ -26,7 +26,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("engines", nargs="*", metavar="ENGINE", help="default: all that can run here")
+    parser.add_argument(
+        "engines", nargs="*", metavar="ENGINE", help="default: all that can run here"
+    )
     parser.add_argument("--app", metavar="MODULE:SERVICE", help="compare on your own service")
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="about two minutes (the default)")
@@ -35,9 +37,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", default=Path("muxcore-compare.html"), help="the report"
     )
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="an earlier --json to set beside")
     parser.add_argument(
-        "--fail-under", type=float, metavar="R", help="exit 1 where a rate is below R of the baseline's"
+        "--baseline", type=Path, metavar="FILE", help="an earlier --json to set beside"
+    )
+    parser.add_argument(
+        "--fail-under",
+        type=float,
+        metavar="R",
+        help="exit 1 where a rate is below R of the baseline's",
     )
     parser.add_argument("--seed", type=int, help="of the order within rounds")
     parser.set_defaults(run=run)

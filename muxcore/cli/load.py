@@ -41,9 +41,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo")
     parser.add_argument("--connections", "-c", type=int, metavar="N", help="default: 50")
     parser.add_argument("--idle", type=int, default=0, metavar="N", help="more, that stay silent")
-    parser.add_argument("--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64")
+    parser.add_argument(
+        "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
+    )
     parser.add_argument("--depth", type=int, metavar="D", help="messages in flight on a connection")
-    parser.add_argument("--rate", type=float, default=0.0, metavar="R", help="messages a second in all")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, metavar="R", help="messages a second in all"
+    )
     parser.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
     parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="default: 5 s")
     parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="default: 0.5 s")
@@ -52,7 +56,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for late replies")
     parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
-    parser.add_argument("--json", action="store_true", help="for programs; see muxcore/load/SCHEMA.md")
+    parser.add_argument(
+        "--json", action="store_true", help="for programs; see muxcore/load/SCHEMA.md"
+    )
     parser.set_defaults(run=run)
 
 
@@ -130,7 +136,9 @@ def _described(config: LoadConfig) -> dict[str, Any]:
 
 def _progress(elapsed: float, messages: int) -> None:
     rate = messages / elapsed if elapsed > 0 else 0.0
-    print(f"\r\x1b[K{elapsed:5.1f} s  {messages:,} messages  {rate:,.0f}/s", end="", file=sys.stderr)
+    print(
+        f"\r\x1b[K{elapsed:5.1f} s  {messages:,} messages  {rate:,.0f}/s", end="", file=sys.stderr
+    )
     sys.stderr.flush()
 
 
@@ -143,7 +151,9 @@ def _report(config: LoadConfig, result: LoadResult) -> str:
         f"  rate      {result.rate:,.0f} messages/s, {found['megabytes_per_second']:,.1f} MB/s each way",
         f"  messages  {result.answered:,} of {result.sent:,} answered, every byte compared"
         + (f"; {result.lost:,} LOST" if result.lost else "")
-        + (f"; {result.overdue:,} OVERDUE: the offered rate was not reached" * bool(result.overdue)),
+        + (
+            f"; {result.overdue:,} OVERDUE: the offered rate was not reached" * bool(result.overdue)
+        ),
         _times("latency", found["latency_us"]),
     ]
     if config.rate:

@@ -8,11 +8,17 @@ from muxcore import registry
 from muxcore.compare.servers import Subject, echo_subject
 
 
-def chosen(names: Sequence[str], *, report: Callable[[str], object] | None = None) -> list[str]:
+def chosen(
+    names: Sequence[str],
+    *,
+    adapters: bool = False,
+    report: Callable[[str], object] | None = None,
+) -> list[str]:
     """Return the engines meant: none means all that can run here, the plainest model first.
 
     Args:
         names: engines, models, or the selectors ``pure`` and ``native``, which mean all of theirs.
+        adapters: whether no name includes the adapters, which are else chosen by their names only.
         report: told in one line of each engine that is left out because it cannot run here.
 
     Raises:
@@ -22,7 +28,7 @@ def chosen(names: Sequence[str], *, report: Callable[[str], object] | None = Non
     infos = sorted(registry.engines(), key=_order)
     found: list[str] = []
     for name in names or ("",):
-        matching = [info for info in infos if _means(name, info)]
+        matching = [info for info in infos if _means(name, info, adapters)]
         if not matching or len(matching) == 1 and name:
             registry.engine(name)  # raises with the reason where it is unknown or cannot run
         for info in matching:
@@ -38,10 +44,14 @@ def echo_subjects(names: Sequence[str]) -> list[Subject]:
     return [echo_subject(name, handler) for name in names for handler in ("verb", "callback")]
 
 
-def _means(name: str, info: registry.EngineInfo) -> bool:
+def _means(name: str, info: registry.EngineInfo, adapters: bool) -> bool:
+    if name == info.name:
+        return True
+    if info.priority <= 0 and not (adapters and not name):
+        return False
     if name in ("pure", "native"):
         return info.name.startswith(f"{name}-")
-    return name in ("", "auto", info.name, info.model)
+    return name in ("", "auto", info.model)
 
 
 def _order(info: registry.EngineInfo) -> tuple[int, int, str]:

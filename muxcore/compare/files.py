@@ -95,9 +95,7 @@ def _exchange(batch: Sequence[_Client], sockaddr: object, deadline: float) -> No
         for client in batch:
             client.sock.setblocking(False)
             client.sock.connect_ex(sockaddr)  # type: ignore[arg-type]
-            selector.register(
-                client.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, client
-            )
+            selector.register(client.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, events in selector.select(left):
                 try:

@@ -64,13 +64,13 @@ class Series:
 
     Attributes:
         stopped: subjects that gave wrong answers or none, and how; their samples are left out.
-        memory: bytes a connection, by subject: the growth from no connection to all of them.
+        order: the subjects' names, as they were given.
     """
 
     cell: Cell
     samples: list[Sample] = field(default_factory=list)
     stopped: dict[str, str] = field(default_factory=dict)
-    memory: dict[str, float] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
 
 
 def measure(
@@ -80,6 +80,7 @@ def measure(
     rounds: int,
     blocks: int = 3,
     rng: random.Random,
+    rates: Mapping[str, float] | None = None,
     kind: str = "auto",
     tick: Callable[[str], None] | None = None,
 ) -> Series:
@@ -91,15 +92,16 @@ def measure(
         rounds: in all, dealt evenly to the blocks.
         blocks: how often the servers are started anew.
         rng: orders the subjects within a round.
+        rates: the open loop's messages a second, by subject; None is what the cell says.
         kind: which load generator (see :func:`muxcore.load.generator`).
         tick: called with a word after each round, for a display.
     """
-    series = Series(cell)
+    series = Series(cell, order=[subject.name for subject in subjects])
     done = 0
     for block in range(blocks):
         upto = rounds * (block + 1) // blocks
         with client_core(), contextlib.ExitStack() as stack:
-            running = _start(subjects, cell, kind, stack, series)
+            running = _start(subjects, cell, rates or {}, kind, stack, series)
             for number in range(done, upto):
                 order = [name for name in running if name not in series.stopped]
                 rng.shuffle(order)
@@ -116,6 +118,7 @@ def measure(
 def _start(
     subjects: Sequence[Subject],
     cell: Cell,
+    rates: Mapping[str, float],
     kind: str,
     stack: contextlib.ExitStack,
     series: Series,
@@ -129,15 +132,15 @@ def _start(
         except ServerFailed as exc:
             series.stopped[subject.name] = str(exc)
             continue
-        source = generator(LoadConfig(address=numeric(server.address), **cell.load), kind)
+        load = dict(cell.load)
+        if subject.name in rates:
+            load["rate"] = rates[subject.name]
+        source = generator(LoadConfig(address=numeric(server.address), **load), kind)
         stack.callback(source.close)
-        before = server.memory()
         first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
         if not first.ok:
             series.stopped[subject.name] = explain(first)
             continue
-        held = first.open or 1
-        series.memory[subject.name] = (server.memory() - before) / held
         running[subject.name] = (server, source)
     return running
 

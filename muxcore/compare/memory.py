@@ -1,0 +1,38 @@
+"""Memory per connection: the growth of a server that is given more of them."""
+
+from __future__ import annotations
+
+from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
+from muxcore.load import LoadConfig, LoadError, LoadResult, generator, numeric, window
+
+_FIRST = 50  # these pay for pools and tables that are there once
+_MORE = 400  # over so many, a page (4 KiB) more or less is 10 bytes a connection
+
+
+def per_connection(subject: Subject) -> float | None:
+    """Return the bytes each of 400 further idle connections costs in the process, or None.
+
+    The kernel's own memory of a socket is not in it; it is the same for every engine. Each connection
+    has carried one message, so a buffer that is kept for good is counted.
+    """
+    try:
+        with ServerProcess(subject) as server:
+            target = numeric(server.address)
+            first = generator(LoadConfig(address=target, connections=_FIRST))
+            more = generator(LoadConfig(address=target, connections=_MORE, seed=2))
+            try:
+                if not _speaks_once(window(first, 0.0, 0.02)):
+                    return None
+                before = server.memory()
+                if not _speaks_once(window(more, 0.0, 0.02)):
+                    return None
+                return (server.memory() - before) / _MORE
+            finally:
+                first.close()
+                more.close()
+    except (ServerFailed, LoadError):
+        return None
+
+
+def _speaks_once(result: LoadResult) -> bool:
+    return result.ok and result.open == result.opened

@@ -1,0 +1,98 @@
+"""What a comparison found, as JSON takes it: the one form that the table and the report are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from muxcore.compare.findings import CellReport, Figures, Finding
+from muxcore.compare.rounds import Cell, Series
+from muxcore.compare.servers import Subject
+from muxcore.compare.statistics import UNSTABLE, Interval
+from muxcore.load.result import PERCENTILES
+
+SCHEMA = 1
+
+
+def subject(each: Subject) -> dict[str, Any]:
+    """Return a subject."""
+    return {
+        "name": each.name,
+        "engine": each.engine,
+        "handler": each.handler,
+        "argv": list(each.argv),
+    }
+
+
+def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
+    """Return one cell's figures and findings."""
+    return {
+        "name": work.name,
+        "load": {key: value for key, value in work.load.items()},
+        "window_seconds": work.seconds,
+        "figures": {name: _figures(each) for name, each in judged.figures.items()},
+        "findings": [_finding(each) for each in judged.findings],
+        "twin": {metric: _interval(each) for metric, each in judged.twin.items()},
+        "unstable": any(each.noise > 1 + UNSTABLE for each in judged.twin.values()),
+        "stopped": dict(judged.stopped),
+    }
+
+
+def latency(
+    work: Cell, series: Series, rates: Mapping[str, float], judged: CellReport
+) -> dict[str, Any]:
+    """Return the latency at given rates."""
+    return {
+        "name": work.name,
+        "offered": dict(rates),
+        "figures": {name: _figures(each) for name, each in judged.figures.items()},
+        "stopped": dict(series.stopped),
+    }
+
+
+def wrong_answers(found: Mapping[str, Any]) -> list[str]:
+    """Return what gave wrong bytes: that is no limit of an engine but a fault."""
+    return [
+        f"{each['name']}: {name}: {why}"
+        for each in [*found["cells"], *found["latency"]]
+        for name, why in each["stopped"].items()
+        if "corrupt" in why
+    ]
+
+
+def _figures(each: Figures) -> dict[str, Any]:
+    return {
+        "windows": each.windows,
+        "rate": each.rate,
+        "megabytes_per_second": each.megabytes,
+        "cpu_us_per_message": each.cpu_us,
+        "busy": each.busy,
+        "is_bottleneck": each.is_bottleneck,
+        "generator": each.generator,
+        "latency_us": {
+            **{f"p{p:g}": _number(each.latency.percentile(p) / 1000) for p in PERCENTILES},
+            "max": _number(each.latency.percentile(100) / 1000),
+        },
+        "lag_p99_us": _number(each.lag.percentile(99) / 1000),
+    }
+
+
+def _finding(each: Finding) -> dict[str, Any]:
+    return {
+        "metric": each.metric,
+        "subject": each.subject,
+        "reference": each.reference,
+        "ratio": _interval(each.verdict.interval),
+        "verdict": each.verdict.word,
+        "counts": each.counts,
+    }
+
+
+def _interval(each: Interval) -> dict[str, float | None]:
+    return {"low": _number(each.low), "median": each.median, "high": _number(each.high)}
+
+
+def _number(value: float) -> float | None:
+    """Return None, JSON's null, where there is no number: JSON has no infinity."""
+    return value if math.isfinite(value) else None

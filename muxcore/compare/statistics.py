@@ -1,0 +1,125 @@
+"""What may be concluded from paired windows.
+
+The figure is the median of the ratios within rounds; its interval comes from order statistics (the
+binomial distribution of how many ratios lie below the median: no normal law is assumed). Windows of one
+start of a server are not independent of that start, so an interval alone would claim too much. A
+difference is claimed only where three things hold:
+
+1. the 99 % interval, corrected for the number of comparisons in the report (Bonferroni), excludes 1;
+2. its near end lies beyond the noise: the far end of the interval of the same server against its twin;
+3. every block, that is every fresh start of the servers, points the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.99
+_RESOLVED = (
+    0.1  # a wider interval would hide a difference that matters: it shows nothing either way
+)
+UNSTABLE = 0.05  # a twin that may differ by this much: the machine was too restless to rank servers
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A median with its interval; infinite where there are too few values for the confidence."""
+
+    low: float
+    median: float
+    high: float
+
+    @property
+    def noise(self) -> float:
+        """How far from 1 the interval reaches, as a ratio of at least 1."""
+        if self.low <= 0:
+            return math.inf
+        return max(self.high, 1 / self.low, 1.0)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a comparison says.
+
+    ``word`` is "more", "less", "no difference" (the interval lies within 10 % of 1), "unclear" (it does
+    not, and nothing may be claimed) or "too few rounds".
+    """
+
+    word: str
+    interval: Interval
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Return the median with its order-statistic interval.
+
+    Args:
+        values: at least one.
+        confidence: that the interval holds the median, at least.
+    """
+    ordered = sorted(values)
+    count = len(ordered)
+    cut = _ranks_to_cut(count, (1 - confidence) / 2)
+    low, high = -math.inf, math.inf
+    if cut:
+        low, high = ordered[cut - 1], ordered[count - cut]
+    return Interval(low, statistics.median(ordered), high)
+
+
+def corrected(comparisons: int) -> float:
+    """Return the confidence each of so many comparisons needs, so that all of them hold 99 %."""
+    return 1 - (1 - CONFIDENCE) / max(comparisons, 1)
+
+
+def ratios(values: Mapping[int, float], reference: Mapping[int, float]) -> dict[int, float]:
+    """Return value / reference of each round that has both."""
+    return {
+        number: value / reference[number]
+        for number, value in values.items()
+        if reference.get(number, 0.0) > 0 and value > 0
+    }
+
+
+def judge(
+    by_round: Mapping[int, float],
+    block_of: Mapping[int, int],
+    noise: float,
+    confidence: float = CONFIDENCE,
+) -> Verdict:
+    """Say whether ratios differ from 1.
+
+    Args:
+        by_round: the ratio of each round.
+        block_of: the block each round belongs to.
+        noise: how far the twin's interval reaches from 1, as a ratio (1.02 is 2 %).
+        confidence: see :func:`corrected`.
+    """
+    interval = median_interval(list(by_round.values()), confidence)
+    if not math.isfinite(interval.low):
+        return Verdict("too few rounds", interval)
+    medians = [
+        statistics.median(ratio for number, ratio in by_round.items() if block_of[number] == block)
+        for block in {block_of[number] for number in by_round}
+    ]
+    if interval.low > noise and all(median > 1 for median in medians):
+        return Verdict("more", interval)
+    if interval.high < 1 / noise and all(median < 1 for median in medians):
+        return Verdict("less", interval)
+    return Verdict("no difference" if interval.noise <= 1 + _RESOLVED else "unclear", interval)
+
+
+def _ranks_to_cut(count: int, tail: float) -> int:
+    """Return the largest k with P(at most k - 1 of ``count`` values lie below the median) <= tail."""
+    probability, cumulated, cut = 0.5**count, 0.0, 0
+    for below in range(count // 2 + 1):
+        cumulated += probability
+        if cumulated > tail:
+            break
+        cut = below + 1
+        probability *= (count - below) / (below + 1)
+    return cut

@@ -1,0 +1,75 @@
+"""System calls per message, counted by strace(1) where it is at hand."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from muxcore.compare.accounting import descendants
+from muxcore.compare.rounds import Cell
+from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core
+from muxcore.load import LoadConfig, generator, numeric, window
+
+_WINDOW = (
+    0.2  # seconds: a traced server is some ten times slower, and still does thousands of messages
+)
+_ATTACH_TIMEOUT = 10.0
+
+
+def per_message(subject: Subject, cell: Cell) -> float | None:
+    """Return a server's system calls for one message, or None where they cannot be counted.
+
+    The server is traced over one whole window, from before the first message to after the last, so
+    calls and messages belong to each other exactly. Children that existed before are traced too.
+    """
+    strace = shutil.which("strace")
+    if strace is None:
+        return None
+    try:
+        with client_core(), ServerProcess(subject) as server:
+            source = generator(LoadConfig(address=numeric(server.address), **cell.load))
+            try:
+                if not window(source, 0.0, 0.02).ok:  # connects
+                    return None
+                with tempfile.TemporaryDirectory() as folder:
+                    counts = Path(folder, "counts")
+                    tracer = _attach(strace, server.pid, counts)
+                    result = window(source, 0.0, _WINDOW)
+                    tracer.send_signal(signal.SIGINT)
+                    tracer.communicate()
+                    calls = _total(counts.read_text())
+            finally:
+                source.close()
+    except (ServerFailed, OSError, subprocess.SubprocessError):
+        return None
+    return calls / result.answered if calls and result.answered else None
+
+
+def _attach(strace: str, pid: int, counts: Path) -> subprocess.Popen[str]:
+    pids = descendants(pid)
+    targets = [part for each in pids for part in ("-p", str(each))]
+    tracer = subprocess.Popen(
+        [strace, "-f", "-c", "-o", str(counts), *targets],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert tracer.stderr is not None
+    left = len(pids)
+    for line in tracer.stderr:  # "strace: Process 123 attached"
+        left -= "attached" in line
+        if not left:
+            return tracer
+    raise OSError(f"strace did not attach: exit status {tracer.wait(_ATTACH_TIMEOUT)}")
+
+
+def _total(summary: str) -> int:
+    for line in summary.splitlines():
+        fields = line.split()
+        if fields and fields[-1] == "total":
+            return int(fields[3] if len(fields) > 4 else fields[-2])
+    return 0
