@@ -25,7 +25,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 INSTRUCTION = "install gcc and the python3 headers, or set MUXCORE_BUILD=pure"
-_OLDEST = "cp311"  # the first CPython of the stable ABI that we promise; see requires-python
+
+# The first CPython whose stable ABI a wheel promises to keep to: with the GIL, that of
+# requires-python; without it there is none before PEP 803, and 3.14t has a wheel of its own.
+_STABLE_ABI = "cp311"
+_STABLE_ABI_FREE_THREADED = "cp315"
 
 
 def wanted() -> str:
@@ -70,8 +74,8 @@ class BuildCore(build_ext):
     """Compile the core; if that fails, end with one sentence that says what to do."""
 
     def build_extensions(self) -> None:
-        # Some interpreters were linked with an rpath and hand it on to what is built with them; a path
-        # of the machine that a wheel was built on has no place in it.
+        # Some interpreters were linked with an rpath and hand it on to what is built with them;
+        # a path of the machine that a wheel was built on has no place in it.
         linker = [flag for flag in self.compiler.linker_so if not flag.startswith("-Wl,-rpath")]
         self.compiler.set_executable("linker_so", linker)
         try:
@@ -81,16 +85,22 @@ class BuildCore(build_ext):
             raise SystemExit(f"muxcore: {why}: {INSTRUCTION}") from None
 
 
+def stable_abi() -> str | None:
+    """Return the python tag of a wheel of the stable ABI, or None where there is none."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return _STABLE_ABI
+    return _STABLE_ABI_FREE_THREADED if sys.version_info >= (3, 15) else None
+
+
 def options() -> dict[str, Any]:
     """Return what setup() is told of the core: nothing in a pure build."""
     if wanted() == "pure":
         return {}
-    # The stable ABI does not exist without the GIL: a free-threaded build is a wheel of its own.
-    stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")
+    tag = stable_abi()
     return {
         "cffi_modules": ["csrc/builder.py:ffibuilder"],
         "cmdclass": {"build_ext": BuildCore},
-        "options": {"bdist_wheel": {"py_limited_api": _OLDEST}} if stable_abi else {},
+        "options": {"bdist_wheel": {"py_limited_api": tag}} if tag else {},
     }
 
 
