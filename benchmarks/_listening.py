@@ -8,7 +8,7 @@ import sys
 
 
 def listener() -> socket.socket:
-    """Return a listening socket on loopback, on the port that is the first argument, or a free one."""
+    """Return a listening socket on loopback: the port is the first argument, or a free one."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     found = socket.create_server(("127.0.0.1", port), backlog=socket.SOMAXCONN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

@@ -1,6 +1,6 @@
 """asyncio's Protocol echo on asyncio's own loop.
 
-    python benchmarks/asyncio_echo.py 9000
+python benchmarks/asyncio_echo.py 9000
 """
 
 from __future__ import annotations

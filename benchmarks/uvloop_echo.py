@@ -1,6 +1,6 @@
 """asyncio's Protocol echo on uvloop's loop: the same class, another loop.
 
-    python benchmarks/uvloop_echo.py 9000
+python benchmarks/uvloop_echo.py 9000
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ examples:
   muxcore load 9000 --json | python3 -m json.tool
 
 In the open loop each message is timed from when it was due, whether or not it could be sent then.
-Every byte that comes back is compared. Exit codes: 0 all right; 1 replies were wrong, lost or missing.
+Every byte that comes back is compared.
+Exit codes: 0 all right; 1 replies were wrong, lost or missing; 2 asked wrongly.
 """
 _DEFAULTS = {  # size, depth, and connections of each workload
     "echo": ("64", 1, 50),
@@ -144,11 +145,12 @@ def _progress(elapsed: float, messages: int) -> None:
 
 def _report(config: LoadConfig, result: LoadResult) -> str:
     found = result.to_json()
+    flow = f"{found['megabytes_per_second']:,.1f} MB/s each way"
     lines = [
         f"{config.workload}, {_mode(config)}, {config.connections} connections"
         + (f" and {config.idle} idle ones" if config.idle else "")
         + f", depth {config.depth}, {result.generator} generator, {result.seconds:.2f} s",
-        f"  rate      {result.rate:,.0f} messages/s, {found['megabytes_per_second']:,.1f} MB/s each way",
+        f"  rate      {result.rate:,.0f} messages/s, {flow}",
         f"  messages  {result.answered:,} of {result.sent:,} answered, every byte compared"
         + (f"; {result.lost:,} LOST" if result.lost else "")
         + (

@@ -1,1 +1,1 @@
-"""The comparison: the same work on every engine, side by side, and what may be concluded from it."""
+"""The same work on every engine, side by side, and what may be concluded from it."""

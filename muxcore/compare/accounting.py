@@ -1,9 +1,9 @@
 """What a server costs, read from outside: CPU time and memory of a process and all its descendants.
 
 CPU time is the kernel's own account: the process's CPU clock (nanoseconds, every thread, living or
-dead; clock_getcpuclockid(3)) of each living process, plus what each has collected from the children it
-has waited for (proc(5), ``stat``, fields 16 and 17: clock ticks when read, summed more finely). So a
-process-per-client server is charged for its children, those that have ended included.
+dead; clock_getcpuclockid(3)) of each living process, plus what each has collected from the children
+it has waited for (proc(5), ``stat``, fields 16 and 17: clock ticks when read, summed more finely).
+So a process-per-client server is charged for its children, those that have ended included.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def cpu_ns(pid: int) -> int:
 def memory(pid: int) -> int:
     """Return the private and shared memory of a process tree in bytes, shared pages counted once.
 
-    The proportional set size (proc(5), ``smaps_rollup``): a page that n processes share counts one n-th
-    in each, so forked children are not charged for what they have in common.
+    The proportional set size (proc(5), ``smaps_rollup``): a page that n processes share counts one
+    n-th in each, so forked children are not charged for what they have in common.
     """
     total = 0
     for each in descendants(pid):

@@ -35,9 +35,9 @@ def against(
 ) -> tuple[list[str], bool]:
     """Compare figures with those of an earlier run.
 
-    The two runs were not side by side, so what changed in the machine is in the ratio too; the lines
-    say so. CPU per message is compared, as earlier / now, so that below 1 is worse; it depends less on
-    the client than the rate does.
+    The two runs were not side by side, so what changed in the machine is in the ratio too; the
+    lines say so. CPU per message is compared, as earlier / now, so that below 1 is worse; it
+    depends less on the client than the rate does.
 
     Args:
         found: this run.

@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Positions are percentages, so text keeps its size on a phone's narrow page."""
+"""Charts as inline SVG; positions are percentages, so text keeps its size on a phone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOREST_ROW = 44
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: ``kind`` is a CSS class (verb, callback, app); a hollow one is a figure that does not count."""
+    """One bar: ``kind`` is a CSS class; a hollow one is a figure that does not count."""
 
     label: str
     value: float
@@ -45,8 +45,8 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
         style = f"bar {row.kind}" + (" hollow" if row.hollow else "")
         parts.append(
             f'<text x="0" y="{top + 14}">{escape(row.label)}</text>'
-            f'<text x="100%" y="{top + 14}" text-anchor="end" class="value">{escape(row.text)}</text>'
-            f'<rect x="0" y="{top + 19}" width="{width:.2f}%" height="{_BAR}" rx="2" class="{style}"/>'
+            f'<text x="100%" y="{top + 14}" class="value">{escape(row.text)}</text>'
+            f'<rect y="{top + 19}" width="{width:.2f}%" height="{_BAR}" class="{style}"/>'
         )
     return _svg(title, "".join(parts), len(rows) * _ROW)
 

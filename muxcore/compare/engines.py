@@ -29,7 +29,7 @@ def chosen(
     found: list[str] = []
     for name in names or ("",):
         matching = [info for info in infos if _means(name, info, adapters)]
-        if not matching or len(matching) == 1 and name:
+        if not matching or (len(matching) == 1 and name):
             registry.engine(name)  # raises with the reason where it is unknown or cannot run
         for info in matching:
             if info.available:

@@ -1,4 +1,4 @@
-"""Where a measurement was made: recorded with every result, because figures do not travel without it."""
+"""Where a measurement was made: recorded with every result, for figures do not travel alone."""
 
 from __future__ import annotations
 

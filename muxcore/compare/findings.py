@@ -81,8 +81,8 @@ class CellReport:
 def pairs_of(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
     """Return the (subject, reference) pairs worth comparing, each once.
 
-    With the same handler: each engine to the first, and to the first of its own model, so that a native
-    engine stands beside the pure one. Within an engine: the verb to the callback.
+    With the same handler: each engine to the first, and to the first of its own model, so that a
+    native engine stands beside the pure one. Within an engine: the verb to the callback.
     """
     found: dict[tuple[str, str], None] = {}
     first: dict[tuple[str, str], str] = {}

@@ -10,10 +10,10 @@ _MORE = 400  # over so many, a page (4 KiB) more or less is 10 bytes a connectio
 
 
 def per_connection(subject: Subject) -> float | None:
-    """Return the bytes each of 400 further idle connections costs in the process, or None.
+    """Return the bytes each of 400 further idle connections costs the process, or None.
 
-    The kernel's own memory of a socket is not in it; it is the same for every engine. Each connection
-    has carried one message, so a buffer that is kept for good is counted.
+    The kernel's own memory of a socket is not in it; it is the same for every engine. Each
+    connection has carried messages, so a buffer that is kept for good is counted.
     """
     try:
         with ServerProcess(subject) as server:

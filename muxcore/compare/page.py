@@ -10,28 +10,46 @@ from muxcore.compare import charts
 from muxcore.compare.text import ratio, sentence
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fff;--line:#d5dae1;--card:#f5f7f9;
---verb:#1769aa;--callback:#b35c00;--app:#2f7d4f;--same:#7a8594}
-@media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#a0abba;--paper:#14181e;--line:#333c48;
---card:#1c222a;--verb:#5fb0ee;--callback:#f0a050;--app:#6cc593;--same:#8b96a5}}
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fff;--line:#d5dae1;
+--card:#f5f7f9;--verb:#1769aa;--callback:#b35c00;--app:#2f7d4f;--same:#7a8594}
+@media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#a0abba;--paper:#14181e;
+--line:#333c48;--card:#1c222a;--verb:#5fb0ee;--callback:#f0a050;--app:#6cc593;--same:#8b96a5}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:60rem;padding:1rem;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.2rem;margin:2.5rem 0 .5rem;border-top:1px solid
-var(--line);padding-top:1rem}h3{font-size:1rem;margin:1.2rem 0 .3rem}
-p,li{max-width:44rem}.soft,small{color:var(--soft)}.warn{border-left:4px solid var(--callback);
-padding:.2rem .8rem;background:var(--card)}
+h1{font-size:1.5rem;line-height:1.2}h3{font-size:1rem;margin:1.2rem 0 .3rem}
+h2{font-size:1.2rem;margin:2.5rem 0 .5rem;border-top:1px solid var(--line);padding-top:1rem}
+p,li{max-width:44rem}.soft,small{color:var(--soft)}
+.warn{border-left:4px solid var(--callback);padding:.2rem .8rem;background:var(--card)}
 svg{display:block;overflow:visible;margin:.3rem 0 1rem}text{fill:var(--ink);font-size:14px}
-text.value{fill:var(--soft);font-variant-numeric:tabular-nums}
+text.value{fill:var(--soft);text-anchor:end;font-variant-numeric:tabular-nums}rect{rx:2px}
 .verb{fill:var(--verb);stroke:var(--verb)}.callback{fill:var(--callback);stroke:var(--callback)}
 .app,.plain{fill:var(--app);stroke:var(--app)}.hollow{fill-opacity:.15}
 .one{stroke:var(--soft);stroke-dasharray:3 3}.whisker{stroke-width:2}
 .claimed{fill:var(--verb);stroke:var(--verb)}.same{fill:var(--same);stroke:var(--same)}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}code,pre{font-size:.85rem;overflow-wrap:anywhere;
-white-space:pre-wrap}.key span{margin-right:1rem}.key i{display:inline-block;width:.8em;height:.8em;
-border-radius:2px;margin-right:.35em}
+th:first-child,td:first-child,td.text{text-align:left}td.text{white-space:normal}
+code,pre{font-size:.85rem;overflow-wrap:anywhere;white-space:pre-wrap}.key span{margin-right:1rem}
+.key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
+"""
+_METHOD = """
+<h2>How this was measured</h2>
+<p>Every server ran in a process of its own on one core, the client on another. Each round gave
+every server one short window, in random order, so that the machine's drift falls on all of them
+alike: {rounds} rounds, with the servers started anew {blocks} times. A ratio is the median over
+the rounds, with a 99&nbsp;% order-statistic interval corrected for the {comparisons} comparisons
+of this page. A difference is claimed only where that interval excludes 1, lies beyond what two
+identical servers differed by, and every start agrees. CPU is the kernel's account of the server
+and its children. Every byte of every reply was compared.</p>
+"""
+_POISSON = """
+<p class=soft>Messages fall due at random (Poisson); each is timed from when it was due. Dots:
+p50, p90, p99, p99.9, on a logarithmic axis.</p>
+"""
+_UNSTABLE = """
+<p class="warn">Unstable: two identical servers differed by more than 5&nbsp;%. Repeat this on a
+quiet machine.</p>
 """
 
 
@@ -44,11 +62,11 @@ def page(found: Mapping[str, Any]) -> str:
         f"{_KEY[kind]}</span>"
         for kind in kinds
     )
+    machine = f"{where['cpu']}, Linux {where['kernel']}"
+    about = f"muxcore {where['muxcore']}, {found['started']}, {machine}. Reproduce it with "
     body = [
         "<h1>What each concurrency model costs</h1>",
-        f'<p class="soft">muxcore {escape(where["muxcore"])}, {escape(found["started"])}, '
-        f"{escape(where['cpu'])}, Linux {escape(where['kernel'])}. Reproduce it with "
-        f"<code>{escape(found['command'])}</code></p>",
+        f'<p class="soft">{escape(about)}<code>{escape(found["command"])}</code></p>',
         *(f'<p class="warn">{escape(line)}</p>' for line in found["cautions"]),
         f'<p class="key">{key}<small>hollow: the client was the limit, not the server</small></p>',
         *(_cell(each, found["subjects"]) for each in found["cells"]),
@@ -95,10 +113,7 @@ def _cell(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> str
         for finding in each["findings"]
         if finding["metric"] == "cpu"
     ]
-    unstable = (
-        '<p class="warn">Unstable: two identical servers differed by more than 5 %. '
-        "Repeat this on a quiet machine.</p>"
-    )
+    twin = f"rate {ratio(each['twin']['rate'])}, CPU {ratio(each['twin']['cpu'])}"
     sentences = "".join(
         f"<li>{escape(sentence(finding).strip())}</li>"
         for finding in each["findings"]
@@ -107,19 +122,18 @@ def _cell(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> str
     return "".join(
         [
             f"<h2>{escape(each['name'])}</h2>",
-            unstable if each["unstable"] else "",
+            _UNSTABLE if each["unstable"] else "",
             "<h3>Messages a second (more is better)</h3>",
             charts.bars(f"messages a second, {each['name']}", rates),
             "<h3>Server CPU a message (less is better)</h3>",
             charts.bars(f"CPU per message, {each['name']}", costs),
-            "<h3>CPU a message, as a ratio: left of the line is cheaper, grey is no difference</h3>",
+            "<h3>CPU a message as a ratio: left is cheaper, grey cannot be told from equal</h3>",
             charts.forest(f"ratios of CPU per message, {each['name']}", ranges),
             *(
                 f"<p><b>{escape(name)}</b> stops here: {escape(why)}</p>"
                 for name, why in each["stopped"].items()
             ),
-            f"<p class=soft>The same server against its twin: rate {ratio(each['twin']['rate'])}, "
-            f"CPU {ratio(each['twin']['cpu'])}.</p>",
+            f"<p class=soft>The same server against its twin: {twin}.</p>",
             f"<details><summary>In words</summary><ul>{sentences}</ul></details>",
         ]
     )
@@ -142,8 +156,7 @@ def _latency(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> 
     return "".join(
         [
             f"<h2>Latency at {escape(each['name'])}</h2>",
-            "<p class=soft>Messages fall due at random (Poisson); each is timed from when it was due. "
-            "Dots: p50, p90, p99, p99.9, on a logarithmic axis.</p>",
+            _POISSON,
             charts.ladders(f"latency at {each['name']}", rows),
             _html_table(head, numbers),
             *(
@@ -180,21 +193,12 @@ def _method(found: Mapping[str, Any]) -> str:
         "mitigations": "; ".join(f"{k}: {v}" for k, v in where["mitigations"].items()),
     }
     rows = "".join(
-        f"<tr><td>{escape(name)}<td style='text-align:left;white-space:normal'>{escape(str(value))}"
+        f"<tr><td>{escape(name)}<td class=text>{escape(str(value))}"
         for name, value in facts.items()
     )
     commands = "\n".join(f"{each['name']}: {' '.join(each['argv'])}" for each in found["subjects"])
     return (
-        "<h2>How this was measured</h2>"
-        "<p>Every server ran in a process of its own on one core, the client on another. Each round "
-        "gave every server one short window, in random order, so that the machine's drift falls on all "
-        f"of them alike: {found['rounds']} rounds, with the servers started anew {found['blocks']} "
-        "times. A ratio is the median over the rounds, with a 99 % order-statistic interval corrected "
-        f"for the {found['comparisons']} comparisons of this page. A difference is claimed only where "
-        "that interval excludes 1, lies beyond what two identical servers differed by, and every start "
-        "agrees. CPU is the kernel's account of the server and its children. Every byte of every reply "
-        "was compared.</p>"
-        f"<div class=scroll><table>{rows}</table></div>"
+        f"{_METHOD.format_map(found)}<div class=scroll><table>{rows}</table></div>"
         f"<details><summary>The servers' commands</summary><pre>{escape(commands)}</pre></details>"
     )
 

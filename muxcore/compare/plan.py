@@ -19,9 +19,9 @@ class Plan:
 
     Attributes:
         cells: the first is also where the rates for the latency cells come from.
-        rounds: windows of each subject in each cell; at least 15, or no correction leaves an interval.
+        rounds: windows of each subject in each cell; with fewer than 15, no interval is left.
         blocks: fresh starts of the servers.
-        fractions: of its own highest rate, and of the slowest subject's, at which latency is measured.
+        fractions: of its own and of the slowest's highest rate: there latency is measured.
         latency_rounds: windows of each subject at each of them.
         latency_seconds: length of these windows.
         costs: whether memory and system calls are counted.
@@ -55,7 +55,7 @@ def quick() -> Plan:
 
 
 def full() -> Plan:
-    """Return the plan of every axis, with DESIGN-sized windows: 150 rounds of a tenth of a second."""
+    """Return the plan of every axis: 150 rounds of a tenth of a second in each cell."""
     cells = [_cell("64 B, 50 connections")]
     cells += [_cell(f"64 B, {n:,} connections", connections=n) for n in (1, 1000, 5000, 10_000)]
     cells += [_cell(f"64 B, 50 active of {n:,}", idle=n - 50) for n in (1000, 5000)]
@@ -68,7 +68,7 @@ def full() -> Plan:
 
 
 def latency_cell(name: str, plan: Plan) -> Cell:
-    """Return the open-loop cell of a name; the rate of each subject is given when it is measured."""
+    """Return the open-loop cell of a name; the rates are given when it is measured."""
     load = {"connections": 50, "poisson": True, "reply_timeout": _REPLY_TIMEOUT}
     return Cell(name, load, seconds=plan.latency_seconds)
 

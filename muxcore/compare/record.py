@@ -1,4 +1,4 @@
-"""What a comparison found, as JSON takes it: the one form that the table and the report are made of."""
+"""What a comparison found, as JSON takes it: table and report are made of this."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
     """Return one cell's figures and findings."""
     return {
         "name": work.name,
-        "load": {key: value for key, value in work.load.items()},
+        "load": dict(work.load),
         "window_seconds": work.seconds,
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "findings": [_finding(each) for each in judged.findings],

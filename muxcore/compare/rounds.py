@@ -1,8 +1,8 @@
 """The paired runner: many short windows, every subject once a round, in random order.
 
-The machine drifts (other work, clock speed, heat) over seconds; two windows of a tenth of a second that
-lie side by side share that drift, and their ratio is free of it. Servers are restarted between blocks,
-because where a process's memory happens to lie changes its speed for its whole life.
+The machine drifts (other work, clock speed, heat) over seconds; two windows of a tenth of a second
+that lie side by side share that drift, and their ratio is free of it. Servers are restarted between
+blocks, because where a process's memory happens to lie changes its speed for its whole life.
 """
 
 from __future__ import annotations

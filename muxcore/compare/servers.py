@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from muxcore.compare import accounting
 from muxcore.errors import MuxcoreError
@@ -91,7 +92,7 @@ class ServerProcess:
             self.stop()
             raise
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -158,7 +159,7 @@ def _drain(descriptor: int) -> None:
 
 
 def pin(pid: int, *, server: bool) -> None:
-    """Give servers the first of this process's cores and the client the second, where there are two."""
+    """Give servers the first of this process's cores, the client the second, if there are two."""
     cores = sorted(_CORES)
     if len(cores) > 1:
         os.sched_setaffinity(pid, {cores[0] if server else cores[1]})

@@ -1,12 +1,12 @@
 """What may be concluded from paired windows.
 
 The figure is the median of the ratios within rounds; its interval comes from order statistics (the
-binomial distribution of how many ratios lie below the median: no normal law is assumed). Windows of one
-start of a server are not independent of that start, so an interval alone would claim too much. A
-difference is claimed only where three things hold:
+binomial distribution of how many ratios lie below the median: no normal law is assumed). Windows of
+one start of a server are not independent of that start, so an interval alone would claim too much.
+A difference is claimed only where three things hold:
 
-1. the 99 % interval, corrected for the number of comparisons in the report (Bonferroni), excludes 1;
-2. its near end lies beyond the noise: the far end of the interval of the same server against its twin;
+1. the 99 % interval, corrected for the number of comparisons in the report (Bonferroni), is off 1;
+2. its near end lies beyond the noise: the far end of the interval of a server against its twin;
 3. every block, that is every fresh start of the servers, points the same way.
 """
 
@@ -47,8 +47,8 @@ class Interval:
 class Verdict:
     """What a comparison says.
 
-    ``word`` is "more", "less", "no difference" (the interval lies within 10 % of 1), "unclear" (it does
-    not, and nothing may be claimed) or "too few rounds".
+    ``word`` is "more", "less", "no difference" (the interval lies within 10 % of 1), "unclear" (it
+    does not, and nothing may be claimed) or "too few rounds".
     """
 
     word: str
@@ -114,7 +114,7 @@ def judge(
 
 
 def _ranks_to_cut(count: int, tail: float) -> int:
-    """Return the largest k with P(at most k - 1 of ``count`` values lie below the median) <= tail."""
+    """Return the largest k with P(fewer than k of ``count`` values lie below it) <= tail."""
     probability, cumulated, cut = 0.5**count, 0.0, 0
     for below in range(count // 2 + 1):
         cumulated += probability

@@ -7,27 +7,25 @@ from typing import Any
 
 from muxcore.compare.table import table
 
+_FOOT = """\
+Ratios are medians over {rounds} rounds and {blocks} starts with 99 % intervals, corrected
+for {comparisons} comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
+"""
+
 
 def report(found: Mapping[str, Any]) -> str:
     """Return the whole comparison as text."""
     where = found["environment"]
-    parts = [
-        f"muxcore {where['muxcore']} on {where['cpu']}, Linux {where['kernel']}, "
-        f"Python {where['python'].split()[0]}, load generator: {where['load_generator']}",
-        *found["cautions"],
-    ]
+    machine = f"{where['cpu']}, Linux {where['kernel']}, Python {where['python'].split()[0]}"
+    generator = f"load generator: {where['load_generator']}"
+    parts = [f"muxcore {where['muxcore']} on {machine}, {generator}", *found["cautions"]]
     for each in found["cells"]:
         parts += ["", cell(each)]
     for each in found["latency"]:
         parts += ["", _latency(each)]
     if found["costs"]:
         parts += ["", _costs(found["costs"])]
-    parts += [
-        "",
-        f"Ratios are medians over {found['rounds']} rounds and {found['blocks']} starts with 99 % "
-        f"intervals, corrected for {found['comparisons']} comparisons. A rate in (brackets) is not the "
-        "server's own: its core was not busy enough.",
-    ]
+    parts += ["", _FOOT.format_map(found)]
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""A load generator that does not lie: every byte is compared, every message timed from when it was due."""
+"""A load generator that compares every byte and times messages from when they were due."""
 
 from muxcore.load.config import LoadConfig, parse_sizes
 from muxcore.load.generator import Generator, LoadError, Phase, generator, numeric, window

@@ -29,8 +29,8 @@ class LoadConfig:
         idle: further connections that are opened and left alone.
         depth: messages in flight on one connection, at most.
         sizes: (bytes, weight) of each kind of message.
-        rate: messages a second over all connections; 0 is the closed loop: each reply brings the next
-            message.
+        rate: messages a second over all connections; 0 is the closed loop: each reply brings the
+            next message.
         poisson: the open loop's messages fall due at random, not at fixed intervals.
         ramp: over how many seconds connections are opened; 0: as fast as they are accepted.
         sources: spread over so many loopback source addresses; 0: the kernel chooses.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from muxcore import address as addresses
 from muxcore.errors import MuxcoreError
@@ -53,10 +54,10 @@ class Generator(Protocol):
 def native_reason() -> str:
     """Return why the native generator cannot be used here; empty where it can."""
     try:
-        from muxcore.native import _core
+        core: Any = importlib.import_module("muxcore.native._core")
     except ImportError as exc:
         return f"the C core is not built: {exc}"
-    if not hasattr(_core.lib, "mux_load_new"):
+    if not hasattr(core.lib, "mux_load_new"):
         return "the C core was built without its load generator: build it again"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
 from typing import Any
@@ -10,7 +11,9 @@ from muxcore.load.config import LoadConfig
 from muxcore.load.generator import LoadError, Phase
 from muxcore.load.histogram import Histogram
 from muxcore.load.result import ERRORS, LoadResult
-from muxcore.native import _core
+
+# A module without type information, which is not there in a pure build.
+_core: Any = importlib.import_module("muxcore.native._core")
 
 
 class NativeGenerator:

@@ -1,4 +1,4 @@
-"""The pure generator's schedule and bytes: when messages are due, how large they are, what is in them."""
+"""The pure generator's schedule and bytes: when messages are due, how large, what is in them."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class PureGenerator:
                 return False
             self._end_window(now)
         elif self._phase is Phase.DRAINING:
-            # In the second half nothing more is sent: an overloaded server is behind, it loses nothing.
+            # In the second half nothing more is sent: a server that is behind loses nothing.
             self._late = now >= self._ends - round(self._config.reply_timeout * 5e8)
             behind = self._heap and self._heap[0][0] < self._window_end and not self._late
             if (self._inflight or behind) and now < self._ends:
@@ -211,7 +211,7 @@ class PureGenerator:
             limit = min(limit, self._ends)
         if self._heap:
             limit = min(limit, self._heap[0][0])
-        # Selectors round up to a millisecond: the last one is polled, or every message would be late.
+        # Selectors round up to a millisecond: the last one is polled, or all would be late.
         gap = max(limit - now, 0) // 1_000_000
         return gap / 1000 if self._config.spin else (gap + 1) / 1000
 

@@ -106,13 +106,15 @@ class LoadResult:
             name: Histogram.from_pairs(part["pairs"], part["max"])
             for name, part in found["buckets"].items()
         }
+        sums: dict[str, int] = {name: found[name] for name in _SUMS}
         return cls(
             generator=found["generator"],
             seconds=found["seconds"],
-            **{name: found[name] for name in _SUMS},
+            **sums,
             errors=Counter({kind: n for kind, n in found["errors"].items() if n}),
             first_error=found["first_error"],
-            **hists,
+            latency=hists["latency"],
+            lag=hists["lag"],
         )
 
 

@@ -1,7 +1,7 @@
 """A load from as many client processes as it takes: one process has only so many descriptors.
 
-Each process is told its share in one line of JSON, connects, says so, and starts when it is told to, so
-that all of them measure at the same time. Their histograms are added up.
+Each process is told its share in one line of JSON, connects, says so, and starts when it is told
+to, so that all of them measure at the same time. Their histograms are added up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Progress = Callable[[float, int], None]
 
 
 def needed(config: LoadConfig, asked: int | None = None) -> int:
-    """Return how many client processes the load takes; raises the soft descriptor limit to the hard one.
+    """Return how many client processes a load takes; raises the descriptor limit to the hard one.
 
     Raises:
         ValueError: fewer were asked for than the descriptor limit allows, or more than connections.
