@@ -86,7 +86,7 @@ demo: $(stamps)/build-requires ## every engine on real files over TCP, and one t
 test: $(stamps)/extra-test ## the tests, with the C core as it is in the tree now (under 3 minutes)
 	@$(python) -m pytest $(PYTEST_ARGS)
 
-test-deep: $(stamps)/extra-dev ## the tests that take minutes: fault matrix, fuzzing, soak
+test-deep: $(stamps)/extra-dev $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing, soak
 	@$(python) -m pytest -m deep $(PYTEST_ARGS)
 
 test-real: $(stamps)/extra-dev ## against servers and clients from the operating system's packages
@@ -126,7 +126,7 @@ wheels: $(stamps)/extra-wheel ## build sdist and wheel into dist/ and put them t
 	  rm "$$wheel"
 	done
 	ls -l dist
-	MUXCORE_DIST="$(abspath dist)" $(python) -m pytest -m wheel $(PYTEST_ARGS) tests/packaging
+	MUXCORE_DIST="$(abspath dist)" $(python) -m pytest -m 'wheel and not deep' --durations=10 $(PYTEST_ARGS) tests/packaging
 
 bench: $(stamps)/extra-bench ## the benchmarks, side by side (see benchmarks/README.md)
 	@$(python) -m benchmarks $(BENCH_ARGS)

@@ -1,0 +1,128 @@
+"""The core compiles against headers of glibc 2.17 and of musl, for processors that are not here.
+
+The compiler is a cross compiler from a Python package (ziglang), which carries the headers of every
+target; Python's own are those of this interpreter, with the sizes of types taken from the compiler.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# The first use of a target compiles its libc's start-up files, which takes a while.
+pytestmark = [pytest.mark.wheel, pytest.mark.timeout(240)]
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_TARGETS = {
+    "x86_64-linux-gnu.2.17": ("EM_X86_64", 64),
+    "aarch64-linux-gnu.2.17": ("EM_AARCH64", 64),
+    "riscv64-linux-gnu.2.27": ("EM_RISCV", 64),  # the first glibc that has it
+    "x86-linux-gnu.2.17": ("EM_386", 32),
+    "arm-linux-gnueabihf.2.17": ("EM_ARM", 32),
+    "s390x-linux-gnu.2.17": ("EM_S390", 64),
+    "x86_64-linux-musl": ("EM_X86_64", 64),
+    "aarch64-linux-musl": ("EM_AARCH64", 64),
+}
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python's headers with sizes and byte order as the compiler says, not as this machine has."""
+    folder = tmp_path_factory.mktemp("headers") / "python"
+    shutil.copytree(sysconfig.get_path("include"), folder)
+    config = folder / "pyconfig.h"
+    text = Path(sysconfig.get_config_h_filename()).read_text()
+    for name, macro in {
+        "LONG": "__SIZEOF_LONG__",
+        "VOID_P": "__SIZEOF_POINTER__",
+        "SIZE_T": "__SIZEOF_SIZE_T__",
+        "UINTPTR_T": "__SIZEOF_POINTER__",
+        "PTHREAD_T": "__SIZEOF_POINTER__",
+        "TIME_T": "__SIZEOF_LONG__",
+    }.items():
+        text = re.sub(rf"(?m)^(#define SIZEOF_{name}) \d+", rf"\1 {macro}", text)
+    text += (
+        "\n#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__\n"
+        "#undef WORDS_BIGENDIAN\n#define WORDS_BIGENDIAN 1\n#endif\n"
+    )
+    config.write_text(text)
+    return folder
+
+
+def _cross(target: str, headers: Path) -> dict[str, str]:
+    zig = shlex.join([sys.executable, "-m", "ziglang", "cc", "-target", target])
+    return {
+        "CC": zig,
+        "LDSHARED": f"{zig} -shared",
+        "CFLAGS": f"-I{headers} -O2 -g0",
+        "MUXCORE_BUILD": "native",
+        "SOURCE_DATE_EPOCH": "1760000000",
+    }
+
+
+def _build_core(run: Run, source: Path, out: Path, env: dict[str, str]) -> Path:
+    run(
+        *(
+            sys.executable,
+            "setup.py",
+            "build_ext",
+            "--build-lib",
+            out,
+            "--build-temp",
+            out / "temp",
+        ),
+        cwd=source,
+        env=env,
+    )
+    (core,) = (out / "muxcore" / "native").glob("_core*.so")
+    return core
+
+
+@pytest.mark.parametrize("target", _TARGETS)
+def test_the_core_compiles_for(
+    target: str, run: Run, source: Path, headers: Path, tmp_path: Path
+) -> None:
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.gnuversions import GNUVerNeedSection
+
+    core = _build_core(run, source, tmp_path / "out", _cross(target, headers))
+    with core.open("rb") as file:
+        elf = ELFFile(file)
+        assert (elf.header.e_machine, elf.elfclass) == _TARGETS[target]
+        names = [
+            version.name
+            for section in elf.iter_sections()
+            if isinstance(section, GNUVerNeedSection)
+            for _, versions in section.iter_versions()
+            for version in versions
+        ]
+    glibc = re.search(r"gnu\w*\.(\d+)\.(\d+)", target)
+    needed = [tuple(map(int, name.split("_")[1].split(".")[:2])) for name in names]
+    if glibc:
+        assert max(needed) <= (int(glibc[1]), int(glibc[2]))
+    else:
+        assert not needed, "musl has no versioned symbols"
+
+
+def test_the_core_for_glibc_2_17_runs_here(
+    interpreter: Path, run: Run, source: Path, headers: Path, wheel: Path, tmp_path: Path
+) -> None:
+    env = _cross("x86_64-linux-gnu.2.17", headers)
+    core = _build_core(run, source, tmp_path / "out", env)
+    home = tmp_path / "home"
+    run(interpreter, "-m", "venv", home)
+    python = home / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", wheel)
+    (installed,) = home.glob("lib/python*/site-packages/muxcore/native/_core*.so")
+    shutil.copy(core, installed)
+    said = run(python, "-m", "muxcore", "engines", "--json", cwd=tmp_path).stdout
+    assert re.search(r'"name": "native-epoll",[^{}]*"available": true', said), said

@@ -1,0 +1,82 @@
+"""The public API, listed: whoever changes it has to say so in the list and in the change log.
+
+``public_api.txt`` is what the package shows to its users: every public name, with the signatures of
+what can be called, the fields of what is kept. After a change on purpose, write it anew:
+
+    python tests/packaging/test_public_api.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_LISTED = Path(__file__).with_name("public_api.txt")
+_MODULES = ("muxcore", "muxcore.testing")
+
+
+def _described() -> str:
+    lines: list[str] = []
+    for module in _MODULES:
+        loaded = importlib.import_module(module)
+        lines += [line for name in sorted(loaded.__all__) for line in _member(loaded, name)]
+    return "\n".join(lines) + "\n"
+
+
+def _member(module: object, name: str) -> Iterator[str]:
+    found = getattr(module, name)
+    full = f"{module.__name__}.{name}"  # type: ignore[attr-defined]
+    if not inspect.isclass(found):
+        yield f"{full}{_signature(found)}" if callable(found) else full
+        return
+    bases = ", ".join(base.__name__ for base in found.__bases__ if base is not object)
+    yield f"class {full}({bases})" if bases else f"class {full}"
+    if found.__init__ is not object.__init__ and not dataclasses.is_dataclass(found):
+        yield f"  {full}{_signature(found)}"
+    for member, value in sorted(vars(found).items()):
+        if member.startswith("_"):
+            continue
+        if isinstance(value, property):
+            yield f"  {full}.{member}: property"
+        elif isinstance(value, (staticmethod, classmethod)) or inspect.isfunction(value):
+            yield f"  {full}.{member}{_signature(getattr(found, member))}"
+        elif not (dataclasses.is_dataclass(found) or inspect.ismemberdescriptor(value)):
+            yield f"  {full}.{member}"
+    if dataclasses.is_dataclass(found):
+        for field in dataclasses.fields(found):
+            yield f"  {full}.{field.name}: {field.type}{_default(field)}"
+
+
+def _default(field: dataclasses.Field[object]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f" = {field.default!r}"
+    return " = ..." if field.default_factory is not dataclasses.MISSING else ""
+
+
+def _signature(found: object) -> str:
+    try:
+        text = str(inspect.signature(found))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # built from C, or without a signature of its own
+        return "(...)"
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def test_the_public_api_is_the_one_that_is_listed() -> None:
+    difference = "\n".join(
+        difflib.unified_diff(
+            _LISTED.read_text().splitlines(), _described().splitlines(), "listed", "found", n=0
+        )
+    )
+    assert not difference, (
+        f"the public API changed:\n{difference}\nIf that is meant: say so under [Unreleased] in "
+        "CHANGELOG.md, then write the list anew: python tests/packaging/test_public_api.py"
+    )
+
+
+if __name__ == "__main__":
+    _LISTED.write_text(_described())
