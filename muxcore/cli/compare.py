@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     depth.add_argument("--full", action="store_true", help="every axis, 150 rounds: an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every figure, for programs")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", default=Path("muxcore-compare.html"), help="the report"
+        "--html", type=Path, metavar="FILE", default=Path("report.html"), help="the report"
     )
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE", help="an earlier --json to set beside"

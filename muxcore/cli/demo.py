@@ -37,9 +37,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--html",
         type=Path,
-        default=Path("muxcore-demo.html"),
+        default=Path("report-demo.html"),
         metavar="FILE",
-        help="where the comparison's report goes (default: muxcore-demo.html)",
+        help="where the comparison's report goes (default: report-demo.html)",
     )
     parser.set_defaults(run=run)
 

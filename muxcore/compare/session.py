@@ -18,7 +18,7 @@ from muxcore.compare.findings import TWIN, CellReport, pairs_of, report
 from muxcore.compare.page import page
 from muxcore.compare.plan import Plan
 from muxcore.compare.rounds import Cell, measure
-from muxcore.compare.servers import Subject, app_subject
+from muxcore.compare.servers import ServerProcess, Subject, app_subject
 
 Tick = Callable[[str], None]
 
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     names = engines.chosen(options.engines, report=lambda line: print(f"muxcore: {line}"))
     if options.app:
         subjects = [app_subject(name, options.app) for name in names]
+        ServerProcess(subjects[0]).stop()  # raises, with what it printed, before minutes are spent
     else:
         subjects = engines.echo_subjects(names)
     chosen = plan.full() if options.full else plan.quick()

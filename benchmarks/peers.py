@@ -1,0 +1,85 @@
+"""The servers that muxcore is measured against: each a file of its own in this folder.
+
+A peer prints ``listening on HOST:PORT`` first, serves an echo, and ends on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxcore.compare.servers import Subject
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build" / "benchmarks"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer: the file that serves, and the package or the program that it needs."""
+
+    name: str
+    file: str
+    package: str = ""
+    program: str = ""
+
+
+PEERS = (
+    Peer("floor", "floor_echo.c", program="cc"),
+    Peer("asyncio", "asyncio_echo.py"),
+    Peer("uvloop", "uvloop_echo.py", package="uvloop"),
+    Peer("aiofastnet", "aiofastnet_echo.py", package="aiofastnet"),
+    Peer("gevent", "gevent_echo.py", package="gevent"),
+    Peer("trio", "trio_echo.py", package="trio"),
+    Peer("socketserver-forking", "socketserver_forking.py"),
+    Peer("socat", "socat_echo.py", program="socat"),
+)
+
+
+def missing(peer: Peer) -> str:
+    """Return why a peer cannot run here, and what to do; empty where it can."""
+    if peer.package and importlib.util.find_spec(peer.package) is None:
+        return f"the package {peer.package} is not installed: pip install {peer.package}"
+    if peer.program and _program(peer.program) is None:
+        return f"the program {peer.program} is not installed"
+    return ""
+
+
+def subject(name: str) -> Subject:
+    """Return a peer by name, compiled where it is C.
+
+    Raises:
+        LookupError: there is no such peer, or it cannot run here; the message says why.
+    """
+    peer = next((each for each in PEERS if each.name == name), None)
+    if peer is None:
+        raise LookupError(f"no peer {name!r}: there are {', '.join(p.name for p in PEERS)}")
+    if reason := missing(peer):
+        raise LookupError(f"peer {name}: {reason}")
+    path = HERE / peer.file
+    if path.suffix == ".c":
+        return Subject(name, (str(_compiled(path)),))
+    return Subject(name, (sys.executable, str(path)))
+
+
+def _program(name: str) -> str | None:
+    if name == "cc":
+        name = os.environ.get("CC", "cc")
+    return shutil.which(name)
+
+
+def _compiled(source: Path) -> Path:
+    """Compile a C peer as the core itself is compiled: -O2, no flags of the machine."""
+    target = BUILD / source.stem
+    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        compiler = _program("cc")
+        assert compiler is not None
+        command = [compiler, "-std=c11", "-O2", "-o", str(target), str(source)]
+        subprocess.run(command, check=True)
+    return target

@@ -1,0 +1,202 @@
+"""The one entry point of the benchmarks: muxcore and its peers, side by side.
+
+    python benchmarks/run.py                        every target that README.md lists, 150 rounds
+    python benchmarks/run.py --cells 64B-50 --rounds 30
+    python benchmarks/run.py --subjects pure-epoll asyncio uvloop gevent trio --cells 64B-50
+    python benchmarks/run.py --list
+
+The method, and its limits, are in README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peers
+from targets import CELLS, MEMORY, TARGETS, Target
+
+from muxcore import engines
+from muxcore.compare import memory, record, text
+from muxcore.compare.environment import cautions, environment
+from muxcore.compare.findings import METRICS, report
+from muxcore.compare.rounds import BUSY, Series, measure
+from muxcore.compare.servers import Subject, echo_subject
+from muxcore.compare.session import twin_of
+from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
+from muxcore.compare.table import table
+
+_DEFAULT = ("native-epoll", "floor", "uvloop", "asyncio")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    if options.list:
+        _list()
+        return 0
+    try:
+        subjects = [each for name in options.subjects for each in _subjects(name)]
+    except LookupError as exc:
+        print(f"benchmarks: {exc}", file=sys.stderr)
+        return 2
+    where = environment()
+    print(f"{where['cpu']}, Linux {where['kernel']}; load generator: {where['load_generator']}")
+    for line in cautions(where):
+        print(line)
+    wanted = [target for target in TARGETS if target.cell in options.cells]
+    comparisons = len(wanted) or 1
+    rng = random.Random(options.seed)
+    cells, verdicts = [], []
+    for key in options.cells:
+        cell = CELLS[key]
+        series = measure(
+            [*subjects, twin_of(subjects[0])],
+            cell,
+            rounds=options.rounds,
+            blocks=options.blocks,
+            rng=rng,
+        )
+        pairs = [(s.name, r.name) for s in subjects for r in subjects if s is not r]
+        found = record.cell(cell, report(series, pairs[: len(subjects) - 1], comparisons))
+        cells.append(found)
+        print("\n" + text.cell(found), flush=True)
+        verdicts += [_judge(t, series, comparisons) for t in wanted if t.cell == key]
+    verdicts += _memory(subjects) if options.memory else []
+    print("\n" + _verdict_table([verdict for verdict in verdicts if verdict]))
+    if options.json:
+        what = {
+            "schema": record.SCHEMA,
+            "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "environment": where,
+            "rounds": options.rounds,
+            "blocks": options.blocks,
+            "subjects": [record.subject(each) for each in subjects],
+            "cells": cells,
+            "targets": [verdict for verdict in verdicts if verdict],
+        }
+        options.json.write_text(json.dumps(what, indent=1), encoding="utf-8")
+        print(f"\nfigures: {options.json}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--subjects",
+        nargs="+",
+        default=_DEFAULT,
+        metavar="NAME",
+        help="engines (both handlers, or one as in pure-epoll:verb) and peers",
+    )
+    parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=tuple(CELLS))
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--blocks", type=int, default=3, help="fresh starts of every server")
+    parser.add_argument("--memory", action="store_true", help="bytes of an idle connection, too")
+    parser.add_argument("--seed", type=int, help="of the order within rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--list", action="store_true", help="what there is, and why not")
+    return parser
+
+
+def _list() -> None:
+    for info in engines():
+        print(f"engine {info.name}: {info.reason or 'available'}")
+    for peer in peers.PEERS:
+        print(f"peer   {peer.name}: {peers.missing(peer) or 'available'} ({peer.file})")
+    for key, cell in CELLS.items():
+        print(f"cell   {key}: {cell.name}")
+
+
+def _subjects(name: str) -> list[Subject]:
+    engine, _, handler = name.partition(":")
+    if any(peer.name == name for peer in peers.PEERS):  # asyncio and uvloop: the bare loop's echo
+        return [peers.subject(name)]
+    known = {info.name: info for info in engines()}
+    if engine not in known:
+        raise LookupError(f"no engine and no peer {name!r}: see --list")
+    if not known[engine].available:
+        raise LookupError(f"engine {engine}: {known[engine].reason}")
+    return [echo_subject(engine, each) for each in ([handler] if handler else ["verb", "callback"])]
+
+
+def _judge(target: Target, series: Series, comparisons: int) -> dict[str, Any] | None:
+    """Say whether a target is reached: the interval's upper end is at or above it."""
+    taken = {
+        name: [sample for sample in series.samples if sample.subject == name]
+        for name in (target.subject, target.reference)
+    }
+    if not all(taken.values()):
+        return None
+    by_round = [
+        {sample.round: METRICS[target.metric](sample) for sample in samples}
+        for samples in taken.values()
+    ]
+    if target.metric == "cpu":  # less is better: turn it into messages per CPU
+        by_round.reverse()
+    found = ratios(*by_round)
+    interval = median_interval(list(found.values()), corrected(comparisons))
+    busy = min(sum(s.busy for s in samples) / len(samples) for samples in taken.values())
+    return {
+        "cell": series.cell.name,
+        "subject": target.subject,
+        "reference": target.reference,
+        "metric": target.metric,
+        "reach": target.reach,
+        "ratio": {"low": interval.low, "median": interval.median, "high": interval.high},
+        "reached": interval.high >= target.reach,
+        "counts": target.metric == "cpu" or busy > BUSY,
+    }
+
+
+def _memory(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    verdicts = []
+    for name, most in MEMORY:
+        for subject in subjects:
+            if subject.name == name and (bytes_each := memory.per_connection(subject)) is not None:
+                exact = Interval(bytes_each, bytes_each, bytes_each)
+                verdicts.append(
+                    {
+                        "cell": "an idle connection",
+                        "subject": name,
+                        "reference": "bytes, at most",
+                        "metric": "memory",
+                        "reach": most,
+                        "ratio": {"low": exact.low, "median": exact.median, "high": exact.high},
+                        "reached": bytes_each <= most,
+                        "counts": True,
+                    }
+                )
+    return verdicts
+
+
+def _verdict_table(verdicts: Sequence[dict[str, Any]]) -> str:
+    if not verdicts:
+        return "no target has both its subject and its reference here"
+    rows = [
+        [
+            f"{each['subject']} / {each['reference']}",
+            each["cell"],
+            each["metric"],
+            f"{each['reach']:g}",
+            text.ratio(each["ratio"]),
+            "does not count: not busy"
+            if not each["counts"]
+            else ("reached" if each["reached"] else "MISSED"),
+        ]
+        for each in verdicts
+    ]
+    return table(["target", "work", "metric", "reach", "measured", "verdict"], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The figures muxcore has set itself: what is measured, against what, and what is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from muxcore.compare.rounds import Cell
+
+VERB, CALLBACK = "native-epoll verb", "native-epoll callback"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``subject`` shall do at least ``reach`` times as well as ``reference``.
+
+    ``metric`` is "rate" (messages a second) or "cpu" (messages per second of server CPU).
+    """
+
+    cell: str
+    subject: str
+    reference: str
+    metric: str
+    reach: float
+
+
+def _cell(name: str, size: int = 64, **load: Any) -> Cell:
+    load = {"connections": 50, "sizes": ((size, 1.0),), "reply_timeout": 10.0} | load
+    return Cell(name, load, seconds=0.1, warmup=0.02)
+
+
+CELLS = {
+    "64B-50": _cell("64 B, 50 connections"),
+    "64B-1000": _cell("64 B, 1,000 connections", connections=1000),
+    "16KiB-50": _cell("16 KiB, 50 connections", size=16_384),
+    "deep": _cell("64 B sixteen deep, 50 connections", depth=16),
+    "churn": _cell("connect, one message, close", workload="churn", sources=100),
+}
+
+TARGETS = (
+    *(
+        Target(cell, VERB, "floor", m, 0.97)
+        for cell in ("64B-50", "64B-1000")
+        for m in ("rate", "cpu")
+    ),
+    Target("64B-50", VERB, "uvloop", "rate", 1.15),
+    Target("64B-1000", VERB, "uvloop", "rate", 1.2),
+    Target("64B-50", CALLBACK, "uvloop", "rate", 1.05),
+    Target("64B-1000", CALLBACK, "uvloop", "rate", 1.15),
+    Target("16KiB-50", CALLBACK, "uvloop", "rate", 1.0),
+    Target("deep", CALLBACK, "uvloop", "rate", 1.0),
+    Target("churn", VERB, "floor", "rate", 0.9),
+    Target("churn", VERB, "uvloop", "cpu", 1.5),
+)
+
+# (subject, at most so many bytes for an idle connection in the process)
+MEMORY = ((VERB, 200.0), (CALLBACK, 700.0))

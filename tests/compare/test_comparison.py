@@ -1,0 +1,188 @@
+"""A whole comparison: measured, judged, written down, and set beside an earlier one."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muxcore.cli import main
+from muxcore.compare import baseline, record, text
+from muxcore.compare.findings import TWIN, pairs_of
+from muxcore.compare.page import page
+from muxcore.compare.plan import Plan, full, quick
+from muxcore.compare.rounds import Cell, measure
+from muxcore.compare.servers import echo_subject
+from muxcore.compare.session import compare, twin_of
+
+CELL = Cell("few bytes", {"connections": 2, "reply_timeout": 2.0}, seconds=0.02, warmup=0.0)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A small comparison of two real engines."""
+    subjects = [echo_subject("pure-epoll", handler) for handler in ("verb", "callback")]
+    chosen = Plan((CELL,), rounds=15, fractions=(0.2,), latency_rounds=2, latency_seconds=0.05)
+    return compare(subjects, chosen, random.Random(1))
+
+
+def test_every_subject_is_measured_in_every_round(subject: Any) -> None:
+    subjects = [subject("one"), subject("two")]
+    series = measure(subjects, CELL, rounds=4, blocks=2, rng=random.Random(1))
+    assert sorted((s.subject, s.round, s.block) for s in series.samples) == sorted(
+        (name, number, number // 2) for name in ("one", "two") for number in range(4)
+    )
+    assert all(sample.cpu_us > 0 and sample.rate > 0 for sample in series.samples)
+
+
+def test_work_that_is_planted_shows_in_the_cpu_per_message(subject: Any) -> None:
+    subjects = [subject("plain"), subject("busy", work=0.0005)]
+    series = measure(subjects, CELL, rounds=3, blocks=1, rng=random.Random(1))
+    costs = {s.subject: s.cpu_us for s in series.samples}
+    assert costs["busy"] - costs["plain"] >= 400
+
+
+def test_wrong_bytes_stop_a_subject_and_are_told(subject: Any) -> None:
+    subjects = [subject("right"), subject("wrong", change=1)]
+    series = measure(subjects, CELL, rounds=2, blocks=1, rng=random.Random(1))
+    assert "corrupt" in series.stopped["wrong"]
+    assert {sample.subject for sample in series.samples} == {"right"}
+
+
+def test_where_an_engine_stops_is_shown_and_the_others_go_on(subject: Any) -> None:
+    subjects = [subject("small", limit=1), subject("large")]
+    series = measure(subjects, CELL, rounds=2, blocks=1, rng=random.Random(1))
+    assert re.search("closed|reset", series.stopped["small"])
+    assert len(series.samples) == 2
+
+
+def test_a_server_that_cannot_start_stops_only_itself(subject: Any) -> None:
+    from muxcore.compare.servers import Subject
+
+    broken = Subject("broken", ("no-such-program",))
+    series = measure([subject("good"), broken], CELL, rounds=1, blocks=1, rng=random.Random(1))
+    assert "cannot run" in series.stopped["broken"]
+    assert len(series.samples) == 1
+
+
+def test_a_verb_always_stands_beside_its_callback() -> None:
+    names = ("pure-select", "pure-epoll", "native-epoll")
+    subjects = [echo_subject(name, handler) for name in names for handler in ("verb", "callback")]
+    pairs = pairs_of(subjects)
+    assert {(f"{name} verb", f"{name} callback") for name in names} <= set(pairs)
+    assert ("native-epoll verb", "pure-epoll verb") in pairs
+    assert ("native-epoll callback", "pure-select callback") in pairs
+    assert len(pairs) == len(set(pairs))
+    assert not any(name == reference for name, reference in pairs)
+
+
+def test_a_twin_is_the_same_command_under_another_name() -> None:
+    one = echo_subject("pure-epoll", "verb")
+    assert twin_of(one).argv == one.argv
+    assert twin_of(one).name == one.name + TWIN
+
+
+def test_the_record_is_json_and_holds_the_twin_and_the_environment(found: dict[str, Any]) -> None:
+    rebuilt = json.loads(json.dumps(found, allow_nan=False))
+    assert rebuilt["schema"] == record.SCHEMA
+    assert rebuilt["cells"][0]["twin"]["cpu"]["median"] > 0
+    assert rebuilt["environment"]["kernel"]
+    assert set(rebuilt["cells"][0]["figures"]) == {"pure-epoll verb", "pure-epoll callback"}
+    assert {each["name"] for each in rebuilt["latency"]} == {
+        "20% of the slowest highest rate",
+        "20% of its own highest rate",
+    }
+
+
+def test_the_table_names_every_subject_and_the_noise(found: dict[str, Any]) -> None:
+    said = text.report(found)
+    assert "pure-epoll verb" in said
+    assert "pure-epoll callback" in said
+    assert "A/A (a server against its twin)" in said
+
+
+class _Links(HTMLParser):
+    """Collects whatever a browser would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "data", "action", "srcset"):
+                self.loaded.append(value or "")
+
+
+def test_the_report_is_one_small_page_that_loads_nothing(found: dict[str, Any]) -> None:
+    made = page(found)
+    links = _Links()
+    links.feed(made)
+    assert [value for value in links.loaded if value != "data:,"] == []
+    assert "script" not in links.tags
+    assert "url(" not in made
+    assert "@import" not in made
+    assert links.tags.count("svg") >= 3
+    assert len(made.encode()) < 1_000_000
+    assert "prefers-color-scheme:dark" in made
+    assert "width=device-width" in made
+
+
+def test_names_are_escaped_in_the_report(found: dict[str, Any]) -> None:
+    spoiled = json.loads(json.dumps(found).replace("pure-epoll verb", "<b>&verb</b>"))
+    made = page(spoiled)
+    assert "<b>&verb" not in made
+    assert "&lt;b&gt;&amp;verb" in made
+
+
+def test_a_baseline_shows_what_became_slower(found: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "before.json"
+    before = json.loads(json.dumps(found))
+    for figures in before["cells"][0]["figures"].values():
+        figures["cpu_us_per_message"] /= 2
+    path.write_text(json.dumps(before))
+    lines, fell = baseline.against(found, baseline.read(path), 0.9)
+    assert fell
+    assert "x0.500" in "\n".join(lines)
+    assert baseline.against(found, found, 0.9)[1] is False
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}'])
+def test_a_baseline_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(content)
+    with pytest.raises(baseline.BaselineError, match="b.json"):
+        baseline.read(path)
+
+
+def test_every_plan_has_rounds_enough_for_its_correction() -> None:
+    from muxcore.compare.statistics import corrected, median_interval
+
+    for plan in (quick(), full()):
+        comparisons = 20 * len(plan.cells) * 2
+        interval = median_interval([1.0] * plan.rounds, corrected(comparisons))
+        assert interval.low == interval.high == 1.0
+
+
+def test_compare_refuses_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "no-such-engine"]) == 2
+    assert "no-such-engine" in capsys.readouterr().err
+    assert main(["compare", "--fail-under", "0.9"]) == 2
+    assert "--baseline" in capsys.readouterr().err
+
+
+def test_compare_of_an_app_that_is_not_there_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    report = str(tmp_path / "report.html")
+    code = main(["compare", "pure-epoll", "--app", "no_such_module:App", "--html", report])
+    assert code == 1
+    said = capsys.readouterr()
+    assert "no_such_module" in said.out + said.err
