@@ -83,4 +83,4 @@ def test_the_workflows_keep_to_their_schema(run: Run, workflows: list[Path], roo
 
 @pytest.mark.wheel
 def test_zizmor_finds_no_weakness_in_the_workflows(run: Run, root: Path) -> None:
-    run(Path(sys.executable).with_name("zizmor"), "--offline", root / ".github")
+    run(Path(sys.executable).with_name("zizmor"), "--offline", "--pedantic", root / ".github")
