@@ -22,7 +22,7 @@ def test_a_server_is_found_by_what_it_prints_and_ends_with_zero(subject: Any) ->
 
 def test_a_server_that_does_not_start_says_what_it_printed() -> None:
     failing = Subject("failing", (sys.executable, "-c", "raise SystemExit('no port is free')"))
-    with pytest.raises(ServerFailed, match="failing: .* it printed: no port is free"):
+    with pytest.raises(ServerFailed, match=r"failing: .* it printed: no port is free"):
         ServerProcess(failing)
 
 
@@ -42,7 +42,7 @@ def test_children_that_stay_behind_are_ended_too() -> None:
 
 
 def _living_members(group: int) -> list[str]:
-    """Return the processes of a group that still run: an ended one may wait for init as a zombie."""
+    """Return a group's processes that still run: an ended one may wait for init as a zombie."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

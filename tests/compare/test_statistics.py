@@ -1,4 +1,4 @@
-"""What is planted is found, and what is equal is called equal: on synthetic windows of a drifting machine."""
+"""What is planted is found and what is equal is called equal, on windows of a drifting machine."""
 
 from __future__ import annotations
 
