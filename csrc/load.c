@@ -1,4 +1,5 @@
 /* The load generator's life: create, connect, warm up, measure, drain. The invariants are in load.h. */
+#define _GNU_SOURCE
 #include "load.h"
 
 #include <arpa/inet.h>

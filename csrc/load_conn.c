@@ -1,4 +1,5 @@
 /* One connection of the load generator: connect, send, receive, compare. */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
