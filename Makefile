@@ -94,7 +94,7 @@ test-real: $(stamps)/extra-dev ## against servers and clients from the operating
 
 # The units are compiled one by one: warnings are errors here and nowhere else, since the compilers of
 # distributions differ, and the glue that cffi generates is not ours to mend.
-warnings := -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Wshadow -Wconversion -Werror
+warnings := -std=c11 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror
 
 lint: $(stamps)/extra-dev ## ruff, mypy --strict, the C core with warnings as errors, cppcheck if present
 	@$(python) -m ruff check .

@@ -86,7 +86,12 @@ class BuildCore(build_ext):
 
 
 def stable_abi() -> str | None:
-    """Return the python tag of a wheel of the stable ABI, or None where there is none."""
+    """Return the python tag of a wheel of the stable ABI, or None where there is none.
+
+    It has to say what cffi decides for the module itself: see ``cffi.setuptools_ext``.
+    """
+    if hasattr(sys, "gettotalrefcount"):  # a debug build of CPython
+        return None
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return _STABLE_ABI
     return _STABLE_ABI_FREE_THREADED if sys.version_info >= (3, 15) else None
