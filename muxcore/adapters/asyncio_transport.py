@@ -1,0 +1,323 @@
+"""One connection of the adapters: asyncio's transport, wrapped just enough.
+
+Two objects a connection. The *bridge* is what asyncio's transport talks to; it passes each callback on
+to the user's protocol, through the one place that handles errors. The *transport* is what the user's
+protocol talks to; it passes each call on to asyncio's. They differ from nothing in between only where
+``protocol.py`` says that muxcore is stricter, and by the verbs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from muxcore import dispatch
+from muxcore.errors import BufferLimitExceeded, IdleTimeout
+from muxcore.protocol import Bytes, Verb, handles
+
+_IDLE_LOOKS = 4  # looks at the counters in the length of one idle deadline
+
+
+class AsyncioTransport:
+    """What the user's protocol holds: asyncio's transport plus the verbs.
+
+    Args:
+        engine: the adapter.
+        protocol: what the service returned.
+        peername: the peer's socket address.
+        verb: the service's, if it declares one.
+    """
+
+    def __init__(self, engine: Any, protocol: Any, peername: Any, verb: Verb | None) -> None:
+        self._engine = engine
+        self._protocol = protocol
+        self._peername = peername
+        self._inner: Any = None  # asyncio's transport, once there is one
+        self._declared = verb
+        self._verb: Verb | None = None
+        self._reason: BaseException | None = None  # for connection_lost: why we aborted
+        self._lost = False
+        self._eof_written = self._eof_heard = False
+        self._user_paused = self._protected = False
+        self._bytes_in = self._written = 0
+        self._unsent: int | None = None  # of the write buffer that an abort dropped
+        self._moved = (0, 0, 0.0)  # (in, out) and when they last changed
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self.bridge: asyncio.BaseProtocol = _bridge_for(self, protocol)
+
+    @property
+    def server(self) -> Any:
+        return self._engine.server
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "peername":
+            return self._peername
+        if name == "engine":
+            return self._engine.name
+        if name == "bytes":
+            return self.counted()
+        if name in ("sockname", "socket"):
+            return self._inner.get_extra_info(name, default)
+        return default
+
+    def counted(self) -> tuple[int, int]:
+        """Return (bytes received, bytes sent)."""
+        unsent = self._unsent
+        if unsent is None:
+            unsent = 0 if self._inner is None else self._inner.get_write_buffer_size()
+        return self._bytes_in, self._written - unsent
+
+    # -- passed on to asyncio's transport
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        if self._verb is None:
+            self.bridge = _bridge_for(self, protocol)
+            self._inner.set_protocol(self.bridge)
+
+    def is_reading(self) -> bool:
+        return not (self._user_paused or self.is_closing())
+
+    def pause_reading(self) -> None:
+        if self._verb is None and not self.is_closing():
+            self._user_paused = True
+            self._inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.is_closing():
+            self._user_paused = False
+            self._read_if_allowed()
+
+    def write(self, data: Bytes) -> None:
+        if self._verb is not None:
+            raise RuntimeError(f"write() after {self._verb.value}(): the engine moves the bytes now")
+        self._write(data)
+
+    def writelines(self, lines: Iterable[Bytes]) -> None:
+        self.write(b"".join(lines))
+
+    def write_eof(self) -> None:
+        if self._verb is not None:
+            raise RuntimeError(
+                f"write_eof() after {self._verb.value}(): the engine moves the bytes now"
+            )
+        if not self.is_closing():
+            self._eof_written = True
+            self._inner.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return bool(self._inner.can_write_eof())
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self._inner is None else self._inner.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        low, high = self._inner.get_write_buffer_limits()
+        return low, high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is None and low is None:
+            high, low = self._engine.limits.write_high, self._engine.limits.write_low
+        self._inner.set_write_buffer_limits(high=high, low=low)
+
+    def is_closing(self) -> bool:
+        return self._lost or self._inner is None or self._inner.is_closing()
+
+    def close(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
+
+    def abort(self) -> None:
+        if self._inner is not None and not self._lost:
+            if self._unsent is None:
+                self._unsent = self._inner.get_write_buffer_size()
+            self._inner.abort()
+
+    # -- verbs
+
+    def echo(self) -> None:
+        self._begin(Verb.ECHO)
+
+    def discard(self) -> None:
+        self._begin(Verb.DISCARD)
+
+    def relay(
+        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
+    ) -> None:
+        self._engine.need("relay")
+
+    def _begin(self, verb: Verb) -> None:
+        if self.is_closing():
+            raise ValueError(f"{verb.value}(): the connection is closing")
+        if self._verb is not None:
+            raise ValueError(f"{verb.value}(): the connection is under {self._verb.value}() already")
+        if self._eof_written:
+            raise ValueError(f"{verb.value}(): EOF was sent already")
+        self._verb = verb
+        self._user_paused = False
+        self.bridge = _VerbBridge(self)
+        self._inner.set_protocol(self.bridge)
+        if self.get_write_buffer_size() > self.get_write_buffer_limits()[1]:
+            self._protect()
+        self._read_if_allowed()
+        if self._eof_heard:  # before the verb: answer it now
+            self.close()
+
+    # -- the stricter rules
+
+    def _fail(self, exc: BaseException | None) -> None:
+        """Close now, and have ``connection_lost`` receive ``exc``."""
+        if not self._lost and self._reason is None:
+            self._reason = exc
+            self.abort()
+
+    def _write(self, data: Bytes) -> None:
+        inner = self._inner
+        if not inner.is_closing():
+            inner.write(data)
+            self._written += memoryview(data).nbytes
+            size = inner.get_write_buffer_size()
+            if size > self._engine.limits.write_buffer:
+                self._fail(BufferLimitExceeded(size, self._engine.limits.write_buffer))
+        elif not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
+        elif self._eof_written:
+            raise RuntimeError("write() after write_eof()")
+
+    def _protect(self) -> None:
+        """Read no more: nobody else stops the peer."""
+        self._protected = True
+        if not self._eof_heard:
+            self._inner.pause_reading()
+
+    def _unprotect(self) -> None:
+        self._protected = False
+        self._read_if_allowed()
+
+    def _read_if_allowed(self) -> None:
+        if not (self._user_paused or self._protected or self.is_closing()):
+            self._inner.resume_reading()
+
+    # -- for the bridges
+
+    def _made(self, inner: Any) -> None:
+        self._inner = inner
+        limits = self._engine.limits
+        inner.set_write_buffer_limits(high=limits.write_high, low=limits.write_low)
+        if limits.idle_timeout is not None:
+            self._moved = (0, 0, self._engine.loop.time())
+            self._look_idle()
+        dispatch.call(self, self._protocol, "connection_made", self)
+        if self._declared is not None and self._verb is None and not self.is_closing():
+            self._begin(self._declared)
+
+    def _gone(self, exc: BaseException | None) -> None:
+        self._lost = True
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        reason = exc if self._reason is None else self._reason
+        try:
+            dispatch.call(self, self._protocol, "connection_lost", reason)
+        finally:
+            self._engine.gone(self, reason)
+
+    def _look_idle(self) -> None:
+        """Look whether a byte has moved; asyncio does not tell when it sends one."""
+        limit, now = self._engine.limits.idle_timeout, self._engine.loop.time()
+        counted = self.counted()
+        if counted != self._moved[:2]:
+            self._moved = (*counted, now)
+        if now - self._moved[2] >= limit:
+            self._fail(IdleTimeout(limit))
+        elif not self._lost:
+            self._idle_timer = self._engine.loop.call_later(limit / _IDLE_LOOKS, self._look_idle)
+
+
+class _Bridge:
+    """What asyncio calls, whichever kind the user's protocol is of."""
+
+    def __init__(self, transport: AsyncioTransport) -> None:
+        self._transport = transport
+
+    def connection_made(self, inner: Any) -> None:
+        self._transport._made(inner)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport._gone(exc)
+
+    def pause_writing(self) -> None:
+        transport = self._transport
+        if handles(transport._protocol, "pause_writing"):
+            dispatch.call(transport, transport._protocol, "pause_writing")
+        else:
+            transport._protect()
+
+    def resume_writing(self) -> None:
+        transport = self._transport
+        if transport._protected:
+            transport._unprotect()
+        else:
+            dispatch.call(transport, transport._protocol, "resume_writing")
+
+    def eof_received(self) -> bool:
+        transport = self._transport
+        transport._eof_heard = True
+        return bool(dispatch.call(transport, transport._protocol, "eof_received"))
+
+
+class _StreamBridge(_Bridge, asyncio.Protocol):
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        transport._bytes_in += len(data)
+        dispatch.call(transport, transport._protocol, "data_received", data)
+
+
+class _BufferedBridge(_Bridge, asyncio.BufferedProtocol):
+    def get_buffer(self, sizehint: int) -> Any:
+        transport = self._transport
+        try:
+            buffer = transport._protocol.get_buffer(sizehint)
+            if not memoryview(buffer).nbytes:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+        except Exception as exc:
+            # raised, not aborted: both loops close for it, and uvloop crashes on abort() in here [0.22]
+            transport._reason = exc
+            raise
+        return buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        transport = self._transport
+        transport._bytes_in += nbytes
+        if transport._reason is None:
+            dispatch.call(transport, transport._protocol, "buffer_updated", nbytes)
+
+
+class _VerbBridge(_Bridge, asyncio.Protocol):
+    """Under a verb: the user's protocol hears of nothing but ``connection_lost``."""
+
+    def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        transport._bytes_in += len(data)
+        if transport._verb is Verb.ECHO:
+            transport._write(data)
+
+    def pause_writing(self) -> None:
+        self._transport._protect()
+
+    def resume_writing(self) -> None:
+        if self._transport._protected:
+            self._transport._unprotect()
+
+    def eof_received(self) -> bool:
+        self._transport._eof_heard = True
+        return False  # asyncio sends what is queued, then closes
+
+
+def _bridge_for(transport: AsyncioTransport, protocol: Any) -> asyncio.BaseProtocol:
+    if not hasattr(protocol, "data_received") and hasattr(protocol, "get_buffer"):
+        return _BufferedBridge(transport)
+    return _StreamBridge(transport)

@@ -1,0 +1,31 @@
+"""Proving an engine: a scripted peer, a recorder, and the two suites. For third parties' engines too.
+
+Needs pytest: ``pip install 'muxcore[test]'``. See ``suite.py`` for the two classes that one writes.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("muxcore.testing")  # a scenario that fails shows both sides
+
+from muxcore.testing.contract import ContractSuite  # noqa: E402
+from muxcore.testing.peer import DEADLINE, Peer, pattern  # noqa: E402
+from muxcore.testing.recorder import FlowRecorder, Journal, Recorder, data, lost  # noqa: E402
+from muxcore.testing.suite import EngineSuite, Run, each_engine, eventually  # noqa: E402
+from muxcore.testing.survival import SurvivalSuite  # noqa: E402
+
+__all__ = [
+    "DEADLINE",
+    "ContractSuite",
+    "EngineSuite",
+    "FlowRecorder",
+    "Journal",
+    "Peer",
+    "Recorder",
+    "Run",
+    "SurvivalSuite",
+    "data",
+    "each_engine",
+    "eventually",
+    "lost",
+    "pattern",
+]

@@ -1,0 +1,17 @@
+"""The contract suite: what asyncio promises, the written list of stricter rules, and the verbs.
+
+asyncio is the oracle: every scenario holds on the adapters too. Each file is one chapter.
+"""
+
+from muxcore.testing.contract.calls import Calls
+from muxcore.testing.contract.closing import Closing
+from muxcore.testing.contract.flow import Flow
+from muxcore.testing.contract.opening import Opening
+from muxcore.testing.contract.reading import Reading
+from muxcore.testing.contract.strictness import Strictness
+from muxcore.testing.contract.verbs import Verbs
+from muxcore.testing.contract.writing import Writing
+
+
+class ContractSuite(Opening, Reading, Writing, Flow, Closing, Strictness, Verbs, Calls):
+    """Every chapter of the contract, for one engine; see ``EngineSuite``."""

@@ -1,0 +1,168 @@
+"""The server's own promises: calls, adopted sockets, counters, its life."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+import muxcore
+from muxcore.testing.peer import DEADLINE, Peer
+from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data
+from muxcore.testing.suite import EngineSuite, eventually
+
+
+class Calls(EngineSuite):
+    def test_call_later_runs_in_the_order_of_the_times(self) -> None:
+        self.needs("timers", "threadsafe_calls")
+        ran: list[str] = []
+        with self.serving(Recorder) as run:
+
+            def set_timers() -> None:
+                later = run.server.call_later
+                later(0.03, ran.append, "third")
+                later(0.0, ran.append, "first")
+                later(0.01, ran.append, "second")
+                later(0.005, ran.append, "never").cancel()
+
+            run.call(set_timers)
+            eventually(lambda: len(ran) >= 3, "three timers ran")
+            assert ran == ["first", "second", "third"]
+
+    def test_call_later_waits_at_least_its_delay(self) -> None:
+        self.needs("timers", "threadsafe_calls")
+        done: list[float] = []
+        import time
+
+        with self.serving(Recorder) as run:
+            start = time.monotonic()
+            run.call(run.server.call_later, 0.05, lambda: done.append(time.monotonic()))
+            eventually(lambda: bool(done), "the timer ran")
+            assert done[0] - start >= 0.05
+
+    def test_a_timer_runs_while_the_server_is_busy(self) -> None:
+        self.needs("timers", "threadsafe_calls")
+        ran = threading.Event()
+        with self.serving(muxcore.Echo) as run:
+            run.call(run.server.call_later, 0.02, ran.set)
+            peer = run.connect()
+            until = 20_000
+            while not ran.is_set() and until:
+                peer.send(b"x")
+                peer.read(1)
+                until -= 1
+            assert ran.wait(DEADLINE)
+
+    def test_calls_from_another_thread_run_in_the_engines_thread_and_in_order(self) -> None:
+        self.needs("threadsafe_calls")
+        ran: list[tuple[int, int]] = []
+        with self.serving(Recorder) as run:
+            for number in range(100):
+                run.server.call_soon_threadsafe(
+                    lambda n=number: ran.append((n, threading.get_ident()))
+                )
+            engine_thread = run.call(threading.get_ident)
+            assert ran == [(number, engine_thread) for number in range(100)]
+            assert engine_thread != threading.get_ident()
+
+    def test_a_call_that_fails_is_logged_and_harms_nobody(self, caplog: Any) -> None:
+        self.needs("threadsafe_calls", "timers")
+        with self.serving(Recorder) as run:
+            run.server.call_soon_threadsafe(lambda: 1 / 0)
+            run.call(run.server.call_later, 0.0, lambda: 1 / 0)
+            run.play("send 1; shutdown-write; read-eof")
+            eventually(lambda: caplog.text.count("ZeroDivisionError") == 2, "both are logged")
+
+    def test_calls_after_the_end_are_refused(self) -> None:
+        self.needs("threadsafe_calls")
+        with self.serving(Recorder) as run:
+            run.server.stop()
+            with pytest.raises(RuntimeError):
+                run.server.call_soon_threadsafe(print)
+
+    def test_what_an_engine_lacks_it_refuses_by_name(self) -> None:
+        server = self.server(muxcore.Echo)
+        sock, other = socket.socketpair()
+        with sock, other:
+            asked = {
+                "timers": lambda: server.call_later(0, print),
+                "threadsafe_calls": lambda: server.call_soon_threadsafe(print),
+                "adopt": lambda: server.adopt(sock),
+                "connect": lambda: server.connect("127.0.0.1:1", muxcore.Echo),
+            }
+            for capability in asked.keys() - self.capabilities:
+                with pytest.raises(muxcore.CapabilityMissing, match=capability):
+                    asked[capability]()
+        server.stop()
+
+    def test_an_edge_trigger_is_refused_where_there_is_none(self) -> None:
+        if "edge_trigger" in self.capabilities:
+            muxcore.Server(muxcore.Echo, 0, engine=self.engine, trigger="edge").stop()
+        else:
+            with pytest.raises(muxcore.CapabilityMissing, match="edge_trigger"):
+                muxcore.Server(muxcore.Echo, 0, engine=self.engine, trigger="edge")
+        with pytest.raises(ValueError, match="trigger"):
+            muxcore.Server(muxcore.Echo, 0, engine=self.engine, trigger="both")
+
+    def test_an_adopted_socket_is_served_like_an_accepted_one(self) -> None:
+        self.needs("adopt")
+        with self.serving(Recorder) as run:
+            ours, theirs = socket.socketpair()
+            peer = run.keep(Peer(ours))
+            run.server.adopt(theirs)
+            peer.send(b"hello")
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life() == [MADE, data(b"hello"), EOF, LOST]
+            assert run.server.stats().total == 1
+
+    def test_an_adopted_socket_may_have_a_service_of_its_own(self) -> None:
+        self.needs("adopt")
+        with self.serving(muxcore.Discard) as run:
+            ours, theirs = socket.socketpair()
+            peer = run.keep(Peer(ours))
+            run.server.adopt(theirs, muxcore.Echo)
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
+
+    def test_stats_count_connections_bytes_and_errors(self) -> None:
+        class Answers(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data * 2)
+
+        with self.serving(Answers) as run:
+            one, two = run.connect(), run.connect()
+            for peer in (one, two):
+                peer.send(b"x" * 100)
+                peer.read(200)
+            stats = run.server.stats()
+            assert (stats.open, stats.total) == (2, 2)
+            assert (stats.bytes_in, stats.bytes_out) == (200, 400)
+            one.shutdown_write()
+            one.read_eof()
+            two.reset()
+            eventually(lambda: run.server.stats().open == 0, "no connection is open")
+            stats = run.server.stats()
+            assert (stats.total, stats.bytes_in, stats.bytes_out) == (2, 200, 400)
+            assert dict(stats.errors) == {"ConnectionResetError": 1}
+
+    def test_a_server_starts_once(self) -> None:
+        with self.serving(Recorder) as run, pytest.raises(RuntimeError, match="running"):
+            run.server.start()
+        with pytest.raises(RuntimeError, match="ended"):
+            run.server.start()
+        run.server.stop()  # again, which changes nothing
+
+    def test_a_server_that_was_never_started_can_be_stopped(self) -> None:
+        server = self.server(muxcore.Echo)
+        assert server.stop() is True
+        with pytest.raises(RuntimeError, match="ended"):
+            server.start()
+
+    def test_after_the_end_nobody_listens(self) -> None:
+        with self.serving(Recorder) as run:
+            address = run.address
+        with pytest.raises(ConnectionRefusedError):
+            Peer(address)

@@ -1,0 +1,234 @@
+"""How a connection ends: by either side, kindly or not, and exactly once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muxcore.testing.peer import pattern
+from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
+from muxcore.testing.suite import EngineSuite
+
+MIB = 1 << 20
+
+
+class Closing(EngineSuite):
+    def test_close_sends_what_is_queued_first(self) -> None:
+        class Closes(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                self.transport.write(pattern(2 * MIB))
+                self.transport.close()
+
+        with self.serving(Closes) as run:
+            peer = run.connect(receive_buffer=8192)
+            peer.send(b"go")
+            peer.read_pattern(2 * MIB)
+            peer.read_eof()
+            assert run.life(peer) == [MADE, data(b"go"), LOST]
+
+    def test_connection_lost_comes_after_close_has_returned(self) -> None:
+        class Closes(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.note(self.transport.is_closing())
+                self.transport.close()
+                self.note(self.transport.is_closing())
+
+        with self.serving(Closes) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read_eof()
+            assert run.life(peer) == [MADE, ("note", False), ("note", True), LOST]
+
+    def test_connection_lost_comes_after_abort_has_returned(self) -> None:
+        class Aborts(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.abort()
+                self.note(self.transport.is_closing())
+
+        with self.serving(Aborts) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read_end()
+            assert run.life(peer) == [MADE, ("note", True), LOST]
+
+    def test_abort_drops_what_is_queued(self) -> None:
+        self.needs("flow_control")
+
+        class Aborts(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(bytes(32 * MIB))
+                transport.abort()
+
+        with self.serving(Aborts) as run:
+            peer = run.connect(receive_buffer=8192)
+            assert run.life(peer) == [MADE, LOST]  # though the peer has not read a byte
+            assert run.server.stats().open == 0
+
+    def test_closing_twice_and_aborting_after_is_one_end(self) -> None:
+        class Closes(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.close()
+                self.transport.close()
+                self.transport.abort()
+                self.transport.close()
+
+        with self.serving(Closes) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read_end()
+            run.life(peer)
+            run.play("send 1; read-end")  # by now a second connection_lost would have come
+            assert run.events(peer) == [MADE, LOST]
+
+    def test_nothing_is_heard_after_close(self) -> None:
+        class Closes(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data[:1])
+                self.transport.close()
+
+        with self.serving(Closes) as run:
+            peer = run.connect()
+            peer.send(pattern(65_536)[1:] + pattern(65_536))  # more than one receive
+            peer.read_end()
+            assert run.life(peer) == [MADE, data(b"\0"), LOST]
+
+    def test_nothing_is_heard_while_a_close_still_sends(self) -> None:
+        self.needs("flow_control")
+
+        class Closes(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(pattern(8 * MIB))
+                transport.close()
+
+        with self.serving(Closes) as run:
+            peer = run.connect(receive_buffer=8192)
+            peer.send(b"ignored")
+            peer.read(8 * MIB)
+            peer.read_end()
+            assert run.life(peer) == [MADE, LOST]
+
+    def test_close_in_connection_made_delivers_nothing(self) -> None:
+        class Closes(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.close()
+
+        with self.serving(Closes) as run:
+            peer = run.connect()
+            peer.read_end()
+            assert run.life(peer) == [MADE, LOST]
+
+    def test_abort_in_connection_made_delivers_nothing(self) -> None:
+        class Aborts(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.abort()
+
+        with self.serving(Aborts) as run:
+            peer = run.connect()
+            peer.read_end()
+            assert run.life(peer) == [MADE, LOST]
+
+    def test_close_in_eof_received_is_one_end(self) -> None:
+        class Closes(Recorder):
+            def eof_received(self) -> bool:
+                super().eof_received()
+                self.transport.close()
+                return False
+
+        with self.serving(Closes) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, EOF, LOST]
+
+    def test_after_close_the_other_calls_are_harmless(self) -> None:
+        class Calls(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.close()
+                self.transport.pause_reading()
+                self.transport.resume_reading()
+                self.transport.write_eof()
+                self.transport.get_write_buffer_size()
+                self.note("fine")
+
+        with self.serving(Calls) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read_end()
+            assert run.life(peer) == [MADE, ("note", "fine"), LOST]
+
+    def test_a_reset_reaches_connection_lost_as_an_error(self) -> None:
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            run.wait_for(data(b"x"), peer)
+            peer.reset()
+            assert run.life(peer) == [MADE, data(b"x"), lost("ConnectionResetError")]
+
+    def test_a_reset_while_paused_is_heard_at_the_latest_when_reading_resumes(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            transport = run.protocol(peer).transport
+            run.call(transport.pause_reading)
+            peer.reset()
+            run.play("send 1; close")  # a turn or two for the reset to arrive in
+            run.call(transport.resume_reading)
+            assert run.life(peer) == [MADE, lost("ConnectionResetError")]
+
+    def test_writing_to_a_peer_that_went_away_ends_in_an_error(self) -> None:
+        self.needs("shared_state", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            protocol = run.protocol(peer)
+            run.call(protocol.transport.pause_reading)
+            peer.reset()
+
+            def write_until_lost() -> bool:
+                for _ in range(5):
+                    protocol.transport.write(b"x")
+                return "connection_lost" in {e[0] for e in run.events(peer)}
+
+            run.journal.wait(lambda: run.call(write_until_lost), "connection_lost after writing")
+            assert run.life(peer)[-1][1] in ("ConnectionResetError", "BrokenPipeError")
+
+    def test_the_peername_is_known_after_a_reset(self) -> None:
+        class Remembers(Recorder):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                self.note(tuple(self.transport.get_extra_info("peername")))
+                super().connection_lost(exc)
+
+        with self.serving(Remembers) as run:
+            peer = run.connect()
+            run.wait_for(MADE, peer)
+            peer.reset()
+            assert ("note", peer.name) in run.life(peer)
+
+    def test_the_end_of_the_server_closes_every_connection(self) -> None:
+        with self.serving(Recorder) as run:
+            peers = [run.connect() for _ in range(3)]
+            for peer in peers:
+                run.wait_for(MADE, peer)
+            assert run.server.stop() is True
+            for peer in peers:
+                peer.read_eof()
+                assert run.life(peer) == [MADE, LOST]
+
+    def test_the_end_of_the_server_sends_what_is_queued(self) -> None:
+        self.needs("flow_control")
+
+        class Writes(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(pattern(4 * MIB))
+
+        with self.serving(Writes) as run:
+            peer = run.connect(receive_buffer=8192)
+            run.wait_for(MADE, peer)
+            run.server.request_stop()
+            peer.read_pattern(4 * MIB)
+            peer.read_eof()
+            assert run.server.stop() is True

@@ -1,0 +1,289 @@
+"""What arrives, in what order, and when it is held back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muxcore.testing.peer import pattern
+from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Recorder, data
+from muxcore.testing.suite import EngineSuite, eventually
+
+MIB = 1 << 20
+
+
+class KeepsOpen(Recorder):
+    """Answers EOF with a line, and closes then."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        self.transport.write(b"after your EOF")
+        self.transport.close()
+        return True
+
+
+class Buffered:
+    """A ``BufferedProtocol`` with a small buffer of its own, which writes down like a recorder."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._recorder = Recorder(journal)
+        self._buffer = bytearray(7)
+
+    def connection_made(self, transport: Any) -> None:
+        self._recorder.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._recorder.data_received(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> None:
+        self._recorder.eof_received()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._recorder.connection_lost(exc)
+
+
+class TurnsBuffered(Recorder):
+    """Hands over to a ``BufferedProtocol`` with the first byte it hears."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        buffered = Buffered(self.journal)
+        buffered._recorder.key = self.key
+        self.transport.set_protocol(buffered)
+        assert self.transport.get_protocol() is buffered
+        self.transport.write(b"!")
+
+
+class Reading(EngineSuite):
+    def test_data_is_owned_bytes(self) -> None:
+        class Types(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.note(type(data).__name__)
+
+        with self.serving(Types) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            assert ("note", "bytes") in run.wait_for("note", peer)
+
+    def test_a_mebibyte_arrives_whole_and_in_order(self) -> None:
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            peer.send(MIB)
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, data(pattern(MIB)), EOF, LOST]
+
+    def test_bytes_that_come_one_by_one_arrive_in_order(self) -> None:
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            for byte in b"one by one":
+                peer.send(bytes([byte]))
+            peer.shutdown_write()
+            assert run.life(peer) == [MADE, data(b"one by one"), EOF, LOST]
+
+    def test_data_and_eof_that_come_together_are_both_heard(self) -> None:
+        with self.serving(Recorder) as run:
+            peers = []
+            for _ in range(5):
+                peer = run.connect()
+                peer.send(b"last words")
+                peer.shutdown_write()
+                peers.append(peer)
+            for peer in peers:
+                peer.read_eof()
+                assert run.life(peer) == [MADE, data(b"last words"), EOF, LOST]
+
+    def test_eof_at_once_is_heard(self) -> None:
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, EOF, LOST]
+
+    def test_eof_without_a_callback_closes(self) -> None:
+        class Plain:
+            def data_received(self, data: bytes) -> None:
+                pass
+
+        with self.serving(Plain) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.shutdown_write()
+            peer.read_eof()
+
+    def test_after_eof_a_protocol_may_go_on_writing(self) -> None:
+        self.needs("half_close")
+        with self.serving(KeepsOpen) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            assert peer.read_all() == b"after your EOF"
+            assert run.life(peer) == [MADE, EOF, LOST]
+
+    def test_after_eof_a_connection_kept_open_stays_open(self) -> None:
+        self.needs("half_close", "threadsafe_calls")
+
+        class Stays(Recorder):
+            def eof_received(self) -> bool:
+                super().eof_received()
+                return True
+
+        with self.serving(Stays) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            run.wait_for(EOF, peer)
+            transport = run.protocol(peer).transport
+            run.call(transport.write, b"later")
+            assert peer.read(5) == b"later"
+            assert run.events(peer) == [MADE, EOF]
+            run.call(transport.close)
+            peer.read_eof()
+            assert run.life(peer) == [MADE, EOF, LOST]
+
+    # -- pausing
+
+    def test_a_paused_connection_hears_nothing_until_it_resumes(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            transport = run.protocol(peer).transport
+            run.call(transport.pause_reading)
+            peer.send(b"waits")
+            other = run.connect()  # by the time that it is served, so would have been the first
+            other.send(b"x")
+            run.wait_for(data(b"x"), other)
+            assert run.events(peer) == [MADE]
+            run.call(transport.resume_reading)
+            assert run.wait_for(data(b"waits"), peer) == [MADE, data(b"waits")]
+
+    def test_pausing_in_connection_made_holds_the_first_byte(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+
+        class Paused(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                if not self.journal.protocols.keys() - {self.key}:
+                    transport.pause_reading()
+
+        with self.serving(Paused) as run:
+            peer = run.connect()
+            peer.send(b"waits")
+            run.wait_for(MADE, peer)
+            other = run.connect()
+            other.send(b"x")
+            run.wait_for(data(b"x"), other)
+            assert run.events(peer) == [MADE]
+            run.call(run.protocol(peer).transport.resume_reading)
+            run.wait_for(data(b"waits"), peer)
+
+    def test_pausing_inside_data_received_stops_the_rest(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+
+        class OneAtATime(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                self.transport.pause_reading()
+                self.note("paused")
+
+        with self.serving(OneAtATime) as run:
+            peer = run.connect()
+            peer.send(MIB // 2)
+            heard = b""
+            while len(heard) < MIB // 2:
+                before = run.events(peer).count(("note", "paused"))
+                if before:
+                    run.call(run.protocol(peer).transport.resume_reading)
+                eventually(
+                    lambda n=before: run.events(peer).count(("note", "paused")) == n + 1,  # type: ignore[misc]
+                    "one data_received for each resume_reading",
+                )
+                heard = b"".join(e[1] for e in run.events(peer) if e[0] == "data_received")
+            assert heard == pattern(MIB // 2)
+            kinds = [e[0] for e in run.events(peer)][1:]
+            assert kinds == ["data_received", "note"] * (len(kinds) // 2)
+
+    def test_eof_waits_while_reading_is_paused(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            transport = run.protocol(peer).transport
+            run.call(transport.pause_reading)
+            peer.send(b"last")
+            peer.shutdown_write()
+            other = run.connect()
+            other.send(b"x")
+            run.wait_for(data(b"x"), other)
+            assert run.events(peer) == [MADE]
+            run.call(transport.resume_reading)
+            assert run.life(peer) == [MADE, data(b"last"), EOF, LOST]
+
+    def test_is_reading_tells_of_the_protocols_own_pause(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            transport = run.protocol(run.connect()).transport
+
+            def states() -> list[bool]:
+                seen = [transport.is_reading()]
+                for step in (
+                    transport.pause_reading,
+                    transport.pause_reading,
+                    transport.resume_reading,
+                    transport.resume_reading,
+                    transport.close,
+                ):
+                    step()
+                    seen.append(transport.is_reading())
+                return seen
+
+            assert run.call(states) == [True, False, False, True, True, False]
+
+    # -- who hears it
+
+    def test_set_protocol_changes_who_hears(self) -> None:
+        class Second(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.note(data)
+
+        class First(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                second = Second(self.journal)
+                second.key = self.key
+                self.transport.set_protocol(second)
+                self.transport.write(b"!")
+
+        with self.serving(First) as run:
+            peer = run.connect()
+            peer.send(b"first")
+            peer.read(1)
+            peer.send(b"second")
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, data(b"first"), ("note", b"second"), EOF, LOST]
+
+    def test_a_buffered_protocol_gets_bytes_in_its_own_buffer(self) -> None:
+        journals: list[Journal] = []
+
+        class Service(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                journals.append(self.journal)
+                transport.set_protocol(Buffered(self.journal))
+                transport.get_protocol().connection_made(transport)
+
+        with self.serving(Service) as run:
+            peer = run.connect()
+            peer.send(1000)
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, data(pattern(1000)), EOF, LOST]
+
+    def test_a_protocol_may_turn_buffered_in_the_middle(self) -> None:
+        with self.serving(TurnsBuffered) as run:
+            peer = run.connect()
+            peer.send(b"plain")
+            peer.read(1)
+            peer.send(1000)
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, data(b"plain" + pattern(1000)), EOF, LOST]

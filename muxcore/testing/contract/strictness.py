@@ -1,0 +1,178 @@
+"""The written list: where muxcore is stricter than asyncio, on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muxcore.limits import Limits
+from muxcore.testing.recorder import LOST, MADE, PAUSED, FlowRecorder, Recorder, lost
+from muxcore.testing.suite import EngineSuite
+
+MIB = 1 << 20
+
+
+class Planned(Exception):
+    """What a test's callback raises."""
+
+
+class Strictness(EngineSuite):
+    def test_an_exception_in_connection_made_closes_that_connection(self) -> None:
+        class Fails(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                raise Planned
+
+        with self.serving(Fails) as run:
+            peer = run.connect()
+            peer.read_end()
+            assert run.life(peer) == [MADE, lost("Planned")]
+
+    def test_an_exception_in_data_received_closes_that_connection_only(self) -> None:
+        class Fails(Recorder):
+            def data_received(self, data: bytes) -> None:
+                if data == b"fail":
+                    raise Planned
+                super().data_received(data)
+                self.transport.write(data)
+
+        with self.serving(Fails) as run:
+            good, bad = run.connect(), run.connect()
+            good.send(b"one")
+            assert good.read(3) == b"one"
+            bad.send(b"fail")
+            bad.read_end()
+            assert run.life(bad) == [MADE, lost("Planned")]
+            good.send(b"two")
+            assert good.read(3) == b"two"
+
+    def test_an_exception_in_eof_received_closes_that_connection(self) -> None:
+        class Fails(Recorder):
+            def eof_received(self) -> None:
+                raise Planned
+
+        with self.serving(Fails) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            peer.read_end()
+            assert run.life(peer) == [MADE, lost("Planned")]
+
+    @pytest.mark.parametrize("callback", ["get_buffer", "buffer_updated"])
+    def test_an_exception_in_a_buffered_callback_closes_that_connection(self, callback: str) -> None:
+        class Buffered:
+            def __init__(self, recorder: Recorder) -> None:
+                self.connection_lost = recorder.connection_lost
+
+            def get_buffer(self, sizehint: int) -> bytearray:
+                if callback == "get_buffer":
+                    raise Planned
+                return bytearray(10)
+
+            def buffer_updated(self, nbytes: int) -> None:
+                raise Planned
+
+        class Fails(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.set_protocol(Buffered(self))
+
+        with self.serving(Fails) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read_end()
+            assert run.life(peer) == [MADE, lost("Planned")]
+
+    def test_an_exception_in_pause_writing_closes_that_connection(self) -> None:
+        self.needs("flow_control")
+
+        class Fails(FlowRecorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(bytes(8 * MIB))
+
+            def pause_writing(self) -> None:
+                raise Planned
+
+        with self.serving(Fails) as run:
+            peer = run.connect(receive_buffer=8192)
+            peer.read_end()
+            assert run.life(peer) == [MADE, lost("Planned")]
+
+    def test_an_exception_in_resume_writing_closes_that_connection(self) -> None:
+        self.needs("flow_control")
+
+        class Fails(FlowRecorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(bytes(8 * MIB))
+
+            def resume_writing(self) -> None:
+                raise Planned
+
+        with self.serving(Fails) as run:
+            peer = run.connect(receive_buffer=8192)
+            run.wait_for(PAUSED, peer)
+            peer.read_end()
+            assert run.life(peer) == [MADE, PAUSED, lost("Planned")]
+
+    def test_an_exception_in_connection_lost_harms_nobody(self) -> None:
+        class Fails(Recorder):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                super().connection_lost(exc)
+                raise Planned
+
+        with self.serving(Fails) as run:
+            for _ in range(2):
+                peer = run.connect()
+                peer.shutdown_write()
+                peer.read_eof()
+                assert run.life(peer)[-1] == LOST
+
+    def test_a_protocol_without_pause_writing_is_protected(self) -> None:
+        class Multiplies(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data * 4)
+
+        with self.serving(Multiplies) as run:
+            peer = run.connect(receive_buffer=8192)
+            taken = peer.send_until_full(64 * MIB)
+            assert taken < 32 * MIB  # what the kernel's buffers hold, and no more
+            if "threadsafe_calls" in self.capabilities:
+                transport = run.protocol(peer).transport
+                assert run.call(transport.get_write_buffer_size) < MIB
+                assert run.call(transport.is_reading)  # its own pause_reading is another matter
+            peer.shutdown_write()
+            assert len(peer.read_all()) == 4 * taken
+
+    def test_protection_does_not_lift_the_protocols_own_pause(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect(receive_buffer=8192)
+            transport = run.protocol(peer).transport
+            run.call(transport.pause_reading)
+            run.call(transport.write, bytes(8 * MIB))
+            peer.send(b"held")
+            peer.read(8 * MIB)
+            run.journal.wait(
+                lambda: run.call(transport.get_write_buffer_size) == 0, "an empty write buffer"
+            )
+            run.play("send 1; close")
+            assert run.events(peer) == [MADE]
+            run.call(transport.resume_reading)
+            run.wait_for(("data_received", b"held"), peer)
+
+    def test_a_write_buffer_beyond_its_cap_aborts_the_connection(self) -> None:
+        self.needs("flow_control")
+
+        class Floods(FlowRecorder):
+            def data_received(self, data: bytes) -> None:
+                for _ in range(64):
+                    self.transport.write(bytes(MIB))
+
+        with self.serving(Floods, limits=Limits(write_buffer=2 * MIB)) as run:
+            peer = run.connect(receive_buffer=8192)
+            peer.send(b"go")
+            peer.read_end()
+            assert run.life(peer)[-1] == lost("BufferLimitExceeded")
+            assert run.server.stats().errors["BufferLimitExceeded"] == 1

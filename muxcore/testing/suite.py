@@ -1,0 +1,205 @@
+"""What the suites stand on: an engine under test, a server of it, and peers.
+
+A third party proves an engine with two classes, run by pytest::
+
+    class TestContract(muxcore.testing.ContractSuite):
+        engine = "mine"
+
+    class TestSurvival(muxcore.testing.SurvivalSuite):
+        engine = "mine"
+
+and, where it has ``edge_trigger``, two more with ``trigger = "edge"``. A scenario is skipped only for a
+capability that the engine says it lacks. Each one leaves nothing behind: no descriptor, thread, child or
+open connection; that is part of what is tested.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+import muxcore
+from muxcore.testing.peer import DEADLINE, Peer
+from muxcore.testing.recorder import Event, Journal, Recorder, key_of
+
+T = TypeVar("T")
+
+LACKS = "the engine {engine} has no {capability}"
+"""The reason of every skip."""
+
+
+class Run:
+    """One server at work, with its journal and its peers."""
+
+    def __init__(self, server: muxcore.Server, journal: Journal) -> None:
+        self.server = server
+        self.journal = journal
+        self._peers: list[Peer] = []
+
+    @property
+    def address(self) -> str:
+        return self.server.addresses[0]
+
+    def connect(self, **options: Any) -> Peer:
+        """Connect a peer, which is closed when the scenario ends; options as of ``Peer``."""
+        return self.keep(Peer(self.address, **options))
+
+    def play(self, script: str) -> Peer:
+        """Let a new peer play a script."""
+        return self.keep(Peer.play(self.address, script))
+
+    def keep(self, peer: Peer) -> Peer:
+        self._peers.append(peer)
+        return peer
+
+    def events(self, peer: Peer | None = None) -> list[Event]:
+        """Return what a peer's protocol heard so far."""
+        return self.journal.events(self._key(peer))
+
+    def wait_for(self, event: Event | str, peer: Peer | None = None) -> list[Event]:
+        """Wait until a peer's protocol heard an event, or any of a callback; return all it heard."""
+
+        def heard() -> bool:
+            events = self.events(peer)
+            return any(e[0] == event for e in events) if isinstance(event, str) else event in events
+
+        self.journal.wait(heard, f"{event} for {peer.name if peer else 'the connection'}")
+        return self.events(peer)
+
+    def life(self, peer: Peer | None = None) -> list[Event]:
+        """Wait for ``connection_lost``; return all that a peer's protocol heard."""
+        return self.wait_for("connection_lost", peer)
+
+    def protocol(self, peer: Peer) -> Any:
+        """Return a peer's protocol, once there is one; needs ``shared_state``."""
+        self.wait_for("connection_made", peer)
+        return self.journal.protocols[self._key(peer) or ""]
+
+    def call(self, call: Callable[..., T], *args: Any) -> T:
+        """Call in the engine's thread, and return what it returned; needs ``threadsafe_calls``."""
+        done = threading.Event()
+        result: list[Any] = []
+
+        def run() -> None:
+            try:
+                result.append(call(*args))
+            except BaseException as exc:
+                result.append(exc)
+            done.set()
+
+        self.server.call_soon_threadsafe(run)
+        assert done.wait(DEADLINE), f"the engine made no call within {DEADLINE:g} s"
+        if isinstance(result[0], BaseException):
+            raise result[0]
+        return result[0]  # type: ignore[no-any-return]
+
+    def close_peers(self) -> None:
+        for peer in self._peers:
+            peer.close()
+
+    def _key(self, peer: Peer | None) -> str | None:
+        return None if peer is None else key_of(peer.name) or None
+
+
+class EngineSuite:
+    """The base of the suites.
+
+    Attributes:
+        engine: the name of the engine under test.
+        trigger: "level", or "edge".
+    """
+
+    engine: str = ""
+    trigger: str = "level"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return muxcore.engine(self.engine).capabilities
+
+    def needs(self, *capabilities: str) -> None:
+        """Skip the scenario if the engine lacks one of these."""
+        for capability in capabilities:
+            if capability not in self.capabilities:
+                pytest.skip(LACKS.format(engine=self.engine, capability=capability))
+
+    def server(self, service: Any, *where: Any, **options: Any) -> muxcore.Server:
+        """Make a server by the engine under test."""
+        return muxcore.Server(
+            service, *(where or ("127.0.0.1:0",)), engine=self.engine, trigger=self.trigger, **options
+        )
+
+    @contextlib.contextmanager
+    def serving(self, service: Any, *where: Any, **options: Any) -> Iterator[Run]:
+        """Serve in the background while the block runs, then see that nothing is left behind.
+
+        Args:
+            service: a ``Recorder`` class, which gets a journal, or any service.
+            where: addresses; none means a free port of loopback.
+            options: as of ``Server``.
+        """
+        before = _possessions()
+        journal = Journal()
+        if isinstance(service, type) and issubclass(service, Recorder):
+            service = functools.partial(service, journal)
+        try:
+            server = self.server(service, *where, **options)
+            run = Run(server, journal)
+            with server:
+                journal.start()
+                try:
+                    yield run
+                finally:
+                    run.close_peers()
+        finally:
+            journal.close()
+        assert server.stats().open == 0, "connections are counted as open after the end"
+        eventually(lambda: not _new(before), lambda: f"left behind: {_new(before)}")
+
+
+def eventually(holds: Callable[[], bool], what: str | Callable[[], str]) -> None:
+    """Wait until ``holds()``, for as long as the deadline allows."""
+    until = time.monotonic() + DEADLINE
+    while not holds():
+        if time.monotonic() > until:
+            raise AssertionError(what if isinstance(what, str) else what())
+        time.sleep(0.002)
+
+
+def each_engine(suite: type[EngineSuite]) -> dict[str, type[EngineSuite]]:
+    """Return a test class of a suite for every engine that is available here, and every trigger.
+
+    For a test module: ``globals().update(each_engine(ContractSuite))``.
+    """
+    classes: dict[str, type[EngineSuite]] = {}
+    for info in muxcore.engines():
+        triggers = ["level", "edge"] if "edge_trigger" in info.capabilities else ["level"]
+        for trigger in triggers if info.available else []:
+            words = [*info.name.split("-"), *([trigger] if len(triggers) > 1 else [])]
+            name = "Test" + "".join(word.capitalize() for word in words)
+            classes[name] = type(name, (suite,), {"engine": info.name, "trigger": trigger})
+    return classes
+
+
+def _possessions() -> dict[str, str]:
+    """What this process has: descriptors, threads and children, by a name for messages."""
+    found = {f"thread {t.ident}": t.name for t in threading.enumerate()}
+    with contextlib.suppress(FileNotFoundError):  # only Linux has it
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the folder's own
+                found[f"descriptor {fd}"] = os.readlink(f"/proc/self/fd/{fd}")
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/self/task/{task}/children") as children:
+                    found.update({f"child {pid}": "" for pid in children.read().split()})
+    return found
+
+
+def _new(before: dict[str, str]) -> list[str]:
+    return [f"{name} {what}" for name, what in _possessions().items() if before.get(name) != what]

@@ -1,0 +1,5 @@
+"""The survival suite on every engine that is available here."""
+
+from muxcore.testing import SurvivalSuite, each_engine
+
+globals().update(each_engine(SurvivalSuite))
