@@ -40,7 +40,8 @@ def test_the_wheel_is_for_every_cpython_from_the_oldest_on(wheel: Path) -> None:
 def test_the_wheel_holds_every_module_of_the_source(wheel: Path, root: Path) -> None:
     modules = {name for name in _members(wheel) if name.endswith((".py", ".pyi", "py.typed"))}
     source = {str(path.relative_to(root)) for path in (root / "muxcore").rglob("*.py*")}
-    assert modules == {name for name in source if not name.endswith(".pyc")}
+    expected = {name for name in source if not name.endswith(".pyc")} | {"muxcore/py.typed"}
+    assert modules == expected
 
 
 def test_auditwheel_finds_a_tag_that_every_distribution_in_support_accepts(

@@ -6,6 +6,7 @@ target; Python's own are those of this interpreter, with the sizes of types take
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -32,6 +33,16 @@ _TARGETS = {
     "x86_64-linux-musl": ("EM_X86_64", 64),
     "aarch64-linux-musl": ("EM_AARCH64", 64),
 }
+
+_ECHO = """
+import platform, socket, muxcore
+with muxcore.Server(muxcore.Echo, "127.0.0.1:0", engine="native-epoll") as server:
+    host, _, port = str(server.addresses[0]).rpartition(":")
+    with socket.create_connection((host, int(port)), 30) as client:
+        client.sendall(bytes(25000))
+        client.shutdown(socket.SHUT_WR)
+        print(platform.machine(), len(client.makefile("rb").read()))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +137,20 @@ def test_the_core_for_glibc_2_17_runs_here(
     shutil.copy(core, installed)
     said = run(python, "-m", "muxcore", "engines", "--json", cwd=tmp_path).stdout
     assert re.search(r'"name": "native-epoll",[^{}]*"available": true', said), said
+
+
+def test_the_core_for_aarch64_runs_under_emulation(
+    run: Run, source: Path, headers: Path, tmp_path: Path
+) -> None:
+    where = os.environ.get("MUXCORE_AARCH64_ROOT")
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if not where or not emulator:
+        pytest.skip("needs qemu-user-static, and tests/packaging/aarch64_root.sh to have been run")
+    core = _build_core(run, source, tmp_path / "out", _cross("aarch64-linux-gnu.2.17", headers))
+    site = tmp_path / "site"
+    shutil.copytree(source / "muxcore", site / "muxcore")
+    shutil.copy(core, site / "muxcore" / "native")
+    (python,) = Path(where).glob("usr/bin/python3.[0-9][0-9]")
+    (site / "echo.py").write_text(_ECHO)
+    said = run(emulator, "-L", where, python, "-B", site / "echo.py", cwd=site).stdout
+    assert said == "aarch64 25000\n"
