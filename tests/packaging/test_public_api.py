@@ -8,6 +8,7 @@ what can be called, the fields of what is kept. After a change on purpose, write
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import difflib
 import importlib
@@ -34,9 +35,10 @@ def _member(module: object, name: str) -> Iterator[str]:
     if not inspect.isclass(found):
         yield f"{full}{_signature(found)}" if callable(found) else full
         return
-    bases = ", ".join(base.__name__ for base in found.__bases__ if base is not object)
+    public = set(module.__all__) | set(dir(builtins)) - {"object"}  # type: ignore[attr-defined]
+    bases = ", ".join(base.__name__ for base in found.__bases__ if base.__name__ in public)
     yield f"class {full}({bases})" if bases else f"class {full}"
-    # What Python itself puts there (enumerations, exceptions, typing.Protocol) is not ours to promise.
+    # What Python puts there (in enumerations, exceptions, typing.Protocol) is not our promise.
     ours = getattr(found.__init__, "__module__", "").startswith("muxcore")
     if ours and not dataclasses.is_dataclass(found):
         yield f"  {full}{_signature(found)}"
