@@ -178,12 +178,13 @@ class AsyncioTransport:
     def _write(self, data: Bytes) -> None:
         inner = self._inner
         if not inner.is_closing():
-            inner.write(data)
+            # uvloop, and asyncio from 3.12 on, keep what they cannot send at once without a copy
+            inner.write(data if isinstance(data, bytes) or not _is_bytes(data) else bytes(data))
             self._written += memoryview(data).nbytes
             size = inner.get_write_buffer_size()
             if size > self._engine.limits.write_buffer:
                 self._fail(BufferLimitExceeded(size, self._engine.limits.write_buffer))
-        elif not isinstance(data, bytes | bytearray | memoryview):
+        elif not _is_bytes(data):
             raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
         elif self._eof_written:
             raise RuntimeError("write() after write_eof()")
@@ -214,6 +215,12 @@ class AsyncioTransport:
         dispatch.call(self, self._protocol, "connection_made", self)
         if self._declared is not None and self._verb is None and not self.is_closing():
             self._begin(self._declared)
+        if self._user_paused:  # uvloop begins to read after connection_made, whatever it did
+            self._engine.loop.call_soon(self._pause_again)
+
+    def _pause_again(self) -> None:
+        if self._user_paused and not self.is_closing():
+            self._inner.pause_reading()
 
     def _gone(self, exc: BaseException | None) -> None:
         self._lost = True
@@ -315,6 +322,10 @@ class _VerbBridge(_Bridge, asyncio.Protocol):
     def eof_received(self) -> bool:
         self._transport._eof_heard = True
         return False  # asyncio sends what is queued, then closes
+
+
+def _is_bytes(data: Any) -> bool:
+    return isinstance(data, bytes | bytearray | memoryview)
 
 
 def _bridge_for(transport: AsyncioTransport, protocol: Any) -> asyncio.BaseProtocol:

@@ -31,6 +31,9 @@ from muxcore import address as addresses
 DEADLINE = float(os.environ.get("MUXCORE_TESTING_DEADLINE", "10"))
 """Seconds that anything which must happen may take: long, since the machine may be busy."""
 
+SMALL = 32_768
+"""A receive buffer that is full soon, and still no smaller than one segment of loopback's."""
+
 _LINGER_0 = struct.pack("ii", 1, 0)  # struct linger: on, for no time: close(2) sends a reset
 _CHUNK = 65_536
 

@@ -107,13 +107,16 @@ class Journal:
             AssertionError: it does not within the deadline; says ``what``, and what was heard.
         """
         until = time.monotonic() + DEADLINE
-        with self._changed:
-            while not holds():
-                left = until - time.monotonic()
-                if left <= 0:
-                    heard = [(k, _short(e)) for k, e in self._written[-20:]]
-                    raise AssertionError(f"not within {DEADLINE:g} s: {what}; heard: {heard}")
-                self._changed.wait(min(left, 0.05))  # holds() may look at more than events
+        while True:
+            known = len(self._written)
+            if holds():  # without the lock: it may wait for the engine, which may be writing
+                return
+            if time.monotonic() > until:
+                heard = [(k, _short(e)) for k, e in self._written[-20:]]
+                raise AssertionError(f"not within {DEADLINE:g} s: {what}; heard: {heard}")
+            with self._changed:
+                if len(self._written) == known:
+                    self._changed.wait(0.05)  # holds() may look at more than events
 
     # -- its life
 

@@ -144,6 +144,7 @@ class EngineSuite:
             where: addresses; none means a free port of loopback.
             options: as of ``Server``.
         """
+        _warm_up(self.engine)
         before = _possessions()
         journal = Journal()
         if isinstance(service, type) and issubclass(service, Recorder):
@@ -185,6 +186,13 @@ def each_engine(suite: type[EngineSuite]) -> dict[str, type[EngineSuite]]:
             name = "Test" + "".join(word.capitalize() for word in words)
             classes[name] = type(name, (suite,), {"engine": info.name, "trigger": trigger})
     return classes
+
+
+@functools.cache
+def _warm_up(engine: str) -> None:
+    """Let an engine open what it keeps for the whole process (libuv has a pipe for signals)."""
+    with muxcore.Server(muxcore.Echo, 0, engine=engine):
+        pass
 
 
 def _possessions() -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import SMALL, pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
-from muxcore.testing.suite import EngineSuite
+from muxcore.testing.suite import EngineSuite, eventually
 
 MIB = 1 << 20
 
@@ -20,7 +20,7 @@ class Closing(EngineSuite):
                 self.transport.close()
 
         with self.serving(Closes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.send(b"go")
             peer.read_pattern(2 * MIB)
             peer.read_eof()
@@ -61,9 +61,9 @@ class Closing(EngineSuite):
                 transport.abort()
 
         with self.serving(Aborts) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             assert run.life(peer) == [MADE, LOST]  # though the peer has not read a byte
-            assert run.server.stats().open == 0
+            eventually(lambda: run.server.stats().open == 0, "no connection is open")
 
     def test_closing_twice_and_aborting_after_is_one_end(self) -> None:
         class Closes(Recorder):
@@ -103,10 +103,9 @@ class Closing(EngineSuite):
                 transport.close()
 
         with self.serving(Closes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.send(b"ignored")
-            peer.read(8 * MIB)
-            peer.read_end()
+            peer.read_end()  # by a reset: the kernel answers a close before all was read so
             assert run.life(peer) == [MADE, LOST]
 
     def test_close_in_connection_made_delivers_nothing(self) -> None:
@@ -226,7 +225,7 @@ class Closing(EngineSuite):
                 transport.write(pattern(4 * MIB))
 
         with self.serving(Writes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             run.wait_for(MADE, peer)
             run.server.request_stop()
             peer.read_pattern(4 * MIB)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muxcore.limits import Limits
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import SMALL, pattern
 from muxcore.testing.recorder import LOST, MADE, PAUSED, RESUMED, FlowRecorder
 from muxcore.testing.suite import EngineSuite
 
@@ -19,7 +19,7 @@ class Flow(EngineSuite):
     def test_pause_and_resume_come_in_turns(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
         with self.serving(FlowRecorder) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
             for _ in range(2):
                 run.call(transport.write, bytes(KERNEL))
@@ -33,7 +33,7 @@ class Flow(EngineSuite):
     def test_pause_comes_strictly_above_high_water(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
         with self.serving(FlowRecorder) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
 
             def fill() -> None:
@@ -54,7 +54,7 @@ class Flow(EngineSuite):
     def test_lowering_the_mark_below_what_waits_pauses(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
         with self.serving(FlowRecorder) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
 
             def fill() -> None:
@@ -74,7 +74,7 @@ class Flow(EngineSuite):
                 super().resume_writing()
 
         with self.serving(Sized) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
             run.call(lambda: transport.set_write_buffer_limits(high=10_000, low=5000))
             run.call(transport.write, bytes(KERNEL))
@@ -107,7 +107,7 @@ class Flow(EngineSuite):
                 self.fill()
 
         with self.serving(Refills) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             size = -(-KERNEL // 50_000) * 50_000
             peer.read_pattern(size)
             peer.read_eof()

@@ -58,7 +58,7 @@ class Opening(EngineSuite):
         with self.serving(Hello) as run:
             peer = run.connect()
             assert peer.read(5) == b"hello"
-            assert run.events(peer) == [MADE]
+            assert run.wait_for(MADE, peer) == [MADE]
 
     def test_a_transport_knows_both_names_and_the_engine(self) -> None:
         with self.serving(Greeter) as run:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from muxcore.limits import Limits
+from muxcore.testing.peer import SMALL
 from muxcore.testing.recorder import LOST, MADE, PAUSED, FlowRecorder, Recorder, lost
 from muxcore.testing.suite import EngineSuite
 
@@ -95,8 +96,7 @@ class Strictness(EngineSuite):
                 raise Planned
 
         with self.serving(Fails) as run:
-            peer = run.connect(receive_buffer=8192)
-            peer.read_end()
+            peer = run.connect(receive_buffer=SMALL)
             assert run.life(peer) == [MADE, lost("Planned")]
 
     def test_an_exception_in_resume_writing_closes_that_connection(self) -> None:
@@ -111,7 +111,7 @@ class Strictness(EngineSuite):
                 raise Planned
 
         with self.serving(Fails) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             run.wait_for(PAUSED, peer)
             peer.read_end()
             assert run.life(peer) == [MADE, PAUSED, lost("Planned")]
@@ -135,7 +135,7 @@ class Strictness(EngineSuite):
                 self.transport.write(data * 4)
 
         with self.serving(Multiplies) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             taken = peer.send_until_full(64 * MIB)
             assert taken < 32 * MIB  # what the kernel's buffers hold, and no more
             if "threadsafe_calls" in self.capabilities:
@@ -148,7 +148,7 @@ class Strictness(EngineSuite):
     def test_protection_does_not_lift_the_protocols_own_pause(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
         with self.serving(Recorder) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
             run.call(transport.pause_reading)
             run.call(transport.write, bytes(8 * MIB))
@@ -171,7 +171,7 @@ class Strictness(EngineSuite):
                     self.transport.write(bytes(MIB))
 
         with self.serving(Floods, limits=Limits(write_buffer=2 * MIB)) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.send(b"go")
             peer.read_end()
             assert run.life(peer)[-1] == lost("BufferLimitExceeded")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import SMALL, pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import EngineSuite
 
@@ -21,7 +21,7 @@ class Verbs(EngineSuite):
 
     def test_echo_answers_eof_once_all_is_sent_back(self) -> None:
         with self.serving(muxcore.Echo) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             taken = peer.send_until_full(64 * MIB)
             assert taken < 32 * MIB  # a peer that does not read is not read from
             peer.shutdown_write()
@@ -40,7 +40,7 @@ class Verbs(EngineSuite):
                 self.transport.echo()
 
         with self.serving(Hands) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.send(b"hello")
             run.wait_for(data(b"hello"), peer)
             peer.send(b"echoed")
@@ -177,26 +177,10 @@ class Verbs(EngineSuite):
             assert ("note", (12345, 12345)) in run.life(peer)
 
     def test_a_subclass_of_echo_hears_of_coming_and_going_alone(self) -> None:
-        recorders: list[Recorder] = []
+        class Watched(muxcore.Echo, Recorder):
+            pass
 
-        class Watched(muxcore.Echo):
-            def __init__(self) -> None:
-                self._recorder = Recorder(run.journal)
-                recorders.append(self._recorder)
-
-            def connection_made(self, transport: Any) -> None:
-                self._recorder.connection_made(transport)
-
-            def data_received(self, data: bytes) -> None:
-                self._recorder.data_received(data)
-
-            def eof_received(self) -> None:
-                self._recorder.eof_received()
-
-            def connection_lost(self, exc: BaseException | None) -> None:
-                self._recorder.connection_lost(exc)
-
-        with self.serving(lambda: Watched()) as run:
+        with self.serving(Watched) as run:
             peer = run.play("send 10; read 10; shutdown-write; read-eof")
             assert run.life(peer) == [MADE, LOST]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import SMALL, pattern
 from muxcore.testing.recorder import LOST, MADE, Recorder, data
 from muxcore.testing.suite import EngineSuite
 
@@ -48,7 +48,7 @@ class Writing(EngineSuite):
                 transport.close()
 
         with self.serving(Writes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.pause(0.05)  # let the kernel's buffers fill: the writes after that are partial
             peer.read_pattern(4 * MIB)
             peer.read_eof()
@@ -63,7 +63,7 @@ class Writing(EngineSuite):
                 transport.close()
 
         with self.serving(Writes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.read_pattern(2 * MIB + 3000)
             peer.read_eof()
 
@@ -77,7 +77,7 @@ class Writing(EngineSuite):
                 transport.close()
 
         with self.serving(Writes) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             assert peer.read_all() == pattern(2 * MIB) * 2
 
     def test_write_eof_leaves_the_other_direction_open(self) -> None:
@@ -107,7 +107,7 @@ class Writing(EngineSuite):
                 transport.write_eof()
 
         with self.serving(Ends) as run:
-            peer = run.connect(receive_buffer=8192)
+            peer = run.connect(receive_buffer=SMALL)
             peer.pause(0.05)
             assert peer.read_all() == pattern(2 * MIB)
 
