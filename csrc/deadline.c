@@ -1,0 +1,82 @@
+#include "deadline.h"
+
+#define MIN_TICK 1000000 /* 1 ms: epoll_wait cannot wait for less */
+
+void mux_wheel_open(mux_wheel *wheel, mux_slots *slots, int64_t idle, int64_t now)
+{
+    wheel->slots = slots;
+    wheel->idle = idle;
+    /* two buckets are spare: the one being emptied, and one for rounding up */
+    wheel->tick = idle / (MUX_WHEEL_BUCKETS - 2) + 1;
+    if (wheel->tick < MIN_TICK)
+        wheel->tick = MIN_TICK;
+    wheel->next = now + wheel->tick;
+    wheel->at = 0;
+    wheel->count = 0;
+    for (uint32_t i = 0; i < MUX_WHEEL_BUCKETS; i++)
+        wheel->heads[i] = MUX_NONE;
+}
+
+void mux_wheel_add(mux_wheel *wheel, mux_slot *slot)
+{
+    if (!wheel->idle)
+        return;
+    int64_t wait = slot->moved_at + wheel->idle - wheel->next;
+    uint32_t ticks = wait <= 0 ? 0 : (uint32_t)((wait + wheel->tick - 1) / wheel->tick);
+    if (ticks > MUX_WHEEL_BUCKETS - 1)
+        ticks = MUX_WHEEL_BUCKETS - 1;
+    uint32_t bucket = (wheel->at + ticks) % MUX_WHEEL_BUCKETS;
+    uint32_t head = wheel->heads[bucket];
+    slot->wheel_at = bucket;
+    slot->wheel_prev = MUX_NONE;
+    slot->wheel_next = head;
+    if (head != MUX_NONE)
+        mux_slots_at(wheel->slots, head)->wheel_prev = slot->index;
+    wheel->heads[bucket] = slot->index;
+    wheel->count++;
+}
+
+void mux_wheel_remove(mux_wheel *wheel, mux_slot *slot)
+{
+    if (slot->wheel_at == MUX_NONE)
+        return;
+    if (slot->wheel_prev == MUX_NONE)
+        wheel->heads[slot->wheel_at] = slot->wheel_next;
+    else
+        mux_slots_at(wheel->slots, slot->wheel_prev)->wheel_next = slot->wheel_next;
+    if (slot->wheel_next != MUX_NONE)
+        mux_slots_at(wheel->slots, slot->wheel_next)->wheel_prev = slot->wheel_prev;
+    slot->wheel_at = MUX_NONE;
+    wheel->count--;
+}
+
+mux_slot *mux_wheel_expired(mux_wheel *wheel, int64_t now)
+{
+    while (wheel->count && wheel->next <= now) {
+        uint32_t head = wheel->heads[wheel->at];
+        if (head == MUX_NONE) {
+            wheel->at = (wheel->at + 1) % MUX_WHEEL_BUCKETS;
+            wheel->next += wheel->tick;
+            continue;
+        }
+        mux_slot *slot = mux_slots_at(wheel->slots, head);
+        mux_wheel_remove(wheel, slot);
+        if (slot->moved_at + wheel->idle <= now)
+            return slot;
+        /* it has moved: its new deadline is after now, so never in the bucket being emptied */
+        int64_t before = wheel->next;
+        wheel->next = before + wheel->tick;
+        wheel->at = (wheel->at + 1) % MUX_WHEEL_BUCKETS;
+        mux_wheel_add(wheel, slot);
+        wheel->next = before;
+        wheel->at = (wheel->at + MUX_WHEEL_BUCKETS - 1) % MUX_WHEEL_BUCKETS;
+    }
+    if (!wheel->count)
+        wheel->next = now + wheel->tick; /* an empty wheel has nothing to catch up with */
+    return NULL;
+}
+
+int64_t mux_wheel_due(const mux_wheel *wheel)
+{
+    return wheel->count ? wheel->next : INT64_MAX;
+}

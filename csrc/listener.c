@@ -1,0 +1,123 @@
+/* Listeners: what they accept, and when they rest.
+ *
+ * A listener rests at the cap on connections until one ends, and after a failure for want of descriptors
+ * or memory for `accept_pause`: its backlog stays readable, and asking again at once would spin.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "loop_internal.h"
+
+bool mux_may_accept(mux_loop *loop, mux_slot *listener)
+{
+    if (loop->stats.open >= loop->options.connections) {
+        loop->resting++;
+        mux_slot_hold(loop, listener, MUX_HOLD_REST);
+        return false;
+    }
+    return !listener->seen || !mux_batch_full(loop);
+}
+
+void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size)
+{
+    listener->failing = false;
+    mux_slot *slot = mux_slot_open(loop, handle, listener->verb, listener->seen);
+    if (!slot) {
+        mux_slot refused = {.handle = handle};
+        loop->backend->ops->release(loop->backend, &refused);
+        MUX_COUNT(loop->stats.refused, 1);
+        return;
+    }
+    if (!listener->seen)
+        return;
+    mux_event *event = mux_event_add(loop, slot->index, MUX_EV_ACCEPTED, (int32_t)slot->generation);
+    struct mux_accepted accepted = {.listener = listener->index, .size = size};
+    event->data = loop->used;
+    memcpy(loop->arena + loop->used, &accepted, sizeof accepted);
+    memcpy(loop->arena + loop->used + sizeof accepted, peer, size);
+    loop->used += (uint32_t)(sizeof accepted + size);
+}
+
+static bool out_of_resources(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* accept(2): the network's errors are the connection's, which is gone: take the next. */
+static bool of_the_connection(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EPERM:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
+{
+    if (of_the_connection(error) && !out_of_resources(error))
+        return;
+    MUX_COUNT(loop->stats.accept_errors, 1);
+    if (!listener->failing && loop->count < MUX_EVENTS) {
+        listener->failing = true;
+        mux_event_add(loop, listener->index, MUX_EV_TROUBLE, error);
+    }
+    if (!(listener->hold & MUX_HOLD_REST))
+        loop->resting++;
+    loop->rest_until = loop->now + loop->options.accept_pause;
+    mux_slot_hold(loop, listener, MUX_HOLD_REST);
+}
+
+void mux_listeners_resume(mux_loop *loop)
+{
+    if (loop->rest_until > loop->now)
+        return; /* a connection that ended gave a descriptor back, but the pause bounds the attempts */
+    loop->rest_until = 0;
+    for (uint32_t i = 0; loop->resting && i < loop->slots.used; i++) {
+        mux_slot *slot = mux_slots_at(&loop->slots, i);
+        if (slot->state == MUX_LISTENER && slot->hold & MUX_HOLD_REST) {
+            loop->resting--;
+            mux_slot_unhold(loop, slot, MUX_HOLD_REST);
+        }
+    }
+}
+
+int64_t mux_listen(mux_loop *loop, int handle, int verb, int seen)
+{
+    mux_slot *slot = mux_slots_take(&loop->slots);
+    if (!slot)
+        return -ENOMEM;
+    slot->handle = handle;
+    slot->state = MUX_LISTENER;
+    slot->verb = (uint8_t)verb;
+    slot->seen = seen;
+    int failed = loop->backend->ops->attach(loop->backend, slot);
+    if (failed) {
+        mux_slots_give_back(&loop->slots, slot);
+        return failed;
+    }
+    return slot->index;
+}
+
+int mux_unlisten(mux_loop *loop, uint32_t index)
+{
+    if (index >= loop->slots.used || mux_slots_at(&loop->slots, index)->state != MUX_LISTENER)
+        return -ESTALE;
+    mux_slot *slot = mux_slots_at(&loop->slots, index);
+    if (slot->hold & MUX_HOLD_REST)
+        loop->resting--;
+    loop->backend->ops->detach(loop->backend, slot);
+    mux_slots_give_back(&loop->slots, slot);
+    return 0;
+}

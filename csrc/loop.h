@@ -1,0 +1,113 @@
+/* The loop: turn after turn without Python, until Python has something to do.
+ *
+ * Pull, not push: Python calls mux_loop_poll, which returns a bounded batch of events in one array that
+ * stays where it is; C never calls Python. Everything runs in the thread that polls, with two exceptions
+ * that any thread may use: mux_loop_stats, and writing to the wake descriptor.
+ *
+ * Invariants:
+ * - The deadline and the wake descriptor are looked at every turn, also when the wait never blocks.
+ * - A batch's events and bytes are valid until the next poll.
+ * - At most one MUX_EV_DATA a connection and batch; MUX_EV_LOST is a connection's last event. Its slot, and its
+ *   handle, stay until mux_release, so nothing in a batch can name a later connection.
+ * - A connection that Python does not see (`seen` false) causes no event, and ends in C.
+ * - Functions that name a slot return -ESTALE if that life is over: there is nothing left to do.
+ */
+#ifndef MUX_LOOP_H
+#define MUX_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend.h"
+#include "deadline.h"
+#include "slots.h"
+
+enum mux_event_kind {
+    MUX_EV_ACCEPTED = 1, /* value: generation; data: struct mux_accepted, then the peer's address */
+    MUX_EV_DATA,         /* value: how many bytes; data: they */
+    MUX_EV_EOF,
+    MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
+    MUX_EV_LOST,    /* value: errno, 0, or MUX_IDLE */
+    MUX_EV_TROUBLE  /* of a listener: accept failed, value: errno; told once an episode */
+};
+
+#define MUX_IDLE (-1) /* the idle deadline has passed */
+
+typedef struct mux_event {
+    uint32_t slot;
+    uint32_t kind;
+    int32_t value;
+    uint32_t data; /* where in the arena */
+} mux_event;
+
+struct mux_accepted {
+    uint32_t listener; /* its slot */
+    uint32_t size;     /* of the address that follows */
+};
+
+typedef struct mux_options {
+    uint32_t connections;  /* open at once */
+    uint32_t read_chunk;   /* bytes of one receive */
+    uint32_t high, low;    /* water marks of new connections, bytes */
+    int64_t idle;          /* ns without a byte moving; 0: no deadline */
+    int64_t accept_pause;  /* ns that a listener rests after accept failed */
+    int wake;              /* descriptor */
+    int edge;              /* 1: edge-triggered */
+} mux_options;
+
+typedef struct mux_stats {
+    uint64_t turns, open, total, bytes_in, bytes_out;
+    uint64_t returns;     /* of mux_loop_poll */
+    uint64_t idle, refused;
+    uint64_t accept_errors;
+    uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
+} mux_stats;
+
+/* NULL: *failed names the call that failed, *error is its errno. */
+mux_loop *mux_loop_new(const mux_options *options, const char **failed, int *error);
+/* The same on a backend that the caller made afterwards: for tests. */
+mux_loop *mux_loop_bare(const mux_options *options);
+void mux_loop_set_backend(mux_loop *loop, mux_backend *backend);
+/* Ends every connection without events. During a poll it is done when the poll returns. */
+void mux_loop_free(mux_loop *loop);
+
+/* Serve until there are events, the wake descriptor was written to, or `deadline` (ns, CLOCK_MONOTONIC;
+ * INT64_MAX: none) has passed. Returns the number of events, or -errno; -ECHILD: this process is a fork
+ * of the one that made the loop. */
+int mux_loop_poll(mux_loop *loop, int64_t deadline);
+const mux_event *mux_loop_events(const mux_loop *loop);
+uint32_t mux_loop_events_cap(const mux_loop *loop);
+const char *mux_loop_arena(const mux_loop *loop);
+uint32_t mux_loop_arena_size(const mux_loop *loop);
+void mux_loop_stats(const mux_loop *loop, mux_stats *stats);
+
+/* The slot's index, or -errno. The handle is the loop's from then on, if it succeeds. A listener's stays
+ * the caller's. */
+int64_t mux_listen(mux_loop *loop, int handle, int verb, int seen);
+int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation);
+int mux_unlisten(mux_loop *loop, uint32_t slot);
+
+/* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
+int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
+/* Many small writes in one crossing: `data` joined, `writes` pairs of (slot, size). Returns how many
+ * pairs of (slot, queued) were stored in `left`: those of which something is queued. */
+uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *writes, uint32_t count,
+                        uint32_t *left);
+int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
+int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
+int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
+int mux_write_eof(mux_loop *loop, uint32_t slot, uint32_t generation);
+int mux_close(mux_loop *loop, uint32_t slot, uint32_t generation);
+int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation);
+/* From now on the loop moves the bytes; `kept` are those received and not delivered. */
+int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const void *kept,
+             size_t size);
+int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
+int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -1 */
+/* Python is done with a lost connection: close its handle, free its slot. */
+int mux_release(mux_loop *loop, uint32_t slot, uint32_t generation);
+/* End what Python does not see: once sent (at_once 0), or now. Polls return at each such end. */
+void mux_close_unseen(mux_loop *loop, int at_once);
+uint64_t mux_unsent(mux_loop *loop); /* bytes queued by all connections that Python does not see */
+
+#endif

@@ -1,0 +1,92 @@
+/* The slot table: the core's record of one connection or listener, named by (slot, generation).
+ *
+ * Invariants:
+ * - A slot never moves: a pointer to it is good until the table is freed.
+ * - The generation is odd while a slot is in use and even while it is free, and grows at each change,
+ *   so a name from an earlier life never matches. Generation 0 is never in use: id 0 names nothing.
+ * - A slot is freed at most once a life, and only by its owner: the loop for connections that Python
+ *   does not see, Python (mux_release) for those that it does.
+ * - An idle connection owns its slot, at most 128 bytes, and nothing more.
+ */
+#ifndef MUX_SLOTS_H
+#define MUX_SLOTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sendq.h"
+
+#define MUX_NONE UINT32_MAX /* no slot */
+
+enum mux_state { MUX_FREE, MUX_LISTENER, MUX_OPEN, MUX_CLOSING, MUX_LOST };
+
+enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD };
+
+/* Reasons for not reading; reading is on while there is none. */
+enum {
+    MUX_HOLD_PYTHON = 1,  /* the transport asked for it */
+    MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark */
+    MUX_HOLD_EOF = 4,     /* the peer has ended */
+    MUX_HOLD_CLOSING = 8, /* on the way to the end */
+    MUX_HOLD_REST = 16    /* a listener at the cap, or after a failed accept */
+};
+
+typedef struct mux_slot {
+    uint32_t index;
+    uint32_t generation;
+    int32_t handle;      /* the backend's: a descriptor, or whatever it has instead */
+    uint32_t armed;      /* the backend's: what it watches for */
+    uint8_t state;       /* enum mux_state */
+    uint8_t verb;        /* enum mux_verb; of a listener: what its connections get */
+    uint8_t hold;        /* reasons for not reading */
+    bool seen : 1;       /* Python has an object for it; of a listener: for its connections */
+    bool eof_wanted : 1; /* send EOF once the queue is empty */
+    bool choked : 1;     /* has been above high water, and not yet at low water again */
+    bool queued_again : 1; /* is in the backend's list of those to go on with */
+    bool failing : 1;    /* of a listener: the last accept failed */
+    uint32_t high, low;  /* water marks, bytes */
+    mux_sendq queue;     /* what the kernel has not taken yet */
+    uint64_t bytes_in, bytes_out;
+    int64_t moved_at;    /* ns; when a byte last moved */
+    uint32_t wheel_next, wheel_prev, wheel_at; /* deadline.c */
+    uint32_t next;       /* in the free list, or in the list of lost connections */
+    uint32_t delivered;  /* the batch that has data of it */
+    int32_t error;       /* why it was lost: errno, MUX_IDLE or 0 */
+} mux_slot;
+
+typedef struct mux_slots {
+    mux_slot **blocks;
+    uint32_t block_count; /* allocated */
+    uint32_t used;        /* slots handed out at least once */
+    uint32_t cap;
+    uint32_t free; /* head of the free list */
+} mux_slots;
+
+int mux_slots_open(mux_slots *slots, uint32_t cap); /* 0 or -ENOMEM */
+void mux_slots_close(mux_slots *slots);
+mux_slot *mux_slots_take(mux_slots *slots); /* zeroed but for its name; NULL: no memory, or at the cap */
+void mux_slots_give_back(mux_slots *slots, mux_slot *slot);
+
+#define MUX_BLOCK_BITS 10 /* 1,024 slots a block: about 100 KiB, and no copying as the table grows */
+
+static inline mux_slot *mux_slots_at(const mux_slots *slots, uint32_t index)
+{
+    return &slots->blocks[index >> MUX_BLOCK_BITS][index & ((1u << MUX_BLOCK_BITS) - 1)];
+}
+
+/* The slot of this name, or NULL if that life is over. */
+static inline mux_slot *mux_slots_find(const mux_slots *slots, uint32_t index, uint32_t generation)
+{
+    if (index >= slots->used)
+        return NULL;
+    mux_slot *slot = mux_slots_at(slots, index);
+    return slot->generation == generation && slot->state != MUX_FREE ? slot : NULL;
+}
+
+static inline uint64_t mux_slot_id(const mux_slot *slot)
+{
+    return (uint64_t)slot->generation << 32 | slot->index;
+}
+
+#endif

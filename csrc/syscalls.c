@@ -1,0 +1,155 @@
+#define _GNU_SOURCE /* accept4 */
+#include "syscalls.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef MUX_FAULTS
+static struct {
+    long calls, fail_from, fail_to;
+    int error;
+} faults[MUX_CALLS];
+static long short_send;
+static size_t short_size;
+
+void mux_fault(enum mux_call call, long nth, long more, int error)
+{
+    faults[call].fail_from = nth ? faults[call].calls + nth : 0;
+    faults[call].fail_to = faults[call].fail_from + more;
+    faults[call].error = error;
+}
+
+void mux_fault_short_send(long nth, size_t size)
+{
+    short_send = nth ? faults[MUX_CALL_SEND].calls + nth : 0;
+    short_size = size;
+}
+
+long mux_fault_calls(enum mux_call call)
+{
+    return faults[call].calls;
+}
+
+static int faulty(enum mux_call call)
+{
+    long now = ++faults[call].calls;
+    return faults[call].fail_from && now >= faults[call].fail_from && now <= faults[call].fail_to
+               ? faults[call].error
+               : 0;
+}
+#define FAULT(call)                                                                                \
+    do {                                                                                           \
+        int error = faulty(call);                                                                  \
+        if (error)                                                                                 \
+            return -error;                                                                         \
+    } while (0)
+#else
+#define FAULT(call) (void)0
+#endif
+
+int mux_sys_epoll_create(void)
+{
+    FAULT(MUX_CALL_EPOLL_CREATE);
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int mux_sys_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t id)
+{
+    FAULT(MUX_CALL_EPOLL_CTL);
+    struct epoll_event event = {.events = events, .data = {.u64 = id}};
+    return epoll_ctl(epoll, op, fd, &event) < 0 ? -errno : 0;
+}
+
+int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms)
+{
+    FAULT(MUX_CALL_EPOLL_WAIT);
+    int ready = epoll_wait(epoll, events, count, timeout_ms);
+    return ready < 0 ? -errno : ready;
+}
+
+int mux_sys_accept(int fd, void *peer, socklen_t *length)
+{
+    FAULT(MUX_CALL_ACCEPT);
+    int accepted = accept4(fd, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return accepted < 0 ? -errno : accepted;
+}
+
+int mux_sys_nodelay(int fd)
+{
+    FAULT(MUX_CALL_SETSOCKOPT);
+    int on = 1;
+    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ? -errno : 0;
+}
+
+ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
+{
+    FAULT(MUX_CALL_RECV);
+    ssize_t received = recv(fd, buffer, size, 0);
+    return received < 0 ? -errno : received;
+}
+
+ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
+{
+    FAULT(MUX_CALL_SEND);
+    struct iovec first = parts[0];
+#ifdef MUX_FAULTS
+    if (short_send && faults[MUX_CALL_SEND].calls >= short_send) {
+        short_send = 0;
+        count = 1;
+        first.iov_len = first.iov_len < short_size ? first.iov_len : short_size;
+    }
+#endif
+    ssize_t sent;
+    if (count == 1) {
+        /* sendmsg copies its header in and checks it: about 60 ns more than send */
+        sent = send(fd, first.iov_base, first.iov_len, MSG_NOSIGNAL);
+    } else {
+        struct msghdr message;
+        memset(&message, 0, sizeof message);
+        message.msg_iov = (struct iovec *)(uintptr_t)parts; /* sendmsg does not write to it */
+        message.msg_iovlen = (unsigned)count;               /* size_t in glibc, int in musl */
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+    }
+    return sent < 0 ? -errno : sent;
+}
+
+int mux_sys_shutdown_write(int fd)
+{
+    FAULT(MUX_CALL_SHUTDOWN);
+    return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+int mux_sys_close(int fd)
+{
+    /* close(2), Linux: the descriptor is gone whatever it returns, so never again, not even on EINTR */
+    int failed = close(fd) < 0 ? -errno : 0;
+    FAULT(MUX_CALL_CLOSE);
+    return failed;
+}
+
+void *mux_sys_allocate(size_t count, size_t size)
+{
+#ifdef MUX_FAULTS
+    if (faulty(MUX_CALL_ALLOCATE))
+        return NULL;
+#endif
+    return calloc(count, size);
+}
+
+int64_t mux_sys_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int mux_sys_pid(void)
+{
+    return (int)getpid();
+}

@@ -1,0 +1,60 @@
+/* Every system call of the core, and the only file that makes one.
+ *
+ * Each wrapper returns what the call returns, or -errno: errno itself is read in one place. Built with
+ * MUX_FAULTS, the n-th call of a kind can be made to fail, so that tests can prove what follows.
+ *
+ * Nothing newer than glibc 2.17 and Linux 2.6.32 is assumed of the headers; musl has the same calls.
+ */
+#ifndef MUX_SYSCALLS_H
+#define MUX_SYSCALLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+enum mux_call {
+    MUX_CALL_EPOLL_CREATE,
+    MUX_CALL_EPOLL_CTL,
+    MUX_CALL_EPOLL_WAIT,
+    MUX_CALL_ACCEPT,
+    MUX_CALL_RECV,
+    MUX_CALL_SEND,
+    MUX_CALL_SHUTDOWN,
+    MUX_CALL_SETSOCKOPT,
+    MUX_CALL_CLOSE,
+    MUX_CALL_ALLOCATE,
+    MUX_CALLS
+};
+
+int mux_sys_epoll_create(void);
+int mux_sys_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t id);
+int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms);
+
+/* Non-blocking and close-on-exec; `peer` receives at most *length bytes. */
+int mux_sys_accept(int fd, void *peer, socklen_t *length);
+int mux_sys_nodelay(int fd);
+
+ssize_t mux_sys_recv(int fd, void *buffer, size_t size);
+/* MSG_NOSIGNAL: a peer that is gone is EPIPE, not SIGPIPE. */
+ssize_t mux_sys_send(int fd, const struct iovec *parts, int count);
+int mux_sys_shutdown_write(int fd);
+int mux_sys_close(int fd);
+
+/* Zeroed memory or NULL; here so that tests can make it fail as well. */
+void *mux_sys_allocate(size_t count, size_t size);
+
+int64_t mux_sys_now(void); /* CLOCK_MONOTONIC, ns: what Python's time.monotonic_ns() reads */
+int mux_sys_pid(void);
+
+#ifdef MUX_FAULTS
+/* The nth call of a kind from now on (1 is the next) fails with `error`, and so do the `more` after it. */
+void mux_fault(enum mux_call call, long nth, long more, int error);
+/* The nth send from now on takes at most `size` bytes. */
+void mux_fault_short_send(long nth, size_t size);
+long mux_fault_calls(enum mux_call call); /* how often it was called so far */
+#endif
+
+#endif

@@ -1,0 +1,161 @@
+/* What a transport in Python may ask of its connection: each function finds the slot by its name, or
+ * says -ESTALE. All of them run in the loop's thread, between two polls. */
+#include <errno.h>
+
+#include "loop_internal.h"
+
+#define FIND(loop, index, generation)                                                              \
+    mux_slot *slot = mux_slots_find(&(loop)->slots, index, generation);                            \
+    if (!slot || slot->state == MUX_LISTENER)                                                      \
+        return -ESTALE
+
+int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
+{
+    mux_slot *slot = mux_slot_open(loop, handle, verb, seen);
+    if (!slot)
+        return -errno;
+    *generation = slot->generation;
+    return slot->index;
+}
+
+int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void *data, size_t size)
+{
+    FIND(loop, index, generation);
+    return mux_slot_put(loop, slot, data, size);
+}
+
+uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *writes, uint32_t count,
+                        uint32_t *left)
+{
+    uint32_t stored = 0;
+    for (uint32_t i = 0; i < count;) {
+        uint32_t index = writes[2 * i];
+        size_t size = 0;
+        for (; i < count && writes[2 * i] == index; i++) /* one send for what one connection wrote */
+            size += writes[2 * i + 1];
+        mux_slot *slot = mux_slots_at(&loop->slots, index);
+        if (mux_slot_put(loop, slot, data, size) > 0) {
+            left[2 * stored] = index;
+            left[2 * stored++ + 1] = (uint32_t)slot->queue.size;
+        }
+        data += size;
+    }
+    return stored;
+}
+
+int64_t mux_queued(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    return (int64_t)slot->queue.size;
+}
+
+int mux_marks(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t high, uint32_t low)
+{
+    FIND(loop, index, generation);
+    slot->high = high;
+    slot->low = low;
+    slot->choked = slot->queue.size > high || (slot->choked && slot->queue.size > low);
+    return 0;
+}
+
+int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
+{
+    FIND(loop, index, generation);
+    if (slot->state == MUX_LOST)
+        return 0;
+    if (on)
+        mux_slot_hold(loop, slot, MUX_HOLD_PYTHON);
+    else
+        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+    return 0;
+}
+
+int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    if (slot->state != MUX_OPEN || slot->eof_wanted)
+        return 0;
+    slot->eof_wanted = true;
+    if (slot->queue.size)
+        return 0;
+    int failed = loop->backend->ops->shutdown_write(loop->backend, slot);
+    if (failed)
+        mux_slot_lost(loop, slot, -failed);
+    return 0;
+}
+
+int mux_close(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    mux_slot_close(loop, slot);
+    return 0;
+}
+
+int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    mux_slot_lost(loop, slot, 0);
+    return 0;
+}
+
+int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, const void *kept,
+             size_t size)
+{
+    FIND(loop, index, generation);
+    slot->verb = (uint8_t)verb;
+    if (slot->choked)
+        mux_slot_hold(loop, slot, MUX_HOLD_BACKLOG);
+    if (size && verb == MUX_VERB_ECHO)
+        mux_slot_put(loop, slot, kept, size);
+    if (slot->state == MUX_OPEN)
+        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+    return 0;
+}
+
+int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_out)
+{
+    FIND(loop, index, generation);
+    in_out[0] = slot->bytes_in;
+    in_out[1] = slot->bytes_out;
+    return 0;
+}
+
+int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    mux_slot *slot = mux_slots_find(&loop->slots, index, generation);
+    return slot ? slot->handle : -1;
+}
+
+int mux_release(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    if (slot->state != MUX_LOST || !slot->seen)
+        return -EINVAL;
+    mux_slot_finish(loop, slot);
+    return 0;
+}
+
+void mux_close_unseen(mux_loop *loop, int at_once)
+{
+    loop->draining = true;
+    for (uint32_t i = 0; i < loop->slots.used; i++) {
+        mux_slot *slot = mux_slots_at(&loop->slots, i);
+        if (slot->seen || (slot->state != MUX_OPEN && slot->state != MUX_CLOSING))
+            continue;
+        if (at_once)
+            mux_slot_lost(loop, slot, 0);
+        else
+            mux_slot_close(loop, slot);
+    }
+}
+
+uint64_t mux_unsent(mux_loop *loop)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < loop->slots.used; i++) {
+        const mux_slot *slot = mux_slots_at(&loop->slots, i);
+        if (!slot->seen && slot->state != MUX_FREE)
+            sum += slot->queue.size;
+    }
+    return sum;
+}
