@@ -1,6 +1,7 @@
 """The servers that muxcore is measured against: each a file of its own in this folder.
 
-A peer prints ``listening on HOST:PORT`` first, serves an echo, and ends on SIGTERM.
+A peer prints ``listening on HOST:PORT`` first and ends on SIGTERM. An echo takes its port as
+argument, a relay its port and the upstream's address.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ BUILD = HERE.parent / "build" / "benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer: the file that serves, and the package or the program that it needs."""
+    """A peer: the file that serves, what it needs, and whether it relays instead of echoing."""
 
     name: str
     file: str
     package: str = ""
     program: str = ""
+    relays: bool = False
 
 
 PEERS = (
@@ -38,6 +40,11 @@ PEERS = (
     Peer("trio", "trio_echo.py", package="trio"),
     Peer("socketserver-forking", "socketserver_forking.py"),
     Peer("socat", "socat_echo.py", program="socat"),
+    Peer("relay-floor", "floor_relay.c", program="cc", relays=True),
+    Peer("relay-uvloop", "uvloop_relay.py", package="uvloop", relays=True),
+    Peer("relay-haproxy", "haproxy_relay.py", program="haproxy", relays=True),
+    Peer("relay-nginx", "nginx_relay.py", program="nginx", relays=True),
+    Peer("relay-socat", "socat_relay.py", program="socat", relays=True),
 )
 
 
@@ -50,21 +57,29 @@ def missing(peer: Peer) -> str:
     return ""
 
 
-def subject(name: str) -> Subject:
+def named(name: str) -> Peer | None:
+    """Return the peer of a name, if there is one."""
+    return next((peer for peer in PEERS if peer.name == name), None)
+
+
+def subject(name: str, upstream: str = "") -> Subject:
     """Return a peer by name, compiled where it is C.
+
+    Args:
+        name: of the peer.
+        upstream: HOST:PORT, for a relay.
 
     Raises:
         LookupError: there is no such peer, or it cannot run here; the message says why.
     """
-    peer = next((each for each in PEERS if each.name == name), None)
+    peer = named(name)
     if peer is None:
         raise LookupError(f"no peer {name!r}: there are {', '.join(p.name for p in PEERS)}")
     if reason := missing(peer):
         raise LookupError(f"peer {name}: {reason}")
     path = HERE / peer.file
-    if path.suffix == ".c":
-        return Subject(name, (str(_compiled(path)),))
-    return Subject(name, (sys.executable, str(path)))
+    program = (str(_compiled(path)),) if path.suffix == ".c" else (sys.executable, str(path))
+    return Subject(name, (*program, "0", *([upstream] if peer.relays else [])))
 
 
 def _program(name: str) -> str | None:

@@ -3,6 +3,7 @@
     python benchmarks/run.py                        every target that README.md lists, 150 rounds
     python benchmarks/run.py --cells 64B-50 --rounds 30
     python benchmarks/run.py --subjects pure-epoll asyncio uvloop gevent trio --cells 64B-50
+    python benchmarks/run.py --subjects relay-floor relay-haproxy relay-nginx
     python benchmarks/run.py --list
 
 The method, and its limits, are in README.md beside this file.
@@ -11,6 +12,7 @@ The method, and its limits, are in README.md beside this file.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import shlex
@@ -21,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import peers
-from targets import CELLS, MEMORY, TARGETS, Target
+from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
 from muxcore import engines
 from muxcore.compare import memory, record, text
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import METRICS, report
 from muxcore.compare.rounds import BUSY, Series, measure
-from muxcore.compare.servers import Subject, echo_subject
+from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_subject, pin
 from muxcore.compare.session import twin_of
 from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
 from muxcore.compare.table import table
@@ -41,11 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         _list()
         return 0
+    relays = [name for name in options.subjects if (p := peers.named(name)) and p.relays]
+    if relays and len(relays) < len(options.subjects):
+        print(
+            "benchmarks: relays and echoes do different work: measure them apart", file=sys.stderr
+        )
+        return 2
+    options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
-        subjects = [each for name in options.subjects for each in _subjects(name)]
-    except LookupError as exc:
+        with contextlib.ExitStack() as stack:
+            upstream = (
+                stack.enter_context(ServerProcess(peers.subject("floor"))) if relays else None
+            )
+            if upstream:
+                pin(upstream.pid, server=False)  # the relay has the server's core for itself
+            address = upstream.address if upstream else ""
+            return _run(options, [s for name in options.subjects for s in _subjects(name, address)])
+    except (LookupError, ServerFailed) as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
         return 2
+
+
+def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     where = environment()
     print(f"{where['cpu']}, Linux {where['kernel']}; load generator: {where['load_generator']}")
     for line in cautions(where):
@@ -98,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="engines (both handlers, or one as in pure-epoll:verb) and peers",
     )
-    parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=tuple(CELLS))
+    parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), help="default: all that fit")
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--blocks", type=int, default=3, help="fresh starts of every server")
     parser.add_argument("--memory", action="store_true", help="bytes of an idle connection, too")
@@ -117,10 +136,10 @@ def _list() -> None:
         print(f"cell   {key}: {cell.name}")
 
 
-def _subjects(name: str) -> list[Subject]:
+def _subjects(name: str, upstream: str) -> list[Subject]:
     engine, _, handler = name.partition(":")
-    if any(peer.name == name for peer in peers.PEERS):  # asyncio and uvloop: the bare loop's echo
-        return [peers.subject(name)]
+    if peers.named(name):  # asyncio and uvloop: the bare loop's echo, not our adapter
+        return [peers.subject(name, upstream)]
     known = {info.name: info for info in engines()}
     if engine not in known:
         raise LookupError(f"no engine and no peer {name!r}: see --list")

@@ -11,7 +11,6 @@ from _listening import announce, listener
 
 if __name__ == "__main__":
     sock = listener()
-    port = sock.getsockname()[1]
     announce(sock, "socat")
     os.set_inheritable(sock.fileno(), True)
     listen = f"ACCEPT-FD:{sock.fileno()},fork,nodelay"

@@ -29,11 +29,17 @@ def _cell(name: str, size: int = 64, **load: Any) -> Cell:
     return Cell(name, load, seconds=0.1, warmup=0.02)
 
 
+# A relay is judged by its CPU at the same offered rate, so its cells are open loops.
+RELAY_CELLS = ("relay-50", "relay-bulk")
 CELLS = {
     "64B-50": _cell("64 B, 50 connections"),
     "64B-1000": _cell("64 B, 1,000 connections", connections=1000),
     "16KiB-50": _cell("16 KiB, 50 connections", size=16_384),
     "deep": _cell("64 B sixteen deep, 50 connections", depth=16),
+    "relay-50": _cell("64 B relayed, 50 connections, 20,000/s", rate=20_000.0),
+    "relay-bulk": _cell(
+        "256 KiB relayed, 8 connections, 2,000/s", 262_144, connections=8, rate=2e3
+    ),
     "churn": _cell("connect, one message, close", workload="churn", sources=100),
 }
 

@@ -10,6 +10,7 @@ from html import escape
 _ROW = 40  # pixels: a label above its bar
 _BAR = 14
 _FOREST_ROW = 44
+_AXIS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ def forest(title: str, rows: Sequence[Range]) -> str:
         return max(0.0, min(100.0, 50 + 50 * math.log(value) / reach))
 
     height = len(rows) * _FOREST_ROW
+    far = math.exp(reach)
+    axis = (
+        (0.0, "start", f"×{1 / far:.2f}"),
+        (50.0, "middle", "×1"),
+        (100.0, "end", f"×{far:.2f}"),
+    )
     parts = [f'<line x1="50%" x2="50%" y1="0" y2="{height}" class="one"/>']
     for i, row in enumerate(rows):
         top = i * _FOREST_ROW
@@ -75,7 +82,7 @@ def forest(title: str, rows: Sequence[Range]) -> str:
             f'<circle cx="{at(row.middle):.2f}%" cy="{top + 27}" r="5" class="{style}">'
             f"<title>{escape(row.text)}</title></circle>"
         )
-    return _svg(title, "".join(parts), height)
+    return _svg(title, "".join(parts) + _axis(axis, height), height + _AXIS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,21 @@ def ladders(title: str, rows: Sequence[Ladder]) -> str:
             f"<title>{escape(f'{row.label}: {name} {value:,.0f} us ({text})')}</title></circle>"
             for name, value in row.steps
         ]
-    return _svg(title, "".join(parts), len(rows) * _FOREST_ROW)
+    height = len(rows) * _FOREST_ROW
+    axis = ((0.0, "start", _time(math.exp(low))), (100.0, "end", _time(math.exp(high))))
+    return _svg(title, "".join(parts) + _axis(axis, height), height + _AXIS)
+
+
+def _axis(ticks: Sequence[tuple[float, str, str]], top: int) -> str:
+    return "".join(
+        f'<text x="{at:g}%" y="{top + 16}" text-anchor="{anchor}" class="tick">'
+        f"{escape(text)}</text>"
+        for at, anchor, text in ticks
+    )
+
+
+def _time(microseconds: float) -> str:
+    return f"{microseconds / 1000:.3g} ms" if microseconds >= 1000 else f"{microseconds:.3g} µs"
 
 
 def _svg(title: str, body: str, height: int) -> str:

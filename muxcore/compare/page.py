@@ -22,6 +22,7 @@ h2{font-size:1.2rem;margin:2.5rem 0 .5rem;border-top:1px solid var(--line);paddi
 p,li{max-width:44rem}.soft,small{color:var(--soft)}
 .warn{border-left:4px solid var(--callback);padding:.2rem .8rem;background:var(--card)}
 svg{display:block;overflow:visible;margin:.3rem 0 1rem}text{fill:var(--ink);font-size:14px}
+text.tick{fill:var(--soft);font-size:12px}
 text.value{fill:var(--soft);text-anchor:end;font-variant-numeric:tabular-nums}rect{rx:2px}
 .verb{fill:var(--verb);stroke:var(--verb)}.callback{fill:var(--callback);stroke:var(--callback)}
 .app,.plain{fill:var(--app);stroke:var(--app)}.hollow{fill-opacity:.15}
@@ -30,7 +31,8 @@ text.value{fill:var(--soft);text-anchor:end;font-variant-numeric:tabular-nums}re
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child,td.text{text-align:left}td.text{white-space:normal}
-code,pre{font-size:.85rem;overflow-wrap:anywhere;white-space:pre-wrap}.key span{margin-right:1rem}
+code,pre{font-size:.85rem;overflow-wrap:anywhere;white-space:pre-wrap}
+.key span{display:inline-block;margin-right:1rem}
 .key i{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em}
 """
 _METHOD = """
@@ -69,6 +71,7 @@ def page(found: Mapping[str, Any]) -> str:
         f'<p class="soft">{escape(about)}<code>{escape(found["command"])}</code></p>',
         *(f'<p class="warn">{escape(line)}</p>' for line in found["cautions"]),
         f'<p class="key">{key}<small>hollow: the client was the limit, not the server</small></p>',
+        _in_short(found["cells"]),
         *(_cell(each, found["subjects"]) for each in found["cells"]),
         *(_latency(each, found["subjects"]) for each in found["latency"]),
         _costs(found["costs"]) if found["costs"] else "",
@@ -88,6 +91,23 @@ _KEY = {
     "app": "your service",
     "plain": "other servers",
 }
+
+
+def _in_short(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return what may be claimed of the CPU, in words: the answer before the figures."""
+    lines = []
+    for each in cells:
+        claims = [
+            f"<li>{escape(sentence(finding).strip())}"
+            for finding in each["findings"]
+            if finding["metric"] == "cpu" and finding["verdict"] in ("more", "less")
+        ]
+        stops = [
+            f"<li>{escape(name)} stops: {escape(why)}" for name, why in each["stopped"].items()
+        ]
+        said = "".join(claims + stops) or "<li>nothing that may be told from equal"
+        lines.append(f"<li><b>{escape(each['name'])}</b><ul>{said}</ul>")
+    return f"<details open><summary>In short</summary><ul>{''.join(lines)}</ul></details>"
 
 
 def _kinds(subjects: Sequence[Mapping[str, Any]]) -> dict[str, str]:
