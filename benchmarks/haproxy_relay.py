@@ -12,7 +12,7 @@ from _program import port, run
 _CONFIGURATION = """\
 global
     nbthread 1
-    maxconn 9000
+    maxconn 7500
 defaults
     mode tcp
     option splice-auto
@@ -29,4 +29,4 @@ backend out
 if __name__ == "__main__":
     number = port()
     text = _CONFIGURATION.format(port=number, upstream=sys.argv[2])
-    run("haproxy", number, text, lambda path: ["haproxy", "-db", "-q", "-f", str(path)])
+    run("haproxy", number, text, lambda path: ["haproxy", "-db", "-f", str(path)])

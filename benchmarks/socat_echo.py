@@ -1,17 +1,13 @@
-"""socat: a child per client that pipes it to itself.
+"""socat: a child per client, whose bytes go through a pipe to itself.
 
-python benchmarks/socat_echo.py 9000
+    python benchmarks/socat_echo.py 9000
 """
 
 from __future__ import annotations
 
-import os
-
-from _listening import announce, listener
+from _program import port, run
 
 if __name__ == "__main__":
-    sock = listener()
-    announce(sock, "socat")
-    os.set_inheritable(sock.fileno(), True)
-    listen = f"ACCEPT-FD:{sock.fileno()},fork,nodelay"
-    os.execvp("socat", ["socat", listen, "PIPE"])
+    number = port()
+    listen = f"TCP-LISTEN:{number},bind=127.0.0.1,reuseaddr,fork,nodelay,backlog=4096"
+    run("socat", number, "", lambda path: ["socat", listen, "PIPE"])
