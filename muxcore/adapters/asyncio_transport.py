@@ -40,6 +40,7 @@ class AsyncioTransport:
         self._lost = False
         self._eof_written = self._eof_heard = False
         self._user_paused = self._protected = False
+        self._early = b""  # received although paused: see _arrived
         self._bytes_in = self._written = 0
         self._unsent: int | None = None  # of the write buffer that an abort dropped
         self._moved = (0, 0, 0.0)  # (in, out) and when they last changed
@@ -202,6 +203,27 @@ class AsyncioTransport:
     def _read_if_allowed(self) -> None:
         if not (self._user_paused or self._protected or self.is_closing()):
             self._inner.resume_reading()
+            if self._early:
+                early, self._early = self._early, b""
+                self._engine.loop.call_soon(self._deliver, early)
+
+    def _arrived(self, data: bytes) -> None:
+        """Count what was received, and deliver it, or keep it where the protocol has paused.
+
+        uvloop begins to read after ``connection_made``, also if that has paused the reading.
+        """
+        self._bytes_in += len(data)
+        if self._user_paused:
+            self._early += data
+            self._inner.pause_reading()
+        else:
+            self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        if self._verb is Verb.ECHO:
+            self._write(data)
+        elif self._verb is None and not self.is_closing():
+            dispatch.call(self, self._protocol, "data_received", data)
 
     # -- for the bridges
 
@@ -215,12 +237,6 @@ class AsyncioTransport:
         dispatch.call(self, self._protocol, "connection_made", self)
         if self._declared is not None and self._verb is None and not self.is_closing():
             self._begin(self._declared)
-        if self._user_paused:  # uvloop begins to read after connection_made, whatever it did
-            self._engine.loop.call_soon(self._pause_again)
-
-    def _pause_again(self) -> None:
-        if self._user_paused and not self.is_closing():
-            self._inner.pause_reading()
 
     def _gone(self, exc: BaseException | None) -> None:
         self._lost = True
@@ -278,9 +294,7 @@ class _Bridge:
 
 class _StreamBridge(_Bridge, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
-        transport = self._transport
-        transport._bytes_in += len(data)
-        dispatch.call(transport, transport._protocol, "data_received", data)
+        self._transport._arrived(data)
 
 
 class _BufferedBridge(_Bridge, asyncio.BufferedProtocol):
@@ -307,10 +321,7 @@ class _VerbBridge(_Bridge, asyncio.Protocol):
     """Under a verb: the user's protocol hears of nothing but ``connection_lost``."""
 
     def data_received(self, data: bytes) -> None:
-        transport = self._transport
-        transport._bytes_in += len(data)
-        if transport._verb is Verb.ECHO:
-            transport._write(data)
+        self._transport._arrived(data)
 
     def pause_writing(self) -> None:
         self._transport._protect()
