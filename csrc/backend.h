@@ -20,6 +20,7 @@
 
 typedef struct mux_loop mux_loop;
 typedef struct mux_backend mux_backend;
+typedef struct mux_options mux_options;
 
 typedef struct mux_backend_ops {
     int (*attach)(mux_backend *backend, mux_slot *slot); /* 0 or -errno */
@@ -48,9 +49,11 @@ bool mux_may_accept(mux_loop *loop, mux_slot *listener);
 void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size);
 void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error);
 void mux_on_woken(mux_loop *loop);
+void mux_on_waited(mux_loop *loop); /* time has passed: after each wait, before what it brought */
+/* Whether this process is a fork of the loop's: what the two share is not to be touched. */
+bool mux_loop_forked(const mux_loop *loop);
 
-/* epoll(7), Linux 2.6.9. `wake` is a descriptor that ends a wait when it becomes readable.
- * NULL: *failed names the call, *error is its errno. */
-mux_backend *mux_epoll_open(mux_loop *loop, int wake, bool edge, const char **failed, int *error);
+/* epoll(7), Linux 2.6.9. NULL: *failed names the call, *error is its errno. */
+mux_backend *mux_epoll_open(mux_loop *loop, const mux_options *options, const char **failed, int *error);
 
 #endif

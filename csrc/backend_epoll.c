@@ -16,12 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
+#include "loop.h"
 #include "syscalls.h"
 
 #define EVENTS 512   /* one wait's; 6 KiB, and one system call is shared by as many messages */
-#define READS 16     /* receives of one connection in one turn under an edge trigger */
-#define ACCEPTS 64   /* accepts of one listener in one turn */
 #define PARTS 16     /* chunks in one sendmsg: 256 KiB, as much as a socket takes at once */
 #define STALE_MAX 64 /* stale events in a row, without one good, that show a registration left behind */
 #define WAKE_ID UINT64_MAX
@@ -31,6 +29,7 @@ typedef struct epoll_backend {
     mux_backend base;
     int epoll, wake;
     bool edge;
+    uint32_t reads, accepts; /* of one connection, of one listener, in one turn */
     unsigned stale;
     int cursor, ready; /* events[cursor..ready) are still to be looked at */
     uint64_t *again;   /* ids of those to go on with under an edge trigger */
@@ -50,6 +49,8 @@ static int arm(epoll_backend *self, mux_slot *slot, uint32_t events)
 {
     if (events == slot->armed)
         return 0;
+    if (mux_loop_forked(self->base.loop))
+        return 0; /* the set is the parent's too: a DEL here would make the parent deaf */
     int op = !slot->armed ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     int failed = mux_sys_epoll_ctl(self->epoll, op, slot->handle, events, mux_slot_id(slot));
     if (!failed)
@@ -139,7 +140,7 @@ static void receive(epoll_backend *self, mux_slot *slot, bool ended)
 {
     mux_loop *loop = self->base.loop;
     uint64_t id = mux_slot_id(slot);
-    for (int reads = self->edge ? READS : 1; reads; reads--) {
+    for (uint32_t reads = self->reads; reads; reads--) {
         size_t size;
         char *buffer = mux_on_buffer(loop, slot, &size);
         if (!buffer)
@@ -177,7 +178,7 @@ static void accept_some(epoll_backend *self, mux_slot *listener)
 {
     mux_loop *loop = self->base.loop;
     uint64_t id = mux_slot_id(listener);
-    for (int i = 0; i < ACCEPTS; i++) {
+    for (uint32_t i = 0; i < self->accepts; i++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
         if (!mux_may_accept(loop, listener)) {
@@ -188,13 +189,10 @@ static void accept_some(epoll_backend *self, mux_slot *listener)
         int handle = mux_sys_accept(listener->handle, &peer, &size);
         if (handle == -EAGAIN)
             return;
-        if (handle >= 0) {
-            if (peer.ss_family != AF_UNIX)
-                (void)mux_sys_nodelay(handle); /* EINVAL if it was reset already: recv will say so */
+        if (handle >= 0)
             mux_on_accepted(loop, listener, handle, &peer, size);
-        } else if (handle != -EINTR) {
+        else if (handle != -EINTR)
             mux_on_accept_failed(loop, listener, -handle);
-        }
         if (!still(self, id) || listener->hold)
             return;
     }
@@ -251,6 +249,7 @@ static int wait(epoll_backend *self, int64_t timeout)
 {
     int64_t ms = timeout < 0 ? -1 : (timeout + 999999) / 1000000;
     int ready = mux_sys_epoll_wait(self->epoll, self->events, EVENTS, ms > INT_MAX ? INT_MAX : (int)ms);
+    mux_on_waited(self->base.loop);
     self->cursor = 0;
     self->ready = ready > 0 ? ready : 0;
     return ready == -EINTR ? 0 : ready;
@@ -321,7 +320,7 @@ static const mux_backend_ops ops = {
     .close = epoll_close,
 };
 
-mux_backend *mux_epoll_open(mux_loop *loop, int wake, bool edge, const char **failed, int *error)
+mux_backend *mux_epoll_open(mux_loop *loop, const mux_options *options, const char **failed, int *error)
 {
     int result;
     epoll_backend *self = mux_sys_allocate(1, sizeof *self);
@@ -331,15 +330,18 @@ mux_backend *mux_epoll_open(mux_loop *loop, int wake, bool edge, const char **fa
         return NULL;
     self->base.ops = &ops;
     self->base.loop = loop;
-    self->wake = wake;
-    self->edge = edge;
+    self->wake = options->wake;
+    self->edge = options->edge;
+    /* under a level trigger the next wait reports what is left, so one receive a turn is fairest */
+    self->reads = options->edge ? options->reads : 1;
+    self->accepts = options->accepts;
     self->epoll = mux_sys_epoll_create();
     *failed = "epoll_create1";
     result = self->epoll;
     if (result < 0)
         goto err;
     *failed = "epoll_ctl";
-    result = mux_sys_epoll_ctl(self->epoll, EPOLL_CTL_ADD, wake, EPOLLIN, WAKE_ID);
+    result = mux_sys_epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->wake, EPOLLIN, WAKE_ID);
     if (result < 0)
         goto err;
     return &self->base;

@@ -26,8 +26,8 @@ mux_slot *mux_slot_open(mux_loop *loop, int handle, int verb, bool seen)
         return NULL;
     }
     mux_wheel_add(&loop->wheel, slot);
-    MUX_COUNT(loop->stats.open, 1);
-    MUX_COUNT(loop->stats.total, 1);
+    MUX_COUNT(loop->stats->open, 1);
+    MUX_COUNT(loop->stats->total, 1);
     return slot;
 }
 
@@ -61,7 +61,7 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
         sent = (size_t)taken;
         slot->bytes_out += sent;
         slot->moved_at = sent ? loop->now : slot->moved_at;
-        MUX_COUNT(loop->stats.bytes_out, sent);
+        MUX_COUNT(loop->stats->bytes_out, sent);
         if (sent == size)
             return 0;
     }
@@ -95,7 +95,7 @@ void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t
     }
     slot->moved_at = loop->now;
     slot->bytes_in += (uint64_t)size;
-    MUX_COUNT(loop->stats.bytes_in, size);
+    MUX_COUNT(loop->stats->bytes_in, size);
     if (slot->verb == MUX_VERB_ECHO) {
         mux_slot_put(loop, slot, buffer, (size_t)size);
     } else if (slot->verb == MUX_VERB_NONE) {
@@ -114,12 +114,12 @@ void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size)
     }
     slot->moved_at = loop->now;
     slot->bytes_out += (uint64_t)size;
-    MUX_COUNT(loop->stats.bytes_out, size);
+    MUX_COUNT(loop->stats->bytes_out, size);
     mux_sendq_sent(&slot->queue, &loop->pool, (size_t)size);
     bool relieved = slot->choked && slot->queue.size <= slot->low;
     if (relieved)
         slot->choked = false;
-    if (slot->seen && !slot->verb && slot->state == MUX_OPEN && (relieved || !slot->queue.size))
+    if (slot->seen && !slot->verb && (relieved || !slot->queue.size))
         mux_event_add(loop, slot->index, MUX_EV_DRAINED, (int32_t)slot->queue.size);
     if (relieved && slot->hold & MUX_HOLD_BACKLOG)
         mux_slot_unhold(loop, slot, MUX_HOLD_BACKLOG);
@@ -175,10 +175,10 @@ void mux_slot_lost(mux_loop *loop, mux_slot *slot, int32_t error)
         return;
     }
     if (error == MUX_IDLE)
-        MUX_COUNT(loop->stats.idle, 1);
+        MUX_COUNT(loop->stats->idle, 1);
     else if (error) {
-        const int last = (int)(sizeof loop->stats.errors / sizeof *loop->stats.errors) - 1;
-        MUX_COUNT(loop->stats.errors[error < last ? error : last], 1);
+        const int last = (int)(sizeof loop->stats->errors / sizeof *loop->stats->errors) - 1;
+        MUX_COUNT(loop->stats->errors[error < last ? error : last], 1);
     }
     mux_slot_finish(loop, slot);
 }
@@ -187,7 +187,7 @@ void mux_slot_finish(mux_loop *loop, mux_slot *slot)
 {
     loop->backend->ops->release(loop->backend, slot);
     mux_slots_give_back(&loop->slots, slot);
-    MUX_COUNT(loop->stats.open, -1);
+    MUX_COUNT(loop->stats->open, -1);
     if (loop->draining)
         loop->woken = true;
     if (loop->resting)

@@ -10,7 +10,7 @@
 
 bool mux_may_accept(mux_loop *loop, mux_slot *listener)
 {
-    if (loop->stats.open >= loop->options.connections) {
+    if (loop->stats->open >= loop->options.connections) {
         loop->resting++;
         mux_slot_hold(loop, listener, MUX_HOLD_REST);
         return false;
@@ -25,7 +25,7 @@ void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void 
     if (!slot) {
         mux_slot refused = {.handle = handle};
         loop->backend->ops->release(loop->backend, &refused);
-        MUX_COUNT(loop->stats.refused, 1);
+        MUX_COUNT(loop->stats->refused, 1);
         return;
     }
     if (!listener->seen)
@@ -68,7 +68,7 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
 {
     if (of_the_connection(error) && !out_of_resources(error))
         return;
-    MUX_COUNT(loop->stats.accept_errors, 1);
+    MUX_COUNT(loop->stats->accept_errors, 1);
     if (!listener->failing && loop->count < MUX_EVENTS) {
         listener->failing = true;
         mux_event_add(loop, listener->index, MUX_EV_TROUBLE, error);

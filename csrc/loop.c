@@ -16,6 +16,7 @@ mux_loop *mux_loop_bare(const mux_options *options)
     if (!loop)
         return NULL;
     loop->options = *options;
+    loop->stats = options->stats;
     loop->pid = mux_sys_pid();
     loop->now = mux_sys_now();
     loop->lost_first = loop->lost_last = MUX_NONE;
@@ -47,7 +48,7 @@ mux_loop *mux_loop_new(const mux_options *options, const char **failed, int *err
         *error = ENOMEM;
         return NULL;
     }
-    loop->backend = mux_epoll_open(loop, options->wake, options->edge, failed, error);
+    loop->backend = mux_epoll_open(loop, options, failed, error);
     if (!loop->backend) {
         mux_loop_free(loop);
         return NULL;
@@ -58,7 +59,7 @@ mux_loop *mux_loop_new(const mux_options *options, const char **failed, int *err
 static void free_now(mux_loop *loop)
 {
     /* in a forked child the epoll set is the parent's too: close ours, and touch no registration */
-    bool forked = loop->pid != mux_sys_pid();
+    bool forked = mux_loop_forked(loop);
     for (uint32_t i = 0; i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (slot->state == MUX_FREE)
@@ -128,6 +129,16 @@ void mux_on_woken(mux_loop *loop)
     loop->woken = true;
 }
 
+void mux_on_waited(mux_loop *loop)
+{
+    loop->now = mux_sys_now();
+}
+
+bool mux_loop_forked(const mux_loop *loop)
+{
+    return loop->pid != mux_sys_pid();
+}
+
 static void deliver_lost(mux_loop *loop)
 {
     while (loop->lost_first != MUX_NONE && loop->count + MUX_EVENTS_SPARE <= MUX_EVENTS) {
@@ -164,9 +175,9 @@ static int64_t how_long(const mux_loop *loop, int64_t deadline)
 
 static int serve(mux_loop *loop, int64_t deadline)
 {
+    loop->now = mux_sys_now();
     do {
-        MUX_COUNT(loop->stats.turns, 1);
-        loop->now = mux_sys_now();
+        MUX_COUNT(loop->stats->turns, 1);
         keep_deadlines(loop);
         deliver_lost(loop);
         int failed = loop->backend->ops->turn(loop->backend, how_long(loop, deadline));
@@ -175,21 +186,20 @@ static int serve(mux_loop *loop, int64_t deadline)
         deliver_lost(loop);
         if (loop->count || loop->woken)
             break;
-        loop->now = mux_sys_now();
     } while (loop->now < deadline && !__atomic_load_n(&loop->free_asked, __ATOMIC_RELAXED));
     return (int)loop->count;
 }
 
 int mux_loop_poll(mux_loop *loop, int64_t deadline)
 {
-    if (loop->pid != mux_sys_pid())
+    if (mux_loop_forked(loop))
         return -ECHILD;
     __atomic_store_n(&loop->polling, 1, __ATOMIC_SEQ_CST);
     loop->count = 0;
     loop->used = 0;
     loop->woken = false;
     loop->batch = loop->batch + 1 ? loop->batch + 1 : 1; /* never 0, which a new slot says */
-    MUX_COUNT(loop->stats.returns, 1);
+    MUX_COUNT(loop->stats->returns, 1);
     int result = serve(loop, deadline);
     __atomic_store_n(&loop->polling, 0, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&loop->free_asked, __ATOMIC_SEQ_CST)) {
@@ -221,12 +231,4 @@ uint32_t mux_loop_arena_size(const mux_loop *loop)
 {
     (void)loop;
     return MUX_ARENA;
-}
-
-void mux_loop_stats(const mux_loop *loop, mux_stats *stats)
-{
-    const uint64_t *from = (const uint64_t *)&loop->stats;
-    uint64_t *to = (uint64_t *)stats;
-    for (size_t i = 0; i < sizeof *stats / sizeof *to; i++)
-        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }

@@ -1,8 +1,9 @@
 /* The loop: turn after turn without Python, until Python has something to do.
  *
  * Pull, not push: Python calls mux_loop_poll, which returns a bounded batch of events in one array that
- * stays where it is; C never calls Python. Everything runs in the thread that polls, with two exceptions
- * that any thread may use: mux_loop_stats, and writing to the wake descriptor.
+ * stays where it is; C never calls Python. Everything runs in one thread, that which polls. Other threads may
+ * write to the wake descriptor and read the counters; what they share is guarded by that alone, with the
+ * GIL and without it.
  *
  * Invariants:
  * - The deadline and the wake descriptor are looked at every turn, also when the wait never blocks.
@@ -45,16 +46,6 @@ struct mux_accepted {
     uint32_t size;     /* of the address that follows */
 };
 
-typedef struct mux_options {
-    uint32_t connections;  /* open at once */
-    uint32_t read_chunk;   /* bytes of one receive */
-    uint32_t high, low;    /* water marks of new connections, bytes */
-    int64_t idle;          /* ns without a byte moving; 0: no deadline */
-    int64_t accept_pause;  /* ns that a listener rests after accept failed */
-    int wake;              /* descriptor */
-    int edge;              /* 1: edge-triggered */
-} mux_options;
-
 typedef struct mux_stats {
     uint64_t turns, open, total, bytes_in, bytes_out;
     uint64_t returns;     /* of mux_loop_poll */
@@ -62,6 +53,18 @@ typedef struct mux_stats {
     uint64_t accept_errors;
     uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
 } mux_stats;
+
+struct mux_options {
+    uint32_t connections;  /* open at once */
+    uint32_t read_chunk;   /* bytes of one receive */
+    uint32_t high, low;    /* water marks of new connections, bytes */
+    int64_t idle;          /* ns without a byte moving; 0: no deadline */
+    int64_t accept_pause;  /* ns that a listener rests after accept failed */
+    uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
+    int wake;              /* descriptor */
+    int edge;              /* 1: edge-triggered */
+    mux_stats *stats;      /* outlives the loop, so that it can be read at any time */
+};
 
 /* NULL: *failed names the call that failed, *error is its errno. */
 mux_loop *mux_loop_new(const mux_options *options, const char **failed, int *error);
@@ -79,7 +82,6 @@ const mux_event *mux_loop_events(const mux_loop *loop);
 uint32_t mux_loop_events_cap(const mux_loop *loop);
 const char *mux_loop_arena(const mux_loop *loop);
 uint32_t mux_loop_arena_size(const mux_loop *loop);
-void mux_loop_stats(const mux_loop *loop, mux_stats *stats);
 
 /* The slot's index, or -errno. The handle is the loop's from then on, if it succeeds. A listener's stays
  * the caller's. */
@@ -89,10 +91,11 @@ int mux_unlisten(mux_loop *loop, uint32_t slot);
 
 /* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
 int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
-/* Many small writes in one crossing: `data` joined, `writes` pairs of (slot, size). Returns how many
- * pairs of (slot, queued) were stored in `left`: those of which something is queued. */
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *writes, uint32_t count,
-                        uint32_t *left);
+/* Many small writes in one crossing: `data` is all of them joined. Returns how many pairs of
+ * (slot, queued) were stored in `left`: of those that have something queued now. The slots are seen ones,
+ * whose names cannot have changed: only mux_release ends their lives. */
+uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
+                        const uint32_t *sizes, uint32_t count, uint32_t *left);
 int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
 int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
@@ -104,6 +107,8 @@ int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
 int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -1 */
+/* Python will not serve this connection: it ends, and no event tells of it. */
+int mux_refuse(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* Python is done with a lost connection: close its handle, free its slot. */
 int mux_release(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* End what Python does not see: once sent (at_once 0), or now. Polls return at each such end. */

@@ -28,7 +28,7 @@ struct mux_loop {
     uint32_t resting;               /* listeners that rest */
     int64_t rest_until;             /* after a failed accept; 0: none failed */
     int64_t now;
-    mux_stats stats;
+    mux_stats *stats;
     bool woken;
     bool draining;  /* each unseen connection that ends is to be noticed */
     int polling;    /* atomic */
@@ -36,8 +36,13 @@ struct mux_loop {
     int pid;
 };
 
-/* Counters are read by other threads: stored in one piece, ordered against nothing. */
+/* Counters are read by other threads: stored in one piece, ordered against nothing. With 32 bits that
+ * would take a library (libatomic); there a reader may meet one half of a carry. */
+#if UINTPTR_MAX > UINT32_MAX
 #define MUX_COUNT(field, more) __atomic_store_n(&(field), (field) + (uint64_t)(more), __ATOMIC_RELAXED)
+#else
+#define MUX_COUNT(field, more) ((field) += (uint64_t)(more))
+#endif
 
 mux_event *mux_event_add(mux_loop *loop, uint32_t slot, enum mux_event_kind kind, int32_t value);
 mux_slot *mux_slot_open(mux_loop *loop, int handle, int verb, bool seen); /* NULL: no memory */

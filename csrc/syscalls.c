@@ -2,8 +2,6 @@
 #include "syscalls.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -78,13 +76,6 @@ int mux_sys_accept(int fd, void *peer, socklen_t *length)
     FAULT(MUX_CALL_ACCEPT);
     int accepted = accept4(fd, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     return accepted < 0 ? -errno : accepted;
-}
-
-int mux_sys_nodelay(int fd)
-{
-    FAULT(MUX_CALL_SETSOCKOPT);
-    int on = 1;
-    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ? -errno : 0;
 }
 
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size)

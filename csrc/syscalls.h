@@ -23,7 +23,6 @@ enum mux_call {
     MUX_CALL_RECV,
     MUX_CALL_SEND,
     MUX_CALL_SHUTDOWN,
-    MUX_CALL_SETSOCKOPT,
     MUX_CALL_CLOSE,
     MUX_CALL_ALLOCATE,
     MUX_CALLS
@@ -35,7 +34,6 @@ int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int tim
 
 /* Non-blocking and close-on-exec; `peer` receives at most *length bytes. */
 int mux_sys_accept(int fd, void *peer, socklen_t *length);
-int mux_sys_nodelay(int fd);
 
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size);
 /* MSG_NOSIGNAL: a peer that is gone is EPIPE, not SIGPIPE. */

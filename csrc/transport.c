@@ -24,15 +24,15 @@ int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void
     return mux_slot_put(loop, slot, data, size);
 }
 
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *writes, uint32_t count,
-                        uint32_t *left)
+uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
+                        const uint32_t *sizes, uint32_t count, uint32_t *left)
 {
     uint32_t stored = 0;
     for (uint32_t i = 0; i < count;) {
-        uint32_t index = writes[2 * i];
+        uint32_t index = slots[i];
         size_t size = 0;
-        for (; i < count && writes[2 * i] == index; i++) /* one send for what one connection wrote */
-            size += writes[2 * i + 1];
+        for (; i < count && slots[i] == index; i++) /* one send for what one connection wrote */
+            size += sizes[i];
         mux_slot *slot = mux_slots_at(&loop->slots, index);
         if (mux_slot_put(loop, slot, data, size) > 0) {
             left[2 * stored] = index;
@@ -54,7 +54,7 @@ int mux_marks(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t high
     FIND(loop, index, generation);
     slot->high = high;
     slot->low = low;
-    slot->choked = slot->queue.size > high || (slot->choked && slot->queue.size > low);
+    slot->choked = slot->choked || slot->queue.size > high;
     return 0;
 }
 
@@ -124,6 +124,14 @@ int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     mux_slot *slot = mux_slots_find(&loop->slots, index, generation);
     return slot ? slot->handle : -1;
+}
+
+int mux_refuse(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    slot->seen = false;
+    mux_slot_lost(loop, slot, 0);
+    return 0;
 }
 
 int mux_release(mux_loop *loop, uint32_t index, uint32_t generation)

@@ -1,0 +1,416 @@
+"""The epoll model with the loop in C: Python sees batches of events, and of a verb's bytes nothing.
+
+A turn has the stages of ``pure/readiness.py``; the first three of them are one call into C, which may
+go through thousands of its own turns before there is anything for Python:
+
+1. mux_loop_poll() waits, receives, sends and accepts, without the GIL;
+2. the events of its batch, in order; what callbacks write meanwhile is gathered;
+3. timers that are due;
+4. calls that were queued;
+5. the gathered writes cross into C, all at once.
+
+A connection's slot, and its descriptor, stay until ``connection_lost`` has returned and Python gives them
+back, so nothing in a batch can name a later connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import struct
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from muxcore import accepting, dispatch
+from muxcore.address import Address
+from muxcore.engine import Engine
+from muxcore.limits import Limits
+from muxcore.native.native_transport import GATHERED_MOST, VERBS, NativeTransport, RawAddress
+from muxcore.protocol import Service, is_silent, verb_of
+from muxcore.stats import Stats
+from muxcore.timers import Timer, Timers
+from muxcore.wakeup import Waker
+
+try:
+    from muxcore.native import _core
+except ImportError as exc:
+    _missing: str | None = str(exc)
+else:
+    _missing = None
+
+logger = logging.getLogger("muxcore")
+
+_EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the arena
+_ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
+_FOREVER = 2**63 - 1
+_NS = 1_000_000_000
+
+# enum mux_event_kind
+_KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED, _KIND_LOST, _KIND_TROUBLE = range(1, 7)
+
+
+class NativeEpollEngine(Engine):
+    """One process, one thread, the C core's loop."""
+
+    name = "native-epoll"
+    model = "epoll"
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        "adopt edge_trigger flow_control half_close native_verbs shared_state threadsafe_calls "
+        "timers".split()
+    )
+
+    @classmethod
+    def unavailable(cls) -> tuple[str, str] | None:
+        if _missing is None:
+            return None
+        return (
+            f"the C core is not built: {_missing}",
+            "install a C compiler and the python3 headers, and build with MUXCORE_BUILD=native; "
+            "or take pure-epoll",
+        )
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self.timers = Timers(self.limits.timers)
+        self.lib: Any = _core.lib
+        self.ffi: Any = _core.ffi
+        self.errors: Counter[str] = Counter()
+        self._waker = Waker()
+        self._counted = self.ffi.new("mux_stats *")  # C counts in it, also after the loop's end
+        self.loop: Any = self._new_loop()
+        cap = self.lib.mux_loop_events_cap(self.loop) * _EVENT.size
+        self._events = memoryview(
+            self.ffi.buffer(self.ffi.cast("char *", self.lib.mux_loop_events(self.loop)), cap)
+        )
+        self._arena = memoryview(
+            self.ffi.buffer(
+                self.ffi.cast("char *", self.lib.mux_loop_arena(self.loop)),
+                self.lib.mux_loop_arena_size(self.loop),
+            )
+        )
+        self.parts: list[bytes] = []  # gathered writes, and of each its slot
+        self.writers: list[int] = []
+        self.room = GATHERED_MOST
+        self._left = self.ffi.new("uint32_t[]", 256)  # of those with a queue: slot, bytes queued
+        self._transports: list[NativeTransport | None] = []  # by slot: half the memory of a dict
+        self._listeners: dict[int, tuple[Any, Service]] = {}
+        self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._stop_asked = self._abort_asked = self._stopping = self._closed = False
+        self._forked = False  # this process is a fork of the engine's
+        self._clean = True
+
+    def _new_loop(self) -> Any:
+        limits = self.limits
+        options = self.ffi.new(
+            "mux_options *",
+            {
+                "connections": limits.connections,
+                "read_chunk": limits.read_chunk,
+                "high": limits.write_high,
+                "low": limits.write_low,
+                "idle": int((limits.idle_timeout or 0) * _NS),
+                "accept_pause": int(limits.accept_pause * _NS),
+                "reads": limits.reads_per_turn,
+                "accepts": limits.accepts_per_turn,
+                "wake": self._waker.fileno(),
+                "edge": self.trigger == "edge",
+                "stats": self._counted,
+            },
+        )
+        failed, error = self.ffi.new("const char **"), self.ffi.new("int *")
+        loop = self.lib.mux_loop_new(options, failed, error)
+        if loop == self.ffi.NULL:
+            self._waker.close()
+            call = self.ffi.string(failed[0]).decode()
+            raise OSError(error[0], f"{call}: {os.strerror(error[0])}")
+        return loop
+
+    # -- what it serves
+
+    def listen(self, sock: Any, service: Service) -> None:
+        self._waiting.append((sock, service))
+
+    def adopt(self, sock: Any, service: Service) -> None:
+        accepting.prepare(sock)
+        self.call_soon_threadsafe(self._adopted, sock, service)
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Any:
+        self.need("connect")
+
+    # -- calls
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self.timers.add(delay, call, *args)
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        if self._closed:
+            raise RuntimeError("the server has ended: it makes no more calls")
+        if len(self._calls) >= self.limits.callbacks:
+            raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
+        self._calls.append((call, args))  # atomic, so no lock: a signal handler may call this
+        self._waker.wake()
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call of the engine's own: stage 4 of this turn or the next."""
+        self._calls.append((call, args))
+
+    # -- its life
+
+    def run(self) -> bool:
+        try:
+            for sock, service in self._waiting:
+                self._listen(sock, service)
+            self._waiting.clear()
+            while self._counted.open or not self._stopping:
+                self._turn()
+        finally:
+            self.close()
+        return self._clean
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._waker.wake()
+
+    def abort(self) -> None:
+        self._abort_asked = True
+        self.stop()
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def stats(self) -> Stats:
+        counted = self._counted
+        errors = Counter(self.errors)
+        for number, count in enumerate(counted.errors):
+            if count:
+                errors[type(OSError(number, "")).__name__] += count
+        for kind, count in (
+            ("IdleTimeout", counted.idle),
+            ("refused", counted.refused),
+            ("accept", counted.accept_errors),
+        ):
+            if count:
+                errors[kind] += count
+        return Stats(counted.open, counted.total, counted.bytes_in, counted.bytes_out, errors)
+
+    def returns(self) -> int:
+        """Return how often C came back to Python: with a verb alone, when connections come and go."""
+        return int(self._counted.returns)
+
+    def close(self) -> None:
+        """End without ceremony: every descriptor is closed, whatever state it is in."""
+        if self._closed:
+            return
+        self._stopping = True
+        if not self._forked:
+            self._close_listeners()
+            for transport in self._open_transports():
+                transport.abort()
+            self._run_calls()
+            while self._open_transports():  # a connection_lost may have aborted others
+                self._batch(0)
+        self._closed = True
+        self.timers.clear()
+        self.lib.mux_loop_free(self.loop)
+        self._waker.close()
+
+    # -- one turn
+
+    def _turn(self) -> None:
+        self._batch(self._deadline())
+        self.timers.run_due()
+        self._run_calls()
+        if self._stop_asked:
+            self._wind_down()
+        self.flush()
+
+    def _deadline(self) -> int:
+        """Return when Python has something to do by itself, as CLOCK_MONOTONIC tells the time, in ns."""
+        if self._calls:
+            return 0
+        delay = self.timers.delay()
+        return _FOREVER if delay is None else time.monotonic_ns() + int(delay * _NS)
+
+    def _batch(self, deadline: int) -> None:
+        """Let C serve until there are events, and handle them."""
+        count = self.lib.mux_loop_poll(self.loop, deadline)
+        if count < 0:
+            self._poll_failed(-count)
+        transports, arena = self._transports, self._arena
+        for slot, kind, value, at in _EVENT.iter_unpack(self._events[: count * _EVENT.size]):
+            if kind == _KIND_DATA:
+                transport = transports[slot]
+                if transport is None:  # the service failed
+                    continue
+                data = arena[at : at + value].tobytes()
+                on_data = transport._on_data
+                if transport._hold or on_data is None:
+                    transport.on_data(data)
+                    continue
+                try:
+                    on_data(data)
+                except Exception as exc:
+                    dispatch.failed(transport, transport.get_protocol(), "data_received", exc)
+            elif kind == _KIND_ACCEPTED:
+                self._accepted(slot, value & 0xFFFFFFFF, at)
+            elif kind == _KIND_TROUBLE:
+                logger.warning(
+                    "accept failed (%s): trying again every %g s",
+                    os.strerror(value),
+                    self.limits.accept_pause,
+                )
+            else:
+                transport = transports[slot]
+                if transport is None:
+                    continue
+                if kind == _KIND_LOST:
+                    self._lost(slot, transport, value)
+                elif kind == _KIND_EOF:
+                    transport.on_eof()
+                else:
+                    transport.on_drained(value)
+
+    def flush(self) -> None:
+        """Let what was gathered cross into C, which sends it."""
+        parts, writers = self.parts, self.writers
+        if not parts:
+            return
+        self.parts, self.writers, self.room = [], [], GATHERED_MOST
+        left = self._left
+        if len(left) < 2 * len(parts):
+            left = self._left = self.ffi.new("uint32_t[]", 4 * len(parts))
+        from_buffer = self.ffi.from_buffer
+        count = self.lib.mux_send_batch(
+            self.loop,
+            b"".join(parts),
+            from_buffer("uint32_t[]", array("I", writers)),
+            from_buffer("uint32_t[]", array("I", map(len, parts))),
+            len(parts),
+            left,
+        )
+        if not count:
+            return
+        sizes = self.ffi.unpack(left, 2 * count)
+        for slot, size in zip(sizes[::2], sizes[1::2], strict=True):
+            transport = self._transports[slot]
+            if transport is not None:
+                transport.queue_is(size)
+
+    def _poll_failed(self, error: int) -> None:
+        if error == errno.ECHILD:
+            self._forked = True
+            raise RuntimeError(
+                "this process is a fork of the one in which the server was made: leave the server "
+                "to that, end a forked child with os._exit(), or make a server in the child"
+            )
+        raise OSError(error, f"epoll_wait: {os.strerror(error)}")
+
+    def _run_calls(self) -> None:
+        for _ in range(len(self._calls)):  # what these calls queue waits for the next turn
+            call, args = self._calls.popleft()
+            dispatch.run_call(call, args)
+
+    def _wind_down(self) -> None:
+        """Answer ``stop()`` and ``abort()``, once each."""
+        if not self._stopping:
+            self._stopping = True
+            self._close_listeners()
+            for transport in self._open_transports():
+                transport.close()
+            self.lib.mux_close_unseen(self.loop, 0)
+            self.timers.add(self.limits.drain_timeout, self.abort)
+        if self._abort_asked:
+            self._abort_asked = False
+            self._clean = self._clean and not self.lib.mux_unsent(self.loop)
+            for transport in self._open_transports():
+                self._clean = self._clean and not transport.get_write_buffer_size()
+                transport.abort()
+            self.lib.mux_close_unseen(self.loop, 1)
+
+    def _close_listeners(self) -> None:
+        for slot, (sock, _) in self._listeners.items():
+            self.lib.mux_unlisten(self.loop, slot)
+            accepting.close_listener(sock)
+        self._listeners.clear()
+        for sock, _ in self._waiting:
+            accepting.close_listener(sock)
+        self._waiting.clear()
+
+    # -- connections
+
+    def _listen(self, sock: Any, service: Service) -> None:
+        if sock.family != socket.AF_UNIX:
+            # Linux: what is accepted inherits it, which saves a system call a connection
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        verb = verb_of(service) if is_silent(service) else None
+        slot = self.lib.mux_listen(self.loop, sock.fileno(), VERBS[verb], verb is None)
+        if slot < 0:
+            raise OSError(-slot, f"cannot watch the listener: {os.strerror(-slot)}")
+        self._listeners[slot] = (sock, service)
+
+    def _accepted(self, slot: int, generation: int, at: int) -> None:
+        listener, size = _ACCEPTED.unpack_from(self._arena, at)
+        start = at + _ACCEPTED.size
+        if listener in self._listeners:
+            peername = RawAddress(self._arena[start : start + size])
+            self._open(slot, generation, self._listeners[listener][1], peername)
+        else:  # an earlier callback of this batch has ended the listener
+            self.lib.mux_refuse(self.loop, slot, generation)
+
+    def _open(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+        """Give a connection of the core its protocol and transport."""
+        try:
+            protocol = dispatch.make_protocol(service)
+        except Exception as exc:
+            name = dispatch.describe(service)
+            logger.error("service %s failed; its client is refused", name, exc_info=exc)
+            self.errors[type(exc).__name__] += 1
+            self.lib.mux_refuse(self.loop, slot, generation)
+            return
+        transport = NativeTransport(self, protocol, peername, slot, generation)
+        self._set_transport(slot, transport)
+        transport.opened(verb_of(service) or verb_of(protocol))
+
+    def _set_transport(self, slot: int, transport: NativeTransport) -> None:
+        missing = slot + 1 - len(self._transports)
+        if missing > 0:
+            self._transports += [None] * missing
+        self._transports[slot] = transport
+
+    def _open_transports(self) -> list[NativeTransport]:
+        return [transport for transport in self._transports if transport is not None]
+
+    def _adopted(self, sock: Any, service: Service) -> None:
+        if self._stopping:
+            sock.close()
+            return
+        try:
+            peername = sock.getpeername()
+        except OSError:
+            peername = None  # reset before we came to it: the first receive will say so
+        generation = self.ffi.new("uint32_t *")
+        slot = self.lib.mux_adopt(self.loop, sock.fileno(), VERBS[None], True, generation)
+        if slot < 0:
+            logger.error("a socket could not be adopted: %s", os.strerror(-slot))
+            self.errors["refused"] += 1
+            sock.close()
+            return
+        sock.detach()
+        self._open(slot, generation[0], service, peername)
+
+    def _lost(self, slot: int, transport: NativeTransport, error: int) -> None:
+        self.flush()  # what this connection wrote in this batch must not meet a free slot
+        try:
+            transport.lost(error)
+        finally:
+            self._transports[slot] = None
