@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -131,3 +132,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
         return where / "bin" / "python"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def installed(environment: Callable[[Path], Path], wheel: Path) -> Callable[[Path], Path]:
+    """Return the interpreter of an environment that holds the wheel and what it asks for."""
+
+    @functools.cache
+    def install(interpreter: Path) -> Path:
+        python = environment(interpreter)
+        _run(python, "-m", "pip", "install", "--quiet", wheel)
+        return python
+
+    return install

@@ -41,10 +41,9 @@ def _available(run: Run, python: Path, cwd: Path) -> dict[str, dict[str, object]
 
 
 def test_the_wheel_installs_and_every_engine_of_it_echoes(
-    interpreter: Path, wheel: Path, environment: Environment, run: Run, tmp_path: Path
+    interpreter: Path, installed: Environment, run: Run, tmp_path: Path
 ) -> None:
-    python = environment(interpreter)
-    run(python, "-m", "pip", "install", "--quiet", wheel)
+    python = installed(interpreter)
     engines = _available(run, python, tmp_path)
     assert engines["native-epoll"]["available"], engines["native-epoll"]["reason"]
     names = [name for name in engines if name.startswith(("native-", "pure-"))]
@@ -56,9 +55,9 @@ def test_the_wheel_installs_and_every_engine_of_it_echoes(
 
 @pytest.mark.timeout(420)
 def test_both_suites_pass_against_the_installed_wheel(
-    wheel: Path, environment: Environment, run: Run, root: Path, tmp_path: Path
+    wheel: Path, installed: Environment, run: Run, root: Path, tmp_path: Path
 ) -> None:
-    python = environment(Path(sys.executable))
+    python = installed(Path(sys.executable))
     run(python, "-m", "pip", "install", "--quiet", f"{wheel}[test]")
     for suite in ("contract", "survival"):
         shutil.copytree(root / "tests" / suite, tmp_path / "tests" / suite)
