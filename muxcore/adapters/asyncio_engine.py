@@ -55,7 +55,7 @@ class AsyncioEngine(Engine):
         self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, None] = {}
         self._ended: asyncio.Future[None] = self.loop.create_future()
-        self._stopping = self._closed = False
+        self.stopping = self._closed = False
         self._clean = True  # no connection was cut short by the end of the engine
 
     @staticmethod
@@ -190,9 +190,9 @@ class AsyncioEngine(Engine):
 
     def _wind_down(self) -> None:
         """Answer ``stop()``."""
-        if self._stopping:
+        if self.stopping:
             return
-        self._stopping = True
+        self.stopping = True
         for listener in self._listeners:
             listener.close()
         for transport in list(self._transports):
@@ -208,7 +208,7 @@ class AsyncioEngine(Engine):
             transport.abort()
 
     def _end_if_empty(self) -> None:
-        if self._stopping and not self._transports and not self._ended.done():
+        if self.stopping and not self._transports and not self._ended.done():
             self._ended.set_result(None)
 
     # -- for transports
@@ -227,7 +227,7 @@ class AsyncioEngine(Engine):
         self._end_if_empty()
 
     def _adopted(self, sock: Any, service: Service) -> None:
-        if self._stopping:
+        if self.stopping:
             sock.close()
             return
         try:

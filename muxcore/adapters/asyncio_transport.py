@@ -237,6 +237,8 @@ class AsyncioTransport:
         dispatch.call(self, self._protocol, "connection_made", self)
         if self._declared is not None and self._verb is None and not self.is_closing():
             self._begin(self._declared)
+        if self._engine.stopping:  # it was on its way when the server's end began
+            self.close()
 
     def _gone(self, exc: BaseException | None) -> None:
         self._lost = True

@@ -74,6 +74,7 @@ class ProcessEngine(Engine):
         self._stop_asked = self._abort_asked = False
         self._owner = 0  # pid of the process that forks the children, while it runs
         self._acceptor = 0  # pid, after start()
+        self._joining = threading.Lock()  # several threads may wait for the end; one may waitpid
         self._control: socket.socket | None = None  # to the acceptor; in it, to its parent
 
     # -- what it serves
@@ -127,14 +128,19 @@ class ProcessEngine(Engine):
         self._listeners.clear()
 
     def join(self, timeout: float | None = None) -> bool:
-        if not self._acceptor or self._control is None:
-            return True
-        ready, _, _ = select.select([self._control], [], [], timeout)
-        if not ready:
-            return False
-        _, status = os.waitpid(self._acceptor, 0)  # it has closed its end: it is exiting
-        self._acceptor = 0
-        self.close()
+        if not self._joining.acquire(timeout=-1 if timeout is None else timeout):
+            return False  # another thread waits, too
+        try:
+            if not self._acceptor or self._control is None:
+                return True
+            ready, _, _ = select.select([self._control], [], [], timeout)
+            if not ready:
+                return False
+            _, status = os.waitpid(self._acceptor, 0)  # it has closed its end: it is exiting
+            self._acceptor = 0
+            self.close()
+        finally:
+            self._joining.release()
         code = os.waitstatus_to_exitcode(status)
         self._drained = code == 0
         if code not in (0, _CUT_SHORT):

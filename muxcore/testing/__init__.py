@@ -5,13 +5,14 @@ Needs pytest: ``pip install 'muxcore[test]'``. See ``suite.py`` for the two clas
 
 import pytest
 
-pytest.register_assert_rewrite("muxcore.testing")  # a scenario that fails shows both sides
+# a scenario that fails shows both sides
+pytest.register_assert_rewrite("muxcore.testing.contract", "muxcore.testing.survival")
 
 from muxcore.testing.contract import ContractSuite  # noqa: E402
 from muxcore.testing.peer import DEADLINE, Peer, pattern  # noqa: E402
 from muxcore.testing.recorder import FlowRecorder, Journal, Recorder, data, lost  # noqa: E402
 from muxcore.testing.suite import EngineSuite, Run, each_engine, eventually  # noqa: E402
-from muxcore.testing.survival import SurvivalSuite  # noqa: E402
+from muxcore.testing.survival import ProcessSuite, SurvivalSuite  # noqa: E402
 
 __all__ = [
     "DEADLINE",
@@ -20,6 +21,7 @@ __all__ = [
     "FlowRecorder",
     "Journal",
     "Peer",
+    "ProcessSuite",
     "Recorder",
     "Run",
     "SurvivalSuite",

@@ -142,6 +142,13 @@ class Peer:
             got += piece
         return bytes(got)
 
+    def read_line(self) -> bytes:
+        """Read to the end of a line."""
+        got = bytearray()
+        while not got.endswith(b"\n"):
+            got += self.read(1)
+        return bytes(got)
+
     def read_eof(self) -> None:
         """Expect EOF, and no byte before it."""
         piece = self._receive(_CHUNK, "EOF")

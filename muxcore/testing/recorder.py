@@ -100,6 +100,11 @@ class Journal:
                     joined.append(event)
             return joined
 
+    def everything(self) -> list[Event]:
+        """Return every event as it was written, of whichever connection."""
+        with self._changed:
+            return [event for _, event in self._written]
+
     def wait(self, holds: Callable[[], bool], what: str) -> None:
         """Wait until ``holds()``.
 

@@ -47,6 +47,22 @@ class Run:
     def address(self) -> str:
         return self.server.addresses[0]
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the engine between two turns: what happens meanwhile is all news of the next one."""
+        holding, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            holding.set()
+            release.wait(DEADLINE)
+
+        self.server.call_soon_threadsafe(hold)
+        assert holding.wait(DEADLINE), f"the engine made no call within {DEADLINE:g} s"
+        try:
+            yield
+        finally:
+            release.set()
+
     def connect(self, **options: Any) -> Peer:
         """Connect a peer, which is closed when the scenario ends; options as of ``Peer``."""
         return self.keep(Peer(self.address, **options))
@@ -173,15 +189,20 @@ def eventually(holds: Callable[[], bool], what: str | Callable[[], str]) -> None
         time.sleep(0.002)
 
 
-def each_engine(suite: type[EngineSuite]) -> dict[str, type[EngineSuite]]:
+def each_engine(suite: type[EngineSuite], model: str = "") -> dict[str, type[EngineSuite]]:
     """Return a test class of a suite for every engine that is available here, and every trigger.
+
+    Args:
+        model: of the engines; "" means every model.
 
     For a test module: ``globals().update(each_engine(ContractSuite))``.
     """
     classes: dict[str, type[EngineSuite]] = {}
     for info in muxcore.engines():
         triggers = ["level", "edge"] if "edge_trigger" in info.capabilities else ["level"]
-        for trigger in triggers if info.available else []:
+        if not info.available or model not in ("", info.model):
+            continue
+        for trigger in triggers:
             words = [*info.name.split("-"), *([trigger] if len(triggers) > 1 else [])]
             name = "Test" + "".join(word.capitalize() for word in words)
             classes[name] = type(name, (suite,), {"engine": info.name, "trigger": trigger})

@@ -1,7 +1,13 @@
 """The survival suite: caps, deadlines, fairness, faults. Each file is one kind of trouble."""
 
-from muxcore.testing.suite import EngineSuite
+from muxcore.testing.survival.clients import Clients
+from muxcore.testing.survival.descriptors import Descriptors
+from muxcore.testing.survival.ending import Ending
+from muxcore.testing.survival.processes import ProcessSuite
+from muxcore.testing.survival.turns import Turns
+
+__all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
-class SurvivalSuite(EngineSuite):
+class SurvivalSuite(Clients, Turns, Descriptors, Ending):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""

@@ -1,0 +1,153 @@
+"""A server in a process of its own, as ``muxcore.serve`` runs it: for signals, limits and violent ends."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import muxcore
+from muxcore.testing.peer import DEADLINE
+from muxcore.testing.recorder import Journal, Recorder
+from muxcore.testing.suite import EngineSuite, Run
+
+
+class Program(Run):
+    """A forked process that serves in its main thread, until a signal ends it.
+
+    Attributes:
+        pid: its number.
+    """
+
+    def __init__(self, pid: int, addresses: list[str], pipe: int, journal: Journal) -> None:
+        super().__init__(_Addresses(addresses), journal)
+        self.pid = pid
+        self._pipe = pipe
+        self._status: int | None = None
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used, its threads included; Linux only."""
+        with open(f"/proc/{self.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wait(self, seconds: float = DEADLINE) -> int:
+        """Return its exit status, or minus the number of the signal that ended it."""
+        until = time.monotonic() + seconds
+        while self._status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if ended:
+                self._status = os.waitstatus_to_exitcode(status)
+                break
+            assert time.monotonic() < until, f"the program did not end within {seconds:g} s"
+            time.sleep(0.002)
+        return self._status
+
+    def report(self) -> dict[str, Any]:
+        """Return what it reported at its end: its counters, and what ``at_end`` returned."""
+        self.wait()
+        return json.loads(_line(self._pipe))  # type: ignore[no-any-return]
+
+    def kill(self) -> None:
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+
+class ProgramSuite(EngineSuite):
+    """Scenarios that need a program of their own."""
+
+    @contextlib.contextmanager
+    def program(
+        self,
+        service: Any,
+        *,
+        first: Callable[[], object] = lambda: None,
+        at_end: Callable[[], object] = lambda: None,
+        **options: Any,
+    ) -> Iterator[Program]:
+        """Serve in a forked process while the block runs.
+
+        Args:
+            service: as in ``serving``.
+            first: called in the process before it serves.
+            at_end: called in it after it served; its result becomes part of the report.
+            options: as of ``muxcore.serve``.
+        """
+        journal = Journal()
+        if isinstance(service, type) and issubclass(service, Recorder):
+            service = functools.partial(service, journal)
+        options |= {"engine": self.engine, "trigger": self.trigger}
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _serve(service, writer, first, at_end, options)
+        os.close(writer)
+        program = None
+        try:
+            journal.start()
+            program = Program(pid, json.loads(_line(reader)), reader, journal)
+            yield program
+        finally:
+            if program is None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            else:
+                program.close_peers()
+                program.kill()
+            os.close(reader)
+            journal.close()
+
+
+class _Addresses:
+    """What a run needs to know of a server in another process."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+
+
+def _serve(
+    service: Any,
+    pipe: int,
+    first: Callable[[], object],
+    at_end: Callable[[], object],
+    options: dict[str, Any],
+) -> None:
+    status = 70  # EX_SOFTWARE of sysexits.h: whatever goes wrong here is no status of serve()
+    try:
+        servers: list[muxcore.Server] = []
+
+        def ready(server: muxcore.Server) -> None:
+            servers.append(server)
+            os.write(pipe, json.dumps(server.addresses).encode() + b"\n")
+
+        first()
+        status = muxcore.serve(service, "127.0.0.1:0", on_ready=ready, **options)
+        stats = servers[0].stats()
+        report = {"open": stats.open, "errors": dict(stats.errors), "at_end": at_end()}
+        os.write(pipe, json.dumps(report).encode() + b"\n")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _line(pipe: int) -> str:
+    """Read one line, which is short and written at once."""
+    ready, _, _ = select.select([pipe], [], [], DEADLINE)
+    assert ready, f"the program said nothing within {DEADLINE:g} s"
+    line = os.read(pipe, select.PIPE_BUF)
+    assert line, "the program ended before it served; its error is in the captured output"
+    return line.decode()

@@ -1,0 +1,199 @@
+"""Trouble with descriptors and system calls: none left, too large ones, interruptions, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import muxcore
+from muxcore.limits import Limits
+from muxcore.testing.peer import DEADLINE, Peer
+from muxcore.testing.program import ProgramSuite
+from muxcore.testing.recorder import Recorder
+from muxcore.testing.suite import eventually
+
+_FD_SETSIZE = 1024  # <sys/select.h>
+_SPARE = 12  # descriptors that the exhausted program has for its clients
+
+
+class Flaky(socket.socket):
+    """A listener whose accept fails by plan before it works; engines in C never ask it."""
+
+    plan: list[int]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.plan:
+            number = self.plan.pop(0)
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+class Descriptors(ProgramSuite):
+    def test_running_out_of_descriptors_is_survived_without_haste(self) -> None:
+        def leave_few() -> None:
+            used = len(os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + _SPARE, used + _SPARE))
+
+        # in a process each, it is the program's processes that may not open more, one by one
+        limits = Limits(processes=_SPARE) if self.engine_model == "process" else None
+        with self.program(muxcore.Echo, first=leave_few, limits=limits) as program:
+            start = time.monotonic()
+            peers = [program.connect() for _ in range(3 * _SPARE)]
+            for peer in peers:
+                peer.send(b"x")
+            served, waiting = _parted(peers)
+            assert served
+            assert waiting, "the limit did not hold: this proves nothing"
+            before = program.cpu_seconds()
+            time.sleep(0.3)
+            assert program.cpu_seconds() - before < 0.15, "it spins"
+            lasted = time.monotonic() - start
+            for peer in served:
+                peer.close()
+            gone = time.monotonic()
+            assert _answers(waiting[0], DEADLINE)
+            # promised is one second; the second one is for a busy machine
+            assert time.monotonic() - gone < 2.0
+            program.signal(signal.SIGTERM)
+            attempts = program.report()["errors"].get("accept", 0)
+            # within the recovery it may have failed a few times more
+            assert attempts <= 20 * (lasted + time.monotonic() - gone) + 2
+
+    @property
+    def engine_model(self) -> str:
+        return muxcore.engine(self.engine).model
+
+    def test_an_accept_that_fails_for_its_client_takes_the_next(self) -> None:
+        for number in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
+            with self.serving(muxcore.Echo, _flaky(number)) as run:
+                run.play("send 1; read 1; close")
+
+    def test_an_accept_that_fails_for_want_of_resources_is_tried_again_after_a_rest(self) -> None:
+        limits = Limits(accept_pause=0.05)
+        listener = _flaky(errno.EMFILE, errno.ENFILE)
+        with self.serving(muxcore.Echo, listener, limits=limits) as run:
+            start = time.monotonic()
+            run.play("send 1; read 1; close")
+            if run.server.stats().errors["accept"]:  # an engine in C has not seen the failures
+                assert run.server.stats().errors["accept"] == 2
+                assert time.monotonic() - start >= 0.08
+
+    def test_descriptors_beyond_what_select_can_watch_are_refused_or_served(self) -> None:
+        with self.serving(muxcore.Echo) as run, contextlib.ExitStack() as stack:
+            early = run.connect()
+            early.send(b"x")
+            assert early.read(1) == b"x"
+            with _crowded(_FD_SETSIZE):
+                late = run.keep(Peer(run.address))
+                if self.engine_model == "select":
+                    late.read_end()
+                else:
+                    late.send(b"x")
+                    assert late.read(1) == b"x"
+                early.send(b"still served")
+                assert early.read(12) == b"still served"
+                late.close()
+            stack.close()
+            run.play("send 10; read 10; close")
+
+    def test_interruptions_by_signals_lose_nothing(self) -> None:
+        def count_signals() -> None:
+            signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+        with self.program(muxcore.Echo, first=count_signals) as program:
+            peer = program.connect()
+            for _ in range(50):
+                program.signal(signal.SIGUSR1)
+                peer.send(20_000)
+                program.signal(signal.SIGUSR1)
+                peer.read_pattern(20_000)
+            peer.shutdown_write()
+            peer.read_eof()
+            program.signal(signal.SIGTERM)
+            assert program.wait() == 0
+
+    def test_writing_to_clients_that_are_gone_does_not_kill_the_program(self) -> None:
+        class Insists(Recorder):
+            def eof_received(self) -> bool:
+                return True
+
+            def data_received(self, data: bytes) -> None:
+                for _ in range(50):
+                    self.transport.write(data * 100)
+
+        with self.program(Insists) as program:
+            for _ in range(10):
+                peer = program.connect()
+                peer.send(b"x" * 1000)
+                peer.close()
+            peer = program.connect()
+            peer.send(b"x")
+            assert peer.read(100) == b"x" * 100
+            program.signal(signal.SIGTERM)
+            assert program.wait() in (0, 1)
+
+    def test_no_descriptor_is_left_after_many_clients(self) -> None:
+        with self.serving(muxcore.Echo) as run:
+            run.play("send 1; read 1; close")
+            eventually(lambda: run.server.stats().open == 0, "the first has gone")
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(30):
+                run.play("send 1; read 1; shutdown-write; read-eof; close")
+            for _ in range(10):
+                run.connect().reset()
+            eventually(
+                lambda: len(os.listdir("/proc/self/fd")) == before,
+                "no more descriptors are open than before",
+            )
+
+
+def _parted(peers: list[Peer]) -> tuple[list[Peer], list[Peer]]:
+    """Part those that get an answer from those that wait, once nobody new gets one."""
+    served: list[Peer] = []
+    waiting = list(peers)
+    while ready := select.select([peer.sock for peer in waiting], [], [], 0.2)[0]:
+        answered = [peer for peer in waiting if peer.sock in ready and _answers(peer, DEADLINE)]
+        waiting = [peer for peer in waiting if peer.sock not in ready]
+        served += answered
+    return served, waiting
+
+
+def _answers(peer: Peer, seconds: float) -> bool:
+    peer.sock.settimeout(seconds)
+    try:
+        return peer.sock.recv(1) == b"x"
+    except (TimeoutError, ConnectionError):
+        return False
+
+
+def _flaky(*numbers: int) -> Flaky:
+    listener = Flaky()
+    listener.plan = list(numbers)
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
+@contextlib.contextmanager
+def _crowded(number: int) -> Iterator[None]:
+    """Take every descriptor below ``number``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + 256
+    assert hard == resource.RLIM_INFINITY or hard >= wanted, f"`ulimit -Hn` must be {wanted}"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    taken: list[int] = []
+    try:
+        while not taken or taken[-1] < number:
+            taken.append(os.dup(0))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

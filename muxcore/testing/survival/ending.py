@@ -1,0 +1,176 @@
+"""How a server ends: by signals, by calls from anywhere, under load, with a drain that is bounded."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import Any
+
+import muxcore
+from muxcore.limits import Limits
+from muxcore.testing.peer import DEADLINE, SMALL, pattern
+from muxcore.testing.program import ProgramSuite
+from muxcore.testing.recorder import LOST, MADE, Recorder
+from muxcore.testing.survival.clients import EchoWriter, _flood
+
+MIB = 1 << 20
+_SOON = min(2.0, DEADLINE)  # s; it needs milliseconds, but the machine may be busy
+
+
+class Pours(Recorder):
+    """Sends more than the kernel takes for a client that does not read."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.write(bytes(16 * MIB))
+
+
+class Ending(ProgramSuite):
+    def test_sigterm_ends_with_status_0(self) -> None:
+        with self.program(EchoWriter) as program:
+            peer = program.connect()
+            peer.send(b"x")
+            peer.read(1)
+            program.signal(signal.SIGTERM)
+            peer.read_eof()
+            assert program.wait() == 0
+
+    def test_sigint_ends_with_status_130(self) -> None:
+        with self.program(EchoWriter) as program:
+            peer = program.connect()
+            peer.send(b"x")
+            peer.read(1)
+            program.signal(signal.SIGINT)
+            peer.read_eof()
+            assert program.wait() == 130
+
+    def test_a_signal_under_full_load_ends_soon(self) -> None:
+        limits = Limits(drain_timeout=0.1)
+        for service in (muxcore.Echo, EchoWriter):
+            with self.program(service, limits=limits) as program, _flood(program.address, 2):
+                start = time.monotonic()
+                program.signal(signal.SIGTERM)
+                assert program.wait() in (0, 1)  # 1: bytes for the flooders were still queued
+                assert time.monotonic() - start < _SOON
+
+    def test_a_second_signal_aborts(self) -> None:
+        with self.program(Pours, limits=Limits(drain_timeout=60)) as program:
+            peer = program.connect(receive_buffer=SMALL)
+            program.wait_for(MADE, peer)
+            program.signal(signal.SIGTERM)
+            peer.pause(0.1)  # a second one that comes before the first was heard is the same one
+            program.signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert program.wait() == 128 + signal.SIGTERM
+            assert time.monotonic() - start < _SOON
+
+    def test_a_drain_that_is_cut_short_ends_with_status_1(self) -> None:
+        with self.program(Pours, limits=Limits(drain_timeout=0.1)) as program:
+            peer = program.connect(receive_buffer=SMALL)
+            program.wait_for(MADE, peer)
+            peer.pause(0.05)  # in a process each, let it fill the kernel's buffers
+            program.signal(signal.SIGTERM)
+            assert program.wait() == 1
+
+    def test_a_signal_sends_what_is_queued_first(self) -> None:
+        class Answers(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(pattern(4 * MIB))
+
+        with self.program(Answers) as program:
+            peer = program.connect(receive_buffer=SMALL)
+            program.wait_for(MADE, peer)
+            peer.pause(0.05)
+            program.signal(signal.SIGTERM)
+            peer.read_pattern(4 * MIB)
+            peer.read_eof()
+            assert program.wait() == 0
+
+    def test_signal_handlers_are_put_back(self) -> None:
+        def handlers() -> list[str]:
+            fd = signal.set_wakeup_fd(-1)
+            found = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+            return [repr(h) for h in found] + [str(fd)]
+
+        def first() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+        with self.program(muxcore.Echo, first=first, at_end=handlers) as program:
+            program.signal(signal.SIGTERM)
+            wanted = [repr(signal.default_int_handler), repr(signal.SIG_DFL), "-1"]
+            assert program.report()["at_end"] == wanted
+
+    # -- by a call
+
+    def test_a_callback_may_stop_the_server_and_goes_on(self) -> None:
+        self.needs("shared_state")
+
+        class Stops(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.server.stop()
+                self.transport.server.stop()
+                self.transport.write(b"goodbye")
+
+        with self.serving(Stops) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            assert peer.read_all() == b"goodbye"
+            assert run.life(peer) == [MADE, LOST]
+            assert run.server.stop() is True
+
+    def test_connection_lost_may_stop_the_server(self) -> None:
+        self.needs("shared_state")
+
+        class Stops(Recorder):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                self.transport.server.stop()
+                super().connection_lost(exc)
+
+        with self.serving(Stops) as run:
+            peer, other = run.connect(), run.connect()
+            run.wait_for(MADE, other)
+            peer.close()
+            other.read_eof()
+            assert run.life(other) == [MADE, LOST]
+            assert run.server.stop() is True
+
+    def test_threads_may_stop_the_server_at_the_same_time(self) -> None:
+        with self.serving(EchoWriter) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            peer.read(1)
+            results: list[Any] = []
+            threads = [
+                threading.Thread(target=lambda: results.append(run.server.stop())) for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(DEADLINE)
+            assert results == [True] * 3
+            peer.read_eof()
+
+    def test_stopping_under_full_load_ends_soon(self) -> None:
+        with self.serving(EchoWriter, limits=Limits(drain_timeout=0.1)) as run:
+            with _flood(run.address, 2):
+                start = time.monotonic()
+                run.server.stop()
+                assert time.monotonic() - start < _SOON
+
+    def test_the_drain_is_bounded_and_its_result_told(self) -> None:
+        with self.serving(Pours, limits=Limits(drain_timeout=0.1)) as run:
+            peer = run.connect(receive_buffer=SMALL)
+            run.wait_for(MADE, peer)
+            peer.pause(0.05)
+            start = time.monotonic()
+            assert run.server.stop() is False
+            assert time.monotonic() - start < _SOON + 0.5
+
+    def test_clients_that_keep_knocking_do_not_hold_up_the_end(self) -> None:
+        with self.serving(muxcore.Echo) as run:
+            for _ in range(50):
+                run.connect()
+            assert run.server.stop() is True
