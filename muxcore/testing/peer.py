@@ -45,6 +45,17 @@ def pattern(size: int, start: int = 0) -> bytes:
     return whole[start % 4 :][:size]
 
 
+def narrow() -> socket.socket:
+    """Return a listener whose connections hold little in the kernel, so that queues are needed soon.
+
+    An accepted connection inherits its listener's SO_SNDBUF, and is not auto-tuned then (tcp(7)).
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+    listener.bind(("127.0.0.1", 0))
+    return listener
+
+
 class Peer:
     """A client that does what it is told.
 

@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -72,7 +73,7 @@ class ProgramSuite(EngineSuite):
     def program(
         self,
         service: Any,
-        *,
+        *where: socket.socket,
         first: Callable[[], object] = lambda: None,
         at_end: Callable[[], object] = lambda: None,
         **options: Any,
@@ -80,7 +81,7 @@ class ProgramSuite(EngineSuite):
         """Serve in a forked process while the block runs.
 
         Args:
-            service: as in ``serving``.
+            service, where: as in ``serving``.
             first: called in the process before it serves.
             at_end: called in it after it served; its result becomes part of the report.
             options: as of ``muxcore.serve``.
@@ -92,8 +93,10 @@ class ProgramSuite(EngineSuite):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _serve(service, writer, first, at_end, options)
+            _serve(service, where or ("127.0.0.1:0",), writer, first, at_end, options)
         os.close(writer)
+        for bound in where:
+            bound.close()  # the program has its own
         program = None
         try:
             journal.start()
@@ -119,6 +122,7 @@ class _Addresses:
 
 def _serve(
     service: Any,
+    where: tuple[Any, ...],
     pipe: int,
     first: Callable[[], object],
     at_end: Callable[[], object],
@@ -133,7 +137,7 @@ def _serve(
             os.write(pipe, json.dumps(server.addresses).encode() + b"\n")
 
         first()
-        status = muxcore.serve(service, "127.0.0.1:0", on_ready=ready, **options)
+        status = muxcore.serve(service, *where, on_ready=ready, **options)
         stats = servers[0].stats()
         report = {"open": stats.open, "errors": dict(stats.errors), "at_end": at_end()}
         os.write(pipe, json.dumps(report).encode() + b"\n")

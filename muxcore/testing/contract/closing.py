@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muxcore.testing.peer import SMALL, pattern
+from muxcore.testing.peer import SMALL, narrow, pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
 
@@ -19,7 +19,7 @@ class Closing(EngineSuite):
                 self.transport.write(pattern(2 * MIB))
                 self.transport.close()
 
-        with self.serving(Closes) as run:
+        with self.serving(Closes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(b"go")
             peer.read_pattern(2 * MIB)
@@ -57,10 +57,10 @@ class Closing(EngineSuite):
         class Aborts(Recorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(bytes(32 * MIB))
+                transport.write(bytes(2 * MIB))
                 transport.abort()
 
-        with self.serving(Aborts) as run:
+        with self.serving(Aborts, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             assert run.life(peer) == [MADE, LOST]  # though the peer has not read a byte
             eventually(lambda: run.server.stats().open == 0, "no connection is open")
@@ -99,10 +99,10 @@ class Closing(EngineSuite):
         class Closes(Recorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(pattern(8 * MIB))
+                transport.write(pattern(2 * MIB))
                 transport.close()
 
-        with self.serving(Closes) as run:
+        with self.serving(Closes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(b"ignored")
             peer.read_end()  # by a reset: the kernel answers a close before all was read so
@@ -222,12 +222,12 @@ class Closing(EngineSuite):
         class Writes(Recorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(pattern(4 * MIB))
+                transport.write(pattern(2 * MIB))
 
-        with self.serving(Writes) as run:
+        with self.serving(Writes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             run.wait_for(MADE, peer)
             run.server.request_stop()
-            peer.read_pattern(4 * MIB)
+            peer.read_pattern(2 * MIB)
             peer.read_eof()
             assert run.server.stop() is True

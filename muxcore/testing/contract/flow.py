@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from muxcore.limits import Limits
-from muxcore.testing.peer import SMALL, pattern
+from muxcore.testing.peer import SMALL, narrow, pattern
 from muxcore.testing.recorder import LOST, MADE, PAUSED, RESUMED, FlowRecorder
 from muxcore.testing.suite import EngineSuite
 
 MIB = 1 << 20
-KERNEL = 8 * MIB  # more than both ends' socket buffers hold together
+KERNEL = MIB  # more than both ends' socket buffers hold together
 
 
 class Flow(EngineSuite):
     def test_pause_and_resume_come_in_turns(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
-        with self.serving(FlowRecorder) as run:
+        with self.serving(FlowRecorder, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
             for _ in range(2):
@@ -32,7 +32,7 @@ class Flow(EngineSuite):
 
     def test_pause_comes_strictly_above_high_water(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
-        with self.serving(FlowRecorder) as run:
+        with self.serving(FlowRecorder, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
 
@@ -53,7 +53,7 @@ class Flow(EngineSuite):
 
     def test_lowering_the_mark_below_what_waits_pauses(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
-        with self.serving(FlowRecorder) as run:
+        with self.serving(FlowRecorder, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
 
@@ -70,13 +70,13 @@ class Flow(EngineSuite):
 
         class Sized(FlowRecorder):
             def resume_writing(self) -> None:
-                self.note(self.transport.get_write_buffer_size() <= 5000)
+                self.note(self.transport.get_write_buffer_size() <= 100_000)
                 super().resume_writing()
 
-        with self.serving(Sized) as run:
+        with self.serving(Sized, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
-            run.call(lambda: transport.set_write_buffer_limits(high=10_000, low=5000))
+            run.call(lambda: transport.set_write_buffer_limits(high=400_000, low=100_000))
             run.call(transport.write, bytes(KERNEL))
             peer.read(KERNEL)
             assert run.wait_for(RESUMED, peer) == [MADE, PAUSED, ("note", True), RESUMED]
@@ -106,7 +106,7 @@ class Flow(EngineSuite):
                 self.paused = False
                 self.fill()
 
-        with self.serving(Refills) as run:
+        with self.serving(Refills, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             size = -(-KERNEL // 50_000) * 50_000
             peer.read_pattern(size)

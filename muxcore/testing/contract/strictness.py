@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muxcore.limits import Limits
-from muxcore.testing.peer import SMALL
+from muxcore.testing.peer import SMALL, narrow
 from muxcore.testing.recorder import LOST, MADE, PAUSED, FlowRecorder, Recorder, lost
 from muxcore.testing.suite import EngineSuite
 
@@ -90,12 +90,12 @@ class Strictness(EngineSuite):
         class Fails(FlowRecorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(bytes(8 * MIB))
+                transport.write(bytes(2 * MIB))
 
             def pause_writing(self) -> None:
                 raise Planned
 
-        with self.serving(Fails) as run:
+        with self.serving(Fails, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             assert run.life(peer) == [MADE, lost("Planned")]
 
@@ -105,12 +105,12 @@ class Strictness(EngineSuite):
         class Fails(FlowRecorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(bytes(8 * MIB))
+                transport.write(bytes(2 * MIB))
 
             def resume_writing(self) -> None:
                 raise Planned
 
-        with self.serving(Fails) as run:
+        with self.serving(Fails, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             run.wait_for(PAUSED, peer)
             peer.read_end()
@@ -134,9 +134,9 @@ class Strictness(EngineSuite):
             def data_received(self, data: bytes) -> None:
                 self.transport.write(data * 4)
 
-        with self.serving(Multiplies) as run:
+        with self.serving(Multiplies, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
-            taken = peer.send_until_full(64 * MIB)
+            taken = peer.send_until_full(62 * MIB)
             assert taken < 32 * MIB  # what the kernel's buffers hold, and no more
             if "threadsafe_calls" in self.capabilities:
                 transport = run.protocol(peer).transport
@@ -147,13 +147,13 @@ class Strictness(EngineSuite):
 
     def test_protection_does_not_lift_the_protocols_own_pause(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
-        with self.serving(Recorder) as run:
+        with self.serving(Recorder, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             transport = run.protocol(peer).transport
             run.call(transport.pause_reading)
-            run.call(transport.write, bytes(8 * MIB))
+            run.call(transport.write, bytes(2 * MIB))
             peer.send(b"held")
-            peer.read(8 * MIB)
+            peer.read(2 * MIB)
             run.journal.wait(
                 lambda: run.call(transport.get_write_buffer_size) == 0, "an empty write buffer"
             )
@@ -170,7 +170,7 @@ class Strictness(EngineSuite):
                 for _ in range(64):
                     self.transport.write(bytes(MIB))
 
-        with self.serving(Floods, limits=Limits(write_buffer=2 * MIB)) as run:
+        with self.serving(Floods, narrow(), limits=Limits(write_buffer=2 * MIB)) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(b"go")
             peer.read_end()

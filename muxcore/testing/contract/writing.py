@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.testing.peer import SMALL, pattern
+from muxcore.testing.peer import SMALL, narrow, pattern
 from muxcore.testing.recorder import LOST, MADE, Recorder, data
 from muxcore.testing.suite import EngineSuite
 
@@ -44,13 +44,13 @@ class Writing(EngineSuite):
     def test_a_large_write_arrives_whole_at_a_slow_reader(self) -> None:
         class Writes(Recorder):
             def connection_made(self, transport: Any) -> None:
-                transport.write(pattern(4 * MIB))
+                transport.write(pattern(2 * MIB))
                 transport.close()
 
-        with self.serving(Writes) as run:
+        with self.serving(Writes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.pause(0.05)  # let the kernel's buffers fill: the writes after that are partial
-            peer.read_pattern(4 * MIB)
+            peer.read_pattern(2 * MIB)
             peer.read_eof()
 
     def test_many_small_writes_behind_a_large_one_keep_their_order(self) -> None:
@@ -62,7 +62,7 @@ class Writing(EngineSuite):
                     transport.write(whole[at : at + 3])
                 transport.close()
 
-        with self.serving(Writes) as run:
+        with self.serving(Writes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.read_pattern(2 * MIB + 3000)
             peer.read_eof()
@@ -76,7 +76,7 @@ class Writing(EngineSuite):
                 buffer[:] = bytes(len(buffer))
                 transport.close()
 
-        with self.serving(Writes) as run:
+        with self.serving(Writes, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             assert peer.read_all() == pattern(2 * MIB) * 2
 
@@ -106,7 +106,7 @@ class Writing(EngineSuite):
                 transport.write(pattern(2 * MIB))
                 transport.write_eof()
 
-        with self.serving(Ends) as run:
+        with self.serving(Ends, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.pause(0.05)
             assert peer.read_all() == pattern(2 * MIB)

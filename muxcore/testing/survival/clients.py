@@ -12,7 +12,7 @@ from typing import Any
 
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE, SMALL, Peer, pattern
+from muxcore.testing.peer import DEADLINE, SMALL, Peer, narrow, pattern
 from muxcore.testing.recorder import LOST, MADE, FlowRecorder, Recorder, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
 
@@ -117,18 +117,18 @@ class Clients(EngineSuite):
         class Floods(Recorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(bytes(16 * MIB))
+                transport.write(bytes(2 * MIB))
 
-        with self.serving(Floods, limits=Limits(idle_timeout=0.1)) as run:
+        with self.serving(Floods, narrow(), limits=Limits(idle_timeout=0.1)) as run:
             peer = run.connect(receive_buffer=SMALL)
             assert run.life(peer) == [MADE, lost("IdleTimeout")]
 
     def test_a_client_that_does_not_read_delays_nobody(self) -> None:
         class Floods(Recorder):
             def data_received(self, data: bytes) -> None:
-                self.transport.write(bytes(16 * MIB) if data == b"flood" else data)
+                self.transport.write(bytes(2 * MIB) if data == b"flood" else data)
 
-        with self.serving(Floods) as run:
+        with self.serving(Floods, narrow()) as run:
             deaf = run.connect(receive_buffer=SMALL)
             deaf.send(b"flood")
             for _ in range(3):
@@ -143,7 +143,7 @@ class Clients(EngineSuite):
             def data_received(self, data: bytes) -> None:
                 self.transport.write(data * 1000)
 
-        with self.serving(Floods) as run:
+        with self.serving(Floods, narrow()) as run:
             witness = run.connect()
             for moment in ("", "send 1", "send 20000", "send 100; read-some", "shutdown-write"):
                 for _ in range(3):
@@ -177,9 +177,9 @@ class Clients(EngineSuite):
         class Floods(FlowRecorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(bytes(16 * MIB))
+                transport.write(bytes(2 * MIB))
 
-        with self.serving(Floods) as run:
+        with self.serving(Floods, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.read(1000)
             peer.reset()
@@ -192,7 +192,7 @@ class Clients(EngineSuite):
                 for _ in range(16):
                     transport.write(bytes(MIB))
 
-        with self.serving(Floods) as run:
+        with self.serving(Floods, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.read(1000)
             peer.close()
@@ -201,29 +201,29 @@ class Clients(EngineSuite):
     def test_a_half_closed_client_still_gets_a_long_answer(self) -> None:
         class Answers(Recorder):
             def eof_received(self) -> bool:
-                self.transport.write(pattern(4 * MIB))
+                self.transport.write(pattern(2 * MIB))
                 self.transport.close()
                 return True
 
-        with self.serving(Answers) as run:
+        with self.serving(Answers, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(b"question")
             peer.shutdown_write()
             peer.pause(0.02)
-            assert peer.read_all() == pattern(4 * MIB)
+            assert peer.read_all() == pattern(2 * MIB)
 
     def test_a_client_that_took_a_long_answer_costs_no_cpu_afterwards(self) -> None:
         self.needs("shared_state")
 
         class Answers(Recorder):
             def data_received(self, data: bytes) -> None:
-                self.transport.write(pattern(4 * MIB))
+                self.transport.write(pattern(2 * MIB))
 
-        with self.serving(Answers) as run:
+        with self.serving(Answers, narrow()) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(b"x")
             peer.pause(0.02)
-            peer.read_pattern(4 * MIB)
+            peer.read_pattern(2 * MIB)
             idle_cpu(0.1)
 
     def test_a_half_closed_idle_client_costs_no_cpu(self) -> None:

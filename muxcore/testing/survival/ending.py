@@ -9,7 +9,7 @@ from typing import Any
 
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE, SMALL, pattern
+from muxcore.testing.peer import DEADLINE, SMALL, narrow, pattern
 from muxcore.testing.program import ProgramSuite
 from muxcore.testing.recorder import LOST, MADE, Recorder
 from muxcore.testing.survival.clients import EchoWriter, _flood
@@ -23,7 +23,7 @@ class Pours(Recorder):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.write(bytes(16 * MIB))
+        transport.write(bytes(2 * MIB))
 
 
 class Ending(ProgramSuite):
@@ -55,7 +55,7 @@ class Ending(ProgramSuite):
                 assert time.monotonic() - start < _SOON
 
     def test_a_second_signal_aborts(self) -> None:
-        with self.program(Pours, limits=Limits(drain_timeout=60)) as program:
+        with self.program(Pours, narrow(), limits=Limits(drain_timeout=60)) as program:
             peer = program.connect(receive_buffer=SMALL)
             program.wait_for(MADE, peer)
             program.signal(signal.SIGTERM)
@@ -66,7 +66,7 @@ class Ending(ProgramSuite):
             assert time.monotonic() - start < _SOON
 
     def test_a_drain_that_is_cut_short_ends_with_status_1(self) -> None:
-        with self.program(Pours, limits=Limits(drain_timeout=0.1)) as program:
+        with self.program(Pours, narrow(), limits=Limits(drain_timeout=0.1)) as program:
             peer = program.connect(receive_buffer=SMALL)
             program.wait_for(MADE, peer)
             peer.pause(0.05)  # in a process each, let it fill the kernel's buffers
@@ -77,14 +77,14 @@ class Ending(ProgramSuite):
         class Answers(Recorder):
             def connection_made(self, transport: Any) -> None:
                 super().connection_made(transport)
-                transport.write(pattern(4 * MIB))
+                transport.write(pattern(2 * MIB))
 
-        with self.program(Answers) as program:
+        with self.program(Answers, narrow()) as program:
             peer = program.connect(receive_buffer=SMALL)
             program.wait_for(MADE, peer)
             peer.pause(0.05)
             program.signal(signal.SIGTERM)
-            peer.read_pattern(4 * MIB)
+            peer.read_pattern(2 * MIB)
             peer.read_eof()
             assert program.wait() == 0
 
@@ -161,7 +161,7 @@ class Ending(ProgramSuite):
                 assert time.monotonic() - start < _SOON
 
     def test_the_drain_is_bounded_and_its_result_told(self) -> None:
-        with self.serving(Pours, limits=Limits(drain_timeout=0.1)) as run:
+        with self.serving(Pours, narrow(), limits=Limits(drain_timeout=0.1)) as run:
             peer = run.connect(receive_buffer=SMALL)
             run.wait_for(MADE, peer)
             peer.pause(0.05)

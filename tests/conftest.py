@@ -1,0 +1,78 @@
+"""The table of scenarios and engines, and the rule for skips.
+
+A scenario of the suites may be skipped only for a capability that the engine does not have; the
+reference engines of the readiness models have what every scenario needs, so there nothing is skipped.
+``pytest --engines-table`` prints who passed what; CI always does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+NOTHING_SKIPPED = ("pure-select", "pure-epoll")
+_MARKS = {"passed": "+", "failed": "FAIL", "skipped": "-"}
+
+_results = pytest.StashKey[dict[str, dict[str, str]]]()  # scenario: column: outcome
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engines-table", action="store_true", help="print which engine passed which scenario"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_results] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    suite = getattr(item, "cls", None)
+    if not getattr(suite, "engine", ""):
+        return report
+    if report.skipped:
+        problem = _unexplained(suite.engine, call)
+        if problem:
+            report.outcome = "failed"
+            report.longrepr = problem
+    if report.when == "call" or not report.passed:
+        row = item.config.stash[_results].setdefault(item.name, {})
+        row[suite.__name__.removeprefix("Test")] = report.outcome
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    results = config.stash[_results]
+    if not results or not (config.getoption("--engines-table") or os.environ.get("CI")):
+        return
+    columns = sorted({column for row in results.values() for column in row})
+    terminalreporter.section("scenario x engine")
+    terminalreporter.line("+ passed, - the engine lacks a capability it needs, blank: not its model")
+    terminalreporter.line(" ".join(columns))
+    for scenario, row in results.items():
+        marks = " ".join(
+            _MARKS.get(row.get(column, ""), "").center(len(column)) for column in columns
+        )
+        terminalreporter.line(f"{marks}  {scenario.removeprefix('test_').replace('_', ' ')}")
+
+
+def _unexplained(engine: str, call: pytest.CallInfo[None]) -> str:
+    """Return why a skip is not allowed, or "" where the engine's capabilities explain it."""
+    import muxcore
+
+    reason = str(call.excinfo.value) if call.excinfo else ""
+    if engine in NOTHING_SKIPPED:
+        return f"{engine} is a reference: nothing may be skipped there ({reason})"
+    if not reason.startswith(f"the engine {engine} has no "):
+        return f"skipped for no capability: {reason}"
+    capability = reason.rpartition(" ")[2]
+    if capability in muxcore.engine(engine).capabilities:
+        return f"skipped for a capability that {engine} has: {capability}"
+    return ""

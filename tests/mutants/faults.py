@@ -1,0 +1,280 @@
+"""The planted faults: what classic servers get wrong, each as a small change of one of our engines.
+
+A mutant names the scenarios that are expected to catch it; one of them has to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+READINESS = "pure/readiness.py"
+STREAM = "pure/stream_transport.py"
+TRANSPORT = "transport.py"
+EPOLL = "pure/epoll_engine.py"
+PROCESS = "pure/process_engine.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted fault.
+
+    Attributes:
+        name: what is wrong.
+        suite: the class of the suites that is to catch it.
+        changes: (file, text that stands there once, what stands there instead).
+        killers: the scenarios that should fail.
+    """
+
+    name: str
+    suite: str
+    changes: tuple[tuple[str, str, str], ...]
+    killers: tuple[str, ...]
+
+
+MUTANTS = [
+    Mutant(
+        "a single accept under an edge trigger",
+        "PureEpollEdge",
+        ((READINESS, "            if self._closed or self._resting:\n", "            if True:\n"),),
+        ("twenty_clients_that_connect_at_the_same_moment_are_all_served",),
+    ),
+    Mutant(
+        "a single receive under an edge trigger",
+        "PureEpollEdge",
+        (
+            (STREAM, "for _ in range(engine.reads_per_turn):", "for _ in range(1):"),
+            (STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),
+        ),
+        ("five_thousand_bytes_at_once_come_back_whole",),
+    ),
+    Mutant(
+        "the budget of a turn is spent and nobody comes back",
+        "PureEpollEdge",
+        ((STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),),
+        ("five_thousand_bytes_at_once_come_back_whole",),
+    ),
+    Mutant(
+        "a short receive ends the reading although a FIN came along",
+        "PureEpollEdge",
+        ((STREAM, "(size < chunk and not hung_up)", "size < chunk"),),
+        ("data_and_eof_that_come_together_are_both_heard",),
+    ),
+    Mutant(
+        "event == EPOLLIN",
+        "PureEpollLevel",
+        (
+            (
+                EPOLL,
+                "    if events & (select.EPOLLHUP | select.EPOLLERR):\n        return READ | WRITE, True\n",
+                "    if events not in (select.EPOLLIN, select.EPOLLOUT):\n        return 0, False\n",
+            ),
+        ),
+        ("a_reset_reaches_connection_lost_as_an_error",),
+    ),
+    Mutant(
+        "resuming under an edge trigger waits for an edge that has passed",
+        "PureEpollEdge",
+        ((STREAM, "if not self._hold and self._engine.edge:", "if False:"),),
+        ("a_paused_connection_hears_nothing_until_it_resumes",),
+    ),
+    Mutant(
+        "send for sendall",  # a blocking send ends early only where a signal interrupts it
+        "PureProcess",
+        (("pure/blocking_transport.py", "view = view[sent:]", "break"),),
+        ("a_signal_sends_what_is_queued_first",),
+    ),
+    Mutant(
+        "a partial write forgets the rest",
+        "PureSelect",
+        ((STREAM, "if sent < 0 or sent == len(data):", "if sent:"),),
+        ("a_large_write_arrives_whole_at_a_slow_reader",),
+    ),
+    Mutant(
+        "blocking client sockets",
+        "PureEpollLevel",
+        (("accepting.py", "sock.setblocking(False)\n    if sock", "sock.setblocking(True)\n    if sock"),),
+        ("a_client_that_does_not_read_delays_nobody",),
+    ),
+    Mutant(
+        "children are not waited for",
+        "PureProcess",
+        ((PROCESS, "for pid in list(self._children):", "for pid in []:"),),
+        ("children_that_are_killed_leave_no_zombie_and_a_serving_parent",),
+    ),
+    Mutant(
+        "waiting for any child takes somebody else's status",
+        "PureProcess",
+        ((PROCESS, "os.waitpid(pid, os.WNOHANG)", "os.waitpid(-1, os.WNOHANG)"),),
+        ("the_status_of_somebody_elses_child_is_left_to_him",),
+    ),
+    Mutant(
+        "the parent keeps the client's descriptor",
+        "PureProcess",
+        (
+            (
+                PROCESS,
+                "                with accepted[0]:",
+                "                os.dup(accepted[0].fileno())\n                with accepted[0]:",
+            ),
+        ),
+        ("the_parent_keeps_no_clients_socket", "eof_at_once_is_heard"),
+    ),
+    Mutant(
+        "the child keeps the listener",
+        "PureProcess",
+        (
+            (
+                PROCESS,
+                "for listener, _ in self._listeners.values():\n            listener.close()",
+                "pass",
+            ),
+        ),
+        ("a_child_keeps_its_clients_socket_and_no_other",),
+    ),
+    Mutant(
+        "a forgotten unregister",
+        "PureEpollLevel",
+        ((EPOLL, "self._epoll.unregister(fd)", "pass"),),
+        ("a_child_that_user_code_forked_does_not_keep_the_loop_busy",),
+    ),
+    Mutant(
+        "no FD_SETSIZE check",
+        "PureSelect",
+        (("pure/select_engine.py", "if fd < FD_SETSIZE:", "if True:"),),
+        ("descriptors_beyond_what_select_can_watch_are_refused_or_served",),
+    ),
+    Mutant(
+        "a stale event reaches a connection that ended in the same turn",
+        "PureEpollLevel",
+        (
+            (
+                READINESS,
+                "        for fd, mask, hung_up in events:\n            handler = self._handlers.get(fd)\n",
+                "        handlers = [(self._handlers.get(f), m, h) for f, m, h in events]\n"
+                "        for handler, mask, hung_up in handlers:\n",
+            ),
+            (STREAM, "            if self._hold:\n                return\n", ""),
+        ),
+        ("aborting_another_connection_takes_its_event_of_the_same_turn",),
+    ),
+    Mutant(
+        "a connection that was paused in the same turn is read",
+        "PureSelect",
+        ((STREAM, "            if self._hold:\n                return\n", ""),),
+        ("pausing_another_connection_takes_its_data_of_the_same_turn",),
+    ),
+    Mutant(
+        "an exception in a callback is logged and the connection lives on",
+        "PureEpollLevel",
+        (("dispatch.py", "    transport._fail(exc)", "    pass"),),
+        ("an_exception_in_data_received_closes_that_connection_only",),
+    ),
+    Mutant(
+        "a protocol without pause_writing is not protected",
+        "PureEpollLevel",
+        ((TRANSPORT, "if self._verb is not None or not handles(", "if self._verb and not handles("),),
+        ("a_protocol_without_pause_writing_is_protected",),
+    ),
+    Mutant(
+        "protection lifts the protocol's own pause",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "self._clear_hold(HOLD_BACKLOG)",
+                "self._clear_hold(HOLD_BACKLOG | HOLD_USER)",
+            ),
+        ),
+        ("protection_does_not_lift_the_protocols_own_pause",),
+    ),
+    Mutant(
+        "the write buffer has no cap",
+        "PureEpollEdge",
+        ((TRANSPORT, "if size > self._engine.limits.write_buffer:", "if False:"),),
+        ("a_write_buffer_beyond_its_cap_aborts_the_connection",),
+    ),
+    Mutant(
+        "pause_writing at the mark instead of above it",
+        "PureEpollLevel",
+        ((TRANSPORT, "elif size > self._high and", "elif size >= self._high and"),),
+        ("pause_comes_strictly_above_high_water",),
+    ),
+    Mutant(
+        "resume_writing before low water",
+        "PureEpollLevel",
+        ((TRANSPORT, "size <= self._low:", "size <= self._high:"),),
+        ("resume_comes_at_low_water",),
+    ),
+    Mutant(
+        "close drops what is queued",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "self._set_hold(HOLD_CLOSING)\n        if not self.get_write_buffer_size():",
+                "self._set_hold(HOLD_CLOSING)\n        if True:",
+            ),
+        ),
+        ("close_sends_what_is_queued_first",),
+    ),
+    Mutant(
+        "EOF is sent before what is queued",
+        "PureEpollLevel",
+        (
+            (
+                TRANSPORT,
+                "self._eof_written = True\n            if not self.get_write_buffer_size():",
+                "self._eof_written = True\n            if True:",
+            ),
+        ),
+        ("write_eof_comes_after_all_that_was_written",),
+    ),
+    Mutant(
+        "connection_lost comes twice",
+        "PureEpollLevel",
+        ((TRANSPORT, "        if self._state != LOST:\n            self._state = LOST", "        if True:\n            self._state = LOST"),),
+        ("closing_twice_and_aborting_after_is_one_end", "a_hundred_connections_may_end_one_another"),
+    ),
+    Mutant(
+        "eof_received may not keep the connection open",
+        "PureSelect",
+        ((TRANSPORT, 'elif not dispatch.call(self, self._protocol, "eof_received"):', 'elif dispatch.call(self, self._protocol, "eof_received") != 0:'),),
+        ("after_eof_a_connection_kept_open_stays_open",),
+    ),
+    Mutant(
+        "an accept that failed is tried again at once",
+        "PureEpollLevel",
+        ((READINESS, "        self._pause()\n        engine.timers.add(engine.limits.accept_pause, self._rested)", "        self._resting = False"),),
+        ("running_out_of_descriptors_is_survived_without_haste",),
+    ),
+    Mutant(
+        "the interest in writing stays after all is sent",
+        "PureEpollLevel",
+        ((STREAM, "            if not self._queue:\n                self._update_interest()", "            pass"),),
+        ("a_client_that_took_a_long_answer_costs_no_cpu_afterwards",),
+    ),
+    Mutant(
+        "there is no cap on connections",
+        "PureEpollLevel",
+        ((READINESS, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
+        ("at_the_cap_of_connections_clients_wait_for_their_turn",),
+    ),
+    Mutant(
+        "a call from another thread wakes nobody",
+        "PureSelect",
+        ((READINESS, "signal handler may call this\n        self._waker.wake()", "signal handler may call this"),),
+        ("calls_from_another_thread_run_in_the_engines_thread_and_in_order",),
+    ),
+    Mutant(
+        "the drain has no end",
+        "PureEpollLevel",
+        ((READINESS, "            self.timers.add(self.limits.drain_timeout, self.abort)\n", ""),),
+        ("a_drain_that_is_cut_short_ends_with_status_1",),
+    ),
+    Mutant(
+        "a silent client stays for ever",
+        "PureSelect",
+        ((STREAM, "        if left <= 0:\n            self._idle(limit)", "        if left <= 0:\n            pass"),),
+        ("a_silent_client_is_ended_by_the_idle_deadline",),
+    ),
+]

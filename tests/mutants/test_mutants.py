@@ -1,0 +1,127 @@
+"""The suites are judged by planted faults: every mutant of our engines fails at least one scenario.
+
+The quick form runs, for each mutant, the scenarios that are expected to catch it; the deep form runs
+everything and says how many do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import muxcore
+
+_spec = importlib.util.spec_from_file_location("faults", Path(__file__).with_name("faults.py"))
+assert _spec is not None and _spec.loader is not None
+_faults = importlib.util.module_from_spec(_spec)
+sys.modules["faults"] = _faults
+_spec.loader.exec_module(_faults)
+MUTANTS: list[object] = _faults.MUTANTS
+
+_PACKAGE = Path(muxcore.__file__).parent
+_AT_A_TIME = 2  # more than the machine has cores makes each slower, and none faster
+_HARD_LIMIT = 60.0  # s; scenarios end by their own deadlines long before
+_DEADLINE = "2"  # s for what must happen; a mutant that is slow is caught as well
+_TESTS = """
+from muxcore.testing import ContractSuite, ProcessSuite, SurvivalSuite
+
+class Test{suite}(ContractSuite, SurvivalSuite{more}):
+    engine = {engine!r}
+    trigger = {trigger!r}
+"""
+
+
+def _run(mutant: object, folder: Path, *, everything: bool) -> str:
+    """Run scenarios against a mutant; return pytest's output."""
+    copy = folder / "muxcore"
+    shutil.copytree(_PACKAGE, copy, ignore=shutil.ignore_patterns("*.so", "native"))
+    for name, old, new in mutant.changes:
+        source = (copy / name).read_text()
+        assert source.count(old) == 1, f"{name} has {source.count(old)} times: {old!r}"
+        (copy / name).write_text(source.replace(old, new))
+    words = re.findall("[A-Z][a-z]+", mutant.suite)
+    trigger = words.pop().lower() if words[-1] in ("Level", "Edge") else "level"
+    (folder / "test_mutant.py").write_text(
+        _TESTS.format(
+            suite=mutant.suite,
+            engine="-".join(words).lower(),
+            trigger=trigger,
+            more=", ProcessSuite" if "Process" in mutant.suite else "",
+        )
+    )
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    selected = [] if everything else ["-x", "-k", " or ".join(f"test_{k}" for k in mutant.killers)]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", *selected]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MUXCORE"))}
+    environment |= {"PYTHONPATH": str(folder), "MUXCORE_TESTING_DEADLINE": _DEADLINE}
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a mutant may leave children behind: all of them end here
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=_HARD_LIMIT * (10 if everything else 1))
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    assert process.returncode in (0, 1), f"pytest itself failed ({process.returncode}):\n{output}"
+    return output
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | BaseException]:
+    """Run all mutants, a few at a time."""
+
+    def run(mutant: object) -> str | BaseException:
+        try:
+            return _run(mutant, tmp_path_factory.mktemp("mutant"), everything=False)
+        except (AssertionError, subprocess.TimeoutExpired) as exc:
+            return exc
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return dict(zip((m.name for m in MUTANTS), pool.map(run, MUTANTS), strict=True))
+
+
+@pytest.mark.timeout(240)  # the first waits for all of them
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_mutant_fails_a_scenario(mutant: object, outputs: dict[str, str | BaseException]) -> None:
+    output = outputs[mutant.name]
+    if isinstance(output, BaseException):
+        raise output
+    assert re.search(r"\b1 failed", output), f"nothing caught: {mutant.name}\n{output}"
+
+
+def test_there_are_faults_of_every_model() -> None:
+    assert len(MUTANTS) >= 15
+    assert {m.suite.removesuffix("Level").removesuffix("Edge") for m in MUTANTS} == {
+        "PureEpoll",
+        "PureSelect",
+        "PureProcess",
+    }
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_mutant_fails_somewhere_in_the_whole_of_the_suites(
+    mutant: object, tmp_path: Path
+) -> None:
+    output = _run(mutant, tmp_path, everything=True)
+    found = re.search(r"(\d+) failed", output)
+    assert found, f"nothing caught: {mutant.name}\n{output}"
+    print(f"{mutant.name}: {found[1]} scenarios")
