@@ -28,7 +28,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _interpreters() -> Iterator[tuple[str, Path]]:
     """Yield one interpreter for each CPython that muxcore supports and this machine has."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [Path(sys.executable), *sorted(versions.glob("*/bin/python"))]
+    candidates = [Path(sys.executable)]
+    if os.access(versions, os.R_OK | os.X_OK):
+        candidates += sorted(versions.glob("*/bin/python"))
     names = [f"python3.{minor}{t}" for minor in range(11, 20) for t in ("", "t")]
     candidates += [Path(found) for found in map(shutil.which, names) if found]
     for candidate in candidates:
@@ -67,6 +69,7 @@ def _run(
         timeout: in seconds.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MUXCORE_", "PYTHON"))}
+    kept["PATH"] = f"{Path(sys.executable).parent}:{kept['PATH']}"  # tools call one another by name
     done = subprocess.run(
         [str(part) for part in command],
         env={**kept, **(env or {})},
