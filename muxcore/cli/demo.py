@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from muxcore.compare.servers import Subject
 
 _CLIENTS = 20
+_PROBLEMS = 3  # shown of an engine: the rest is more of the same
 _EXAMPLES = """\
 examples:
   muxcore demo
@@ -82,6 +83,8 @@ def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, 
         try:
             with client_core(), ServerProcess(subject) as server:
                 found = files.transfer(server.address, sent, clients=_CLIENTS)
+                if ending := server.ending():
+                    found.problems.insert(0, ending)
         except ServerFailed as exc:
             found = files.FileRun(files=max(_CLIENTS, len(sent)), problems=[str(exc)])
         transfers[subject.name] = found
@@ -91,8 +94,10 @@ def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, 
             f"  {subject.name:<24} {found.verified}/{found.files} files, {size}: {verdict}",
             flush=True,
         )
-        for problem in found.problems:
+        for problem in found.problems[:_PROBLEMS]:
             print(f"    {problem}")
+        if len(found.problems) > _PROBLEMS:
+            print(f"    and {len(found.problems) - _PROBLEMS} more like these")
     return transfers
 
 

@@ -139,7 +139,7 @@ def _start(
         stack.callback(source.close)
         first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
         if not first.ok:
-            series.stopped[subject.name] = explain(first)
+            series.stopped[subject.name] = server.ending() or explain(first)
             continue
         running[subject.name] = (server, source)
     return running
@@ -165,7 +165,7 @@ def _take(
     result = window(source, cell.warmup, cell.seconds, at_phase=read)
     name = server.subject.name
     if not result.ok or not result.received:
-        series.stopped[name] = explain(result)
+        series.stopped[name] = server.ending() or explain(result)
         return
     started, cpu_before = clocks[Phase.MEASURING]
     ended, cpu_after = clocks[Phase.DRAINING]

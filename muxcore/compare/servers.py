@@ -21,6 +21,7 @@ from muxcore.errors import MuxcoreError
 
 _START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
 _STOP_TIMEOUT = 5.0
+_TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
 
 
@@ -84,6 +85,7 @@ class ServerProcess:
             raise ServerFailed(f"{subject.name}: cannot run {subject.argv[0]!r}: {exc}") from exc
         self.pid = self._process.pid
         self._drain: threading.Thread | None = None
+        self._tail = b""
         try:
             with contextlib.suppress(OSError):  # where it has ended already, reading tells more
                 pin(self.pid, server=True)
@@ -132,6 +134,20 @@ class ServerProcess:
             self._process.stdout.close()
         return status
 
+    def ending(self) -> str:
+        """Return how the server ended by itself, with its last words; "" while it runs."""
+        status = self._process.poll()
+        if status is None:
+            return ""
+        if self._drain:
+            self._drain.join(_STOP_TIMEOUT)
+        words = self._tail.decode(errors="replace").strip() or "nothing"
+        return f"{self.subject.name} ended by itself with status {status}; it printed: {words}"
+
+    def _keep_tail(self, descriptor: int) -> None:
+        while chunk := os.read(descriptor, 65_536):
+            self._tail = (self._tail + chunk)[-_TAIL:]
+
     def _wait_for_address(self) -> str:
         assert self._process.stdout is not None
         out, text = self._process.stdout.fileno(), b""
@@ -143,19 +159,15 @@ class ServerProcess:
                 text += chunk
                 found = _ADDRESS.search(text.decode(errors="replace"))
                 if found and b"\n" in text[text.index(b"listening") :]:
+                    self._tail = text
                     # A server that goes on printing must not block on a full pipe.
-                    self._drain = threading.Thread(target=_drain, args=(out,), daemon=True)
+                    self._drain = threading.Thread(target=self._keep_tail, args=(out,), daemon=True)
                     self._drain.start()
                     return found[1]
                 if not chunk:
                     break
         said = text.decode(errors="replace").strip() or "nothing"
         raise ServerFailed(f"{self.subject.name}: the server did not start; it printed: {said}")
-
-
-def _drain(descriptor: int) -> None:
-    while os.read(descriptor, 65_536):
-        pass
 
 
 def pin(pid: int, *, server: bool) -> None:

@@ -64,6 +64,13 @@ def test_a_server_that_prints_much_is_not_blocked() -> None:
     assert server.stop() == -15
 
 
+def test_a_server_that_ends_by_itself_leaves_its_last_words() -> None:
+    text = "print('listening on 127.0.0.1:1', flush=True)\nraise SystemExit('out of luck')"
+    with ServerProcess(Subject("mortal", (sys.executable, "-c", text))) as server:
+        server._process.wait(10)
+        assert "mortal ended by itself with status 1; it printed: out of luck" in server.ending()
+
+
 def test_the_client_gets_its_cores_back() -> None:
     before = os.sched_getaffinity(0)
     with client_core():
