@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.add_argument(
-        "--json", action="store_true", help="for programs; see muxcore/load/SCHEMA.md"
+        "--json", action="store_true", help="for programs; see docs/load.md"
     )
     parser.set_defaults(run=run)
 

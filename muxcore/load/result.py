@@ -74,7 +74,7 @@ class LoadResult:
         self.lag.merge(other.lag)
 
     def to_json(self, *, counts: bool = False) -> dict[str, Any]:
-        """Return what ``muxcore load --json`` prints; docs in muxcore/load/SCHEMA.md.
+        """Return what ``muxcore load --json`` prints; the keys are told in docs/load.md.
 
         Args:
             counts: with the histograms' buckets, so that :meth:`from_json` can rebuild the result.
