@@ -113,16 +113,20 @@ def wheel(dist: Path) -> Path:
     return found
 
 
+@pytest.fixture(scope="session")
+def unpack(sdist: Path) -> Callable[[Path], Path]:
+    """Unpack the sdist into a folder; return what a packager starts from."""
+
+    def unpack(where: Path) -> Path:
+        shutil.unpack_archive(sdist, where)
+        return where / sdist.name.removesuffix(".tar.gz")
+
+    return unpack
+
+
 @pytest.fixture
-def source(sdist: Path, tmp_path: Path) -> Path:
-    """The sdist, unpacked: what a packager starts from."""
-    return unpack(sdist, tmp_path / "source")
-
-
-def unpack(sdist: Path, where: Path) -> Path:
-    shutil.unpack_archive(sdist, where, filter="data")
-    (found,) = where.iterdir()
-    return found
+def source(unpack: Callable[[Path], Path], tmp_path: Path) -> Path:
+    return unpack(tmp_path / "source")
 
 
 @pytest.fixture(scope="session")

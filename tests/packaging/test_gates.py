@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -104,12 +103,11 @@ def test_the_wheel_keeps_to_its_size(wheel: Path) -> None:
 
 
 def test_two_builds_in_different_folders_are_byte_identical(
-    run: Run, sdist: Path, tmp_path: Path
+    run: Run, unpack: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     built = []
     for folder in ("one", "a-longer-name"):
-        shutil.unpack_archive(sdist, tmp_path / folder, filter="data")
-        (source,) = (tmp_path / folder).iterdir()
+        source = unpack(tmp_path / folder)
         out = tmp_path / f"dist-{folder}"
         run(
             *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out),

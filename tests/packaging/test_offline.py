@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,7 +65,7 @@ _CONDITIONS = {
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("condition", _CONDITIONS)
 def test_the_tests_pass_on_a_builder_with(
-    condition: str, offline: list[str | Path], run: Run, sdist: Path
+    condition: str, offline: list[str | Path], run: Run, unpack: Callable[[Path], Path]
 ) -> None:
     as_builder = [*offline, "bash", "-c", f'{_CONDITIONS[condition]} "$@"', "bash", sys.executable]
     trial = "import subprocess, sys, pytest; subprocess.run([sys.executable, '-V'], check=True)"
@@ -75,8 +74,7 @@ def test_the_tests_pass_on_a_builder_with(
         pytest.skip(f"cannot be set up here: {probe.stderr.strip().splitlines()[-1]}")
     # pytest's own temporary folders are closed to other users.
     with tempfile.TemporaryDirectory() as folder:
-        shutil.unpack_archive(sdist, folder, filter="data")
-        (source,) = Path(folder).iterdir()
+        source = unpack(Path(folder))
         run(*offline, sys.executable, "setup.py", "build_ext", "--inplace", cwd=source)
         run("chmod", "-R", "a+rwX", folder)
         run(

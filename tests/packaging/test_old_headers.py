@@ -128,8 +128,7 @@ def test_the_core_compiles_for(
 def oldest(sdist: Path, headers: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with muxcore and a core for the oldest glibc."""
     folder = tmp_path_factory.mktemp("oldest")
-    shutil.unpack_archive(sdist, folder, filter="data")
-    (source,) = folder.iterdir()
+    source = unpack(folder / "source")
     core = _build_core(run, source, folder / "out", _cross("x86_64-linux-gnu.2.17", headers))
     shutil.copy(core, source / "muxcore" / "native")
     return source
