@@ -125,7 +125,12 @@ def test_the_core_compiles_for(
 
 
 @pytest.fixture(scope="module")
-def oldest(sdist: Path, headers: Path, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def oldest(
+    unpack: Callable[[Path], Path],
+    headers: Path,
+    run: Run,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A folder with muxcore and a core for the oldest glibc."""
     folder = tmp_path_factory.mktemp("oldest")
     source = unpack(folder / "source")
