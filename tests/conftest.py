@@ -1,8 +1,8 @@
 """The table of scenarios and engines, and the rule for skips.
 
 A scenario of the suites may be skipped only for a capability that the engine does not have; the
-reference engines of the readiness models have what every scenario needs, so there nothing is skipped.
-``pytest --engines-table`` prints who passed what; CI always does.
+reference engines of the readiness models have what every scenario needs, so there nothing is
+skipped. ``pytest --engines-table`` prints who passed what; CI always does.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     columns = sorted({column for row in results.values() for column in row})
     terminalreporter.section("scenario x engine")
-    terminalreporter.line("+ passed, - the engine lacks a capability it needs, blank: not its model")
+    terminalreporter.line(
+        "+ passed, - the engine lacks a capability it needs, blank: not its model"
+    )
     terminalreporter.line(" ".join(columns))
     for scenario, row in results.items():
         marks = " ".join(

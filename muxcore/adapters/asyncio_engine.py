@@ -1,10 +1,10 @@
 """The contract on asyncio's own loop and transports, or on uvloop's: the oracle of the suites.
 
-Everything that asyncio promises is asyncio's here: when data comes, when writing pauses, what a close
-does. Added are the verbs, the caps of ``Limits`` and the three stricter rules of ``protocol.py``; see
-``asyncio_transport.py`` for what belongs to one connection. Listeners are ours, not ``create_server``'s:
-it has no cap on connections, and after a failed accept asyncio rests a whole second, while libuv takes
-the client from the queue and drops it.
+Everything that asyncio promises is asyncio's here: when data comes, when writing pauses, what a
+close does. Added are the verbs, the caps of ``Limits`` and the three stricter rules of
+``protocol.py``; see ``asyncio_transport.py`` for what belongs to one connection. Listeners are
+ours, not ``create_server``'s: it has no cap on connections, and after a failed accept asyncio rests
+a whole second, while libuv takes the client from the queue and drops it.
 
 Known weakness: asyncio does not tell when a queued byte was sent, so ``bytes`` counts what a failed
 connection still had queued as sent, and the idle deadline looks only four times in its length.
@@ -89,7 +89,9 @@ class AsyncioEngine(Engine):
             return
         self.counters.open += 1
         self.counters.total += 1
-        transport = AsyncioTransport(self, protocol, peername, verb_of(service) or verb_of(protocol))
+        transport = AsyncioTransport(
+            self, protocol, peername, verb_of(service) or verb_of(protocol)
+        )
         self._transports[transport] = None
         task = self.loop.create_task(self._open(sock, transport))
         self._opening.add(task)
@@ -245,7 +247,10 @@ class UvloopEngine(AsyncioEngine):
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
         if find_spec("uvloop") is None:
-            return "the package uvloop is not installed", "install it: pip install 'muxcore[uvloop]'"
+            return (
+                "the package uvloop is not installed",
+                "install it: pip install 'muxcore[uvloop]'",
+            )
         return None
 
     @staticmethod

@@ -1,9 +1,9 @@
 """One connection of the adapters: asyncio's transport, wrapped just enough.
 
-Two objects a connection. The *bridge* is what asyncio's transport talks to; it passes each callback on
-to the user's protocol, through the one place that handles errors. The *transport* is what the user's
-protocol talks to; it passes each call on to asyncio's. They differ from nothing in between only where
-``protocol.py`` says that muxcore is stricter, and by the verbs.
+Two objects a connection. The *bridge* is what asyncio's transport talks to; it passes each callback
+on to the user's protocol, through the one place that handles errors. The *transport* is what the
+user's protocol talks to; it passes each call on to asyncio's. They differ from nothing in between
+only where ``protocol.py`` says that muxcore is stricter, and by the verbs.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ class AsyncioTransport:
 
     def write(self, data: Bytes) -> None:
         if self._verb is not None:
-            raise RuntimeError(f"write() after {self._verb.value}(): the engine moves the bytes now")
+            raise RuntimeError(
+                f"write() after {self._verb.value}(): the engine moves the bytes now"
+            )
         self._write(data)
 
     def writelines(self, lines: Iterable[Bytes]) -> None:
@@ -155,7 +157,9 @@ class AsyncioTransport:
         if self.is_closing():
             raise ValueError(f"{verb.value}(): the connection is closing")
         if self._verb is not None:
-            raise ValueError(f"{verb.value}(): the connection is under {self._verb.value}() already")
+            raise ValueError(
+                f"{verb.value}(): the connection is under {self._verb.value}() already"
+            )
         if self._eof_written:
             raise ValueError(f"{verb.value}(): EOF was sent already")
         self._verb = verb
@@ -307,7 +311,7 @@ class _BufferedBridge(_Bridge, asyncio.BufferedProtocol):
             if not memoryview(buffer).nbytes:
                 raise RuntimeError("get_buffer() returned an empty buffer")
         except Exception as exc:
-            # raised, not aborted: both loops close for it, and uvloop crashes on abort() in here [0.22]
+            # raised, not aborted: both loops close for it; uvloop 0.23 crashes on abort() in here
             transport._reason = exc
             raise
         return buffer

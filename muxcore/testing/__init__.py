@@ -1,4 +1,4 @@
-"""Proving an engine: a scripted peer, a recorder, and the two suites. For third parties' engines too.
+"""Proving an engine, ours or a third party's: a scripted peer, a recorder, and the two suites.
 
 Needs pytest: ``pip install 'muxcore[test]'``. See ``suite.py`` for the two classes that one writes.
 """

@@ -41,12 +41,12 @@ _CHUNK = 65_536
 def pattern(size: int, start: int = 0) -> bytes:
     """Return ``size`` bytes in which every aligned group of four says where it stands."""
     first, last = start // 4, (start + size + 3) // 4
-    whole = b"".join(number.to_bytes(4, "big") for number in range(first, last))
+    whole = struct.pack(f">{last - first}I", *range(first, last))
     return whole[start % 4 :][:size]
 
 
 def narrow() -> socket.socket:
-    """Return a listener whose connections hold little in the kernel, so that queues are needed soon.
+    """Return a listener whose connections hold little in the kernel: queues are needed soon.
 
     An accepted connection inherits its listener's SO_SNDBUF, and is not auto-tuned then (tcp(7)).
     """
@@ -110,16 +110,19 @@ class Peer:
     def send(self, what: bytes | int) -> None:
         """Send bytes, or the next so many of the pattern."""
         if isinstance(what, int):
-            what, self._sent = pattern(what, self._sent), self._sent + what
+            data = pattern(what, self._sent)
+            self._sent += what
+        else:
+            data = what
         try:
-            self.sock.sendall(what)
+            self.sock.sendall(data)
         except TimeoutError:
             raise AssertionError(
-                f"the server did not take {len(what)} bytes within {self._deadline:g} s"
+                f"the server did not take {len(data)} bytes within {self._deadline:g} s"
             ) from None
 
     def send_until_full(self, most: int, quiet: float = 0.25) -> int:
-        """Send until the server has taken nothing for ``quiet`` seconds; return the bytes it took."""
+        """Send until the server takes nothing for ``quiet`` seconds; return what it took."""
         piece, sent = bytes(_CHUNK), 0
         self.sock.settimeout(quiet)
         try:

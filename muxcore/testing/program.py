@@ -1,4 +1,4 @@
-"""A server in a process of its own, as ``muxcore.serve`` runs it: for signals, limits and violent ends."""
+"""A server in a process of its own, by ``muxcore.serve``: for signals, limits, violent ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import muxcore
 from muxcore.testing.peer import DEADLINE
@@ -29,7 +29,7 @@ class Program(Run):
     """
 
     def __init__(self, pid: int, addresses: list[str], pipe: int, journal: Journal) -> None:
-        super().__init__(_Addresses(addresses), journal)
+        super().__init__(cast(muxcore.Server, _Addresses(addresses)), journal)
         self.pid = pid
         self._pipe = pipe
         self._status: int | None = None
@@ -107,7 +107,7 @@ class ProgramSuite(EngineSuite):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             else:
-                program.close_peers()
+                program.close()
                 program.kill()
             os.close(reader)
             journal.close()

@@ -1,8 +1,8 @@
 """Writing down what a protocol hears, also where it hears it in another process.
 
-A journal belongs to the process that made it. What a protocol hears there is appended at once; a forked
-child's events come through a pipe, each in one write of at most PIPE_BUF bytes, which the kernel keeps
-whole (pipe(7)), however many children there are.
+A journal belongs to the process that made it. What a protocol hears there is appended at once; a
+forked child's events come through a pipe, each in one write of at most PIPE_BUF bytes, which the
+kernel keeps whole (pipe(7)), however many children there are.
 
 An event is a tuple: the callback's name, and its argument, if it has one. ``connection_lost`` is
 written with the name of its exception's class, or None.

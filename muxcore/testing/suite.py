@@ -8,9 +8,9 @@ A third party proves an engine with two classes, run by pytest::
     class TestSurvival(muxcore.testing.SurvivalSuite):
         engine = "mine"
 
-and, where it has ``edge_trigger``, two more with ``trigger = "edge"``. A scenario is skipped only for a
-capability that the engine says it lacks. Each one leaves nothing behind: no descriptor, thread, child or
-open connection; that is part of what is tested.
+and, where it has ``edge_trigger``, two more with ``trigger = "edge"``. A scenario is skipped only
+for a capability that the engine says it lacks. Each one leaves nothing behind: no descriptor,
+thread, child or open connection; that is part of what is tested.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Run:
         return self.journal.events(self._key(peer))
 
     def wait_for(self, event: Event | str, peer: Peer | None = None) -> list[Event]:
-        """Wait until a peer's protocol heard an event, or any of a callback; return all it heard."""
+        """Wait until a peer's protocol heard an event, or any of a callback; return all of it."""
 
         def heard() -> bool:
             events = self.events(peer)
@@ -116,7 +116,7 @@ class Run:
             raise result[0]
         return result[0]  # type: ignore[no-any-return]
 
-    def close_peers(self) -> None:
+    def close(self) -> None:
         for peer in self._peers:
             peer.close()
 
@@ -148,7 +148,11 @@ class EngineSuite:
     def server(self, service: Any, *where: Any, **options: Any) -> muxcore.Server:
         """Make a server by the engine under test."""
         return muxcore.Server(
-            service, *(where or ("127.0.0.1:0",)), engine=self.engine, trigger=self.trigger, **options
+            service,
+            *(where or ("127.0.0.1:0",)),
+            engine=self.engine,
+            trigger=self.trigger,
+            **options,
         )
 
     @contextlib.contextmanager
@@ -168,12 +172,9 @@ class EngineSuite:
         try:
             server = self.server(service, *where, **options)
             run = Run(server, journal)
-            with server:
+            with server, contextlib.closing(run):
                 journal.start()
-                try:
-                    yield run
-                finally:
-                    run.close_peers()
+                yield run
         finally:
             journal.close()
         assert server.stats().open == 0, "connections are counted as open after the end"
@@ -212,7 +213,7 @@ def each_engine(suite: type[EngineSuite], model: str = "") -> dict[str, type[Eng
 @functools.cache
 def _warm_up(engine: str) -> None:
     """Let an engine open what it keeps for the whole process (libuv has a pipe for signals)."""
-    with muxcore.Server(muxcore.Echo, 0, engine=engine):
+    with muxcore.Server(muxcore.Echo, 0, engine=engine, allow_threads=True):
         pass
 
 
@@ -224,9 +225,9 @@ def _possessions() -> dict[str, str]:
             with contextlib.suppress(OSError):  # the folder's own
                 found[f"descriptor {fd}"] = os.readlink(f"/proc/self/fd/{fd}")
         for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(OSError):
-                with open(f"/proc/self/task/{task}/children") as children:
-                    found.update({f"child {pid}": "" for pid in children.read().split()})
+            path = f"/proc/self/task/{task}/children"
+            with contextlib.suppress(OSError), open(path) as children:
+                found.update({f"child {pid}": "" for pid in children.read().split()})
     return found
 
 

@@ -65,9 +65,10 @@ MUTANTS = [
         (
             (
                 EPOLL,
-                "    if events & (select.EPOLLHUP | select.EPOLLERR):\n        return READ | WRITE, True\n",
-                "    if events not in (select.EPOLLIN, select.EPOLLOUT):\n        return 0, False\n",
+                "if events & (select.EPOLLHUP | select.EPOLLERR):",
+                "if events not in (select.EPOLLIN, select.EPOLLOUT):",
             ),
+            (EPOLL, "return READ | WRITE, True", "return 0, False"),
         ),
         ("a_reset_reaches_connection_lost_as_an_error",),
     ),
@@ -92,7 +93,13 @@ MUTANTS = [
     Mutant(
         "blocking client sockets",
         "PureEpollLevel",
-        (("accepting.py", "sock.setblocking(False)\n    if sock", "sock.setblocking(True)\n    if sock"),),
+        (
+            (
+                "accepting.py",
+                "sock.setblocking(False)\n    if sock",
+                "sock.setblocking(True)\n    if sock",
+            ),
+        ),
         ("a_client_that_does_not_read_delays_nobody",),
     ),
     Mutant(
@@ -149,10 +156,10 @@ MUTANTS = [
         (
             (
                 READINESS,
-                "        for fd, mask, hung_up in events:\n            handler = self._handlers.get(fd)\n",
-                "        handlers = [(self._handlers.get(f), m, h) for f, m, h in events]\n"
-                "        for handler, mask, hung_up in handlers:\n",
+                "for fd, mask, hung_up in events:",
+                "for handler, mask, hung_up in [(self._handlers.get(f), *m) for f, *m in events]:",
             ),
+            (READINESS, "            handler = self._handlers.get(fd)\n", ""),
             (STREAM, "            if self._hold:\n                return\n", ""),
         ),
         ("aborting_another_connection_takes_its_event_of_the_same_turn",),
@@ -172,7 +179,13 @@ MUTANTS = [
     Mutant(
         "a protocol without pause_writing is not protected",
         "PureEpollLevel",
-        ((TRANSPORT, "if self._verb is not None or not handles(", "if self._verb and not handles("),),
+        (
+            (
+                TRANSPORT,
+                "if self._verb is not None or not handles(",
+                "if self._verb and not handles(",
+            ),
+        ),
         ("a_protocol_without_pause_writing_is_protected",),
     ),
     Mutant(
@@ -232,25 +245,52 @@ MUTANTS = [
     Mutant(
         "connection_lost comes twice",
         "PureEpollLevel",
-        ((TRANSPORT, "        if self._state != LOST:\n            self._state = LOST", "        if True:\n            self._state = LOST"),),
-        ("closing_twice_and_aborting_after_is_one_end", "a_hundred_connections_may_end_one_another"),
+        (
+            (
+                TRANSPORT,
+                "        if self._state != LOST:\n            self._state = LOST",
+                "        if True:\n            self._state = LOST",
+            ),
+        ),
+        (
+            "closing_twice_and_aborting_after_is_one_end",
+            "a_hundred_connections_may_end_one_another",
+        ),
     ),
     Mutant(
         "eof_received may not keep the connection open",
         "PureSelect",
-        ((TRANSPORT, 'elif not dispatch.call(self, self._protocol, "eof_received"):', 'elif dispatch.call(self, self._protocol, "eof_received") != 0:'),),
+        (
+            (
+                TRANSPORT,
+                'elif not dispatch.call(self, self._protocol, "eof_received"):',
+                'elif dispatch.call(self, self._protocol, "eof_received") != 0:',
+            ),
+        ),
         ("after_eof_a_connection_kept_open_stays_open",),
     ),
     Mutant(
         "an accept that failed is tried again at once",
         "PureEpollLevel",
-        ((READINESS, "        self._pause()\n        engine.timers.add(engine.limits.accept_pause, self._rested)", "        self._resting = False"),),
+        (
+            (
+                READINESS,
+                "self._pause()\n        engine.timers.add(engine.limits.accept_pause, self._rested)",
+                "self._resting = False",
+            ),
+        ),
         ("running_out_of_descriptors_is_survived_without_haste",),
     ),
     Mutant(
         "the interest in writing stays after all is sent",
         "PureEpollLevel",
-        ((STREAM, "            if not self._queue:\n                self._update_interest()", "            pass"),),
+        (
+            (
+                STREAM,
+                "            if not self._queue:\n                self._update_interest()",
+                "            pass",
+            ),
+        ),
         ("a_client_that_took_a_long_answer_costs_no_cpu_afterwards",),
     ),
     Mutant(
@@ -262,7 +302,13 @@ MUTANTS = [
     Mutant(
         "a call from another thread wakes nobody",
         "PureSelect",
-        ((READINESS, "signal handler may call this\n        self._waker.wake()", "signal handler may call this"),),
+        (
+            (
+                READINESS,
+                "signal handler may call this\n        self._waker.wake()",
+                "signal handler may call this",
+            ),
+        ),
         ("calls_from_another_thread_run_in_the_engines_thread_and_in_order",),
     ),
     Mutant(
@@ -274,7 +320,13 @@ MUTANTS = [
     Mutant(
         "a silent client stays for ever",
         "PureSelect",
-        ((STREAM, "        if left <= 0:\n            self._idle(limit)", "        if left <= 0:\n            pass"),),
+        (
+            (
+                STREAM,
+                "        if left <= 0:\n            self._idle(limit)",
+                "        if left <= 0:\n            pass",
+            ),
+        ),
         ("a_silent_client_is_ended_by_the_idle_deadline",),
     ),
 ]

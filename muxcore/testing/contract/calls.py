@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ class Calls(EngineSuite):
         server = self.server(muxcore.Echo)
         sock, other = socket.socketpair()
         with sock, other:
-            asked = {
+            asked: dict[str, Callable[[], object]] = {
                 "timers": lambda: server.call_later(0, print),
                 "threadsafe_calls": lambda: server.call_soon_threadsafe(print),
                 "adopt": lambda: server.adopt(sock),

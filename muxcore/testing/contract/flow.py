@@ -78,7 +78,9 @@ class Flow(EngineSuite):
             transport = run.protocol(peer).transport
             run.call(lambda: transport.set_write_buffer_limits(high=400_000, low=100_000))
             run.call(transport.write, bytes(KERNEL))
-            peer.read(KERNEL)
+            for _ in range(16):  # slowly: between high and low water there is room to be wrong in
+                peer.read(KERNEL // 16)
+                peer.pause(0.004)
             assert run.wait_for(RESUMED, peer) == [MADE, PAUSED, ("note", True), RESUMED]
 
     def test_writing_in_resume_writing_keeps_the_order(self) -> None:

@@ -60,7 +60,9 @@ class Strictness(EngineSuite):
             assert run.life(peer) == [MADE, lost("Planned")]
 
     @pytest.mark.parametrize("callback", ["get_buffer", "buffer_updated"])
-    def test_an_exception_in_a_buffered_callback_closes_that_connection(self, callback: str) -> None:
+    def test_an_exception_in_a_buffered_callback_closes_that_connection(
+        self, callback: str
+    ) -> None:
         class Buffered:
             def __init__(self, recorder: Recorder) -> None:
                 self.connection_lost = recorder.connection_lost

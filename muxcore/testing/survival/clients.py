@@ -57,10 +57,10 @@ class Clients(EngineSuite):
             with self.serving(service, limits=limits) as run:
                 run.play("send 5000; read 5000; send 5000; read 5000; shutdown-write; read-eof")
 
-    def test_a_flooder_does_not_starve_quiet_clients(self) -> None:
+    def test_aflooder_does_not_starve_quiet_clients(self) -> None:
         with self.serving(EchoWriter) as run:
             quiet = [run.connect() for _ in range(3)]
-            with _flood(run.address, 2):
+            with flood(run.address, 2):
                 for _ in range(3):
                     for peer in quiet:
                         peer.send(b"still there?")
@@ -215,7 +215,7 @@ class Clients(EngineSuite):
     def test_a_client_that_took_a_long_answer_costs_no_cpu_afterwards(self) -> None:
         self.needs("shared_state")
 
-        class Answers(Recorder):
+        class Answers(FlowRecorder):
             def data_received(self, data: bytes) -> None:
                 self.transport.write(pattern(2 * MIB))
 
@@ -265,7 +265,7 @@ def idle_cpu(seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _flood(address: str, clients: int) -> Iterator[None]:
+def flood(address: str, clients: int) -> Iterator[None]:
     """Let processes of their own send without a pause, and read what comes back now and then."""
     pids = []
     try:

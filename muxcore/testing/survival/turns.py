@@ -1,6 +1,7 @@
 """Trouble inside one turn: what an earlier callback did governs later events.
 
-The engine is held between two turns while several peers act, so that all they did is news of one turn.
+The engine is held between two turns while several peers act, so that all they did is news of one
+turn.
 """
 
 from __future__ import annotations
@@ -8,18 +9,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from muxcore.testing.peer import Peer
 from muxcore.testing.recorder import LOST, MADE, Recorder, data
-from muxcore.testing.survival.clients import idle_cpu
 from muxcore.testing.suite import EngineSuite, Run, eventually
+from muxcore.testing.survival.clients import idle_cpu
 
 
 class First(Recorder):
     """Whoever hears something first acts on all the others, once."""
 
-    acted: set[int] = set()  # journals in which somebody has
+    acted: ClassVar[set[int]] = set()  # journals in which somebody has
 
     def act(self, others: list[Any]) -> None:
         raise NotImplementedError
