@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import muxcore
+from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.program import ProgramSuite
@@ -43,7 +44,7 @@ class Descriptors(ProgramSuite):
             resource.setrlimit(resource.RLIMIT_NOFILE, (used + _SPARE, used + _SPARE))
 
         # in a process each, it is the program's processes that may not open more, one by one
-        limits = Limits(processes=_SPARE) if self.engine_model == "process" else None
+        limits = Limits(processes=_SPARE) if self._engine.model == "process" else None
         with self.program(muxcore.Echo, first=leave_few, limits=limits) as program:
             start = time.monotonic()
             peers = [program.connect() for _ in range(3 * _SPARE)]
@@ -68,8 +69,8 @@ class Descriptors(ProgramSuite):
             assert attempts <= 20 * (lasted + time.monotonic() - gone) + 2
 
     @property
-    def engine_model(self) -> str:
-        return muxcore.engine(self.engine).model
+    def _engine(self) -> type[Engine]:
+        return muxcore.engine(self.engine)
 
     def test_an_accept_that_fails_for_its_client_takes_the_next(self) -> None:
         for number in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
@@ -93,11 +94,9 @@ class Descriptors(ProgramSuite):
             assert early.read(1) == b"x"
             with _crowded(_FD_SETSIZE):
                 late = run.keep(Peer(run.address))
-                if self.engine_model == "select":
-                    late.read_end()
-                else:
-                    late.send(b"x")
-                    assert late.read(1) == b"x"
+                _send_if_open(late)
+                # select() cannot watch it, poll() can; but nobody is left waiting
+                assert _is_served(late) or self._engine.model == "select"
                 early.send(b"still served")
                 assert early.read(12) == b"still served"
                 late.close()
@@ -164,6 +163,19 @@ def _parted(peers: list[Peer]) -> tuple[list[Peer], list[Peer]]:
         waiting = [peer for peer in waiting if peer.sock not in ready]
         served += answered
     return served, waiting
+
+
+def _send_if_open(peer: Peer) -> None:
+    with contextlib.suppress(ConnectionError):
+        peer.send(b"x")
+
+
+def _is_served(peer: Peer) -> bool:
+    """Wait for an answer or the end, and return which of them came."""
+    try:
+        return peer.sock.recv(1) == b"x"
+    except ConnectionError:
+        return False
 
 
 def _answers(peer: Peer, seconds: float) -> bool:

@@ -1,0 +1,62 @@
+"""poll(2) as an engine of muxcore: select without its limit on descriptors."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterable
+
+from muxcore.pure.poller import READ, WRITE
+from muxcore.pure.readiness import ReadinessEngine
+
+
+class Poller:
+    """Who is ready, by poll()."""
+
+    edge = False
+
+    def __init__(self, trigger: str) -> None:
+        self._poll = select.poll()
+        self._watched: set[int] = set()
+
+    def refuse(self, fd: int) -> str | None:
+        return None
+
+    def watch(self, fd: int, mask: int) -> None:
+        if mask == 0:  # POLLHUP comes unasked, at every turn
+            self.forget(fd)
+            return
+        self._poll.register(
+            fd, (select.POLLIN if mask & READ else 0) | (select.POLLOUT if mask & WRITE else 0)
+        )
+        self._watched.add(fd)
+
+    def forget(self, fd: int) -> None:
+        if fd in self._watched:
+            self._watched.discard(fd)
+            self._poll.unregister(fd)
+
+    def wait(self, timeout: float | None) -> Iterable[tuple[int, int, bool]]:
+        # rounded up: a timer that is due in 0.4 ms must not make it spin until then
+        ready = self._poll.poll(None if timeout is None else -(-timeout * 1000 // 1))
+        for fd, events in ready:
+            if events & ~(select.POLLIN | select.POLLOUT):
+                yield fd, READ | WRITE, True
+            else:
+                yield (
+                    fd,
+                    (READ if events & select.POLLIN else 0)
+                    | (WRITE if events & select.POLLOUT else 0),
+                    True,
+                )
+
+    def close(self) -> None:
+        self._watched.clear()
+
+
+class PollEngine(ReadinessEngine):
+    """One process, one thread, poll()."""
+
+    name = "poll"
+    model = "select"
+    capabilities = ReadinessEngine.capabilities
+    poller = Poller
