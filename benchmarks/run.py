@@ -35,6 +35,7 @@ from muxcore.compare.session import twin_of
 from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
 from muxcore.compare.table import table
 
+_HELD = 5_000  # connections: enough to pass whatever a server has set aside beforehand
 _DEFAULT = ("native-epoll", "floor", "uvloop", "asyncio")
 
 
@@ -76,7 +77,7 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     for key in options.cells:
         cell = CELLS[key]
         series = measure(
-            [*subjects, twin_of(subjects[0])],
+            [*subjects, twin_of(subjects[-1])],
             cell,
             rounds=options.rounds,
             blocks=options.blocks,
@@ -181,7 +182,10 @@ def _memory(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     verdicts = []
     for name, most in MEMORY:
         for subject in subjects:
-            if subject.name == name and (bytes_each := memory.per_connection(subject)) is not None:
+            if (
+                subject.name == name
+                and (bytes_each := memory.per_connection(subject, _HELD)) is not None
+            ):
                 exact = Interval(bytes_each, bytes_each, bytes_each)
                 verdicts.append(
                     {

@@ -1,6 +1,6 @@
 """socat: a child per client, whose bytes go through a pipe to itself.
 
-    python benchmarks/socat_echo.py 9000
+python benchmarks/socat_echo.py 9000
 """
 
 from __future__ import annotations

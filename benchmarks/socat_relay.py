@@ -1,6 +1,6 @@
 """socat as a relay: a child per client.
 
-    python benchmarks/socat_relay.py 9000 127.0.0.1:9001
+python benchmarks/socat_relay.py 9000 127.0.0.1:9001
 """
 
 from __future__ import annotations

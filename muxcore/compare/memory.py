@@ -9,24 +9,28 @@ _FIRST = 50  # these pay for pools and tables that are there once
 _MORE = 400  # over so many, a page (4 KiB) more or less is 10 bytes a connection
 
 
-def per_connection(subject: Subject) -> float | None:
-    """Return the bytes each of 400 further idle connections costs the process, or None.
+def per_connection(subject: Subject, more_connections: int = _MORE) -> float | None:
+    """Return the bytes each of the further idle connections costs the process, or None.
 
     The kernel's own memory of a socket is not in it; it is the same for every engine. Each
     connection has carried messages, so a buffer that is kept for good is counted.
+
+    Args:
+        subject: the server.
+        more_connections: over how many the growth is divided.
     """
     try:
         with ServerProcess(subject) as server:
             target = numeric(server.address)
             first = generator(LoadConfig(address=target, connections=_FIRST))
-            more = generator(LoadConfig(address=target, connections=_MORE, seed=2))
+            more = generator(LoadConfig(address=target, connections=more_connections, seed=2))
             try:
                 if not _speaks_once(window(first, 0.0, 0.02)):
                     return None
                 before = server.memory()
                 if not _speaks_once(window(more, 0.0, 0.02)):
                     return None
-                return (server.memory() - before) / _MORE
+                return (server.memory() - before) / more_connections
             finally:
                 first.close()
                 more.close()

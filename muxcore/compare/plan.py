@@ -51,7 +51,7 @@ def quick() -> Plan:
         _cell("64 B, 50 active of 900", seconds=0.06, idle=850),
         _cell("64 B, connect and close", seconds=0.06, workload="churn", sources=100),
     )
-    return Plan(cells, rounds=21)
+    return Plan(cells, rounds=18)
 
 
 def full() -> Plan:

@@ -55,7 +55,7 @@ def compare(
     """Measure subjects by a plan and return everything found, as JSON takes it.
 
     Args:
-        subjects: what to compare; the first is doubled for the A/A interval.
+        subjects: what to compare; the last is doubled for the A/A interval.
         chosen: the plan.
         rng: orders the subjects within rounds.
         tick: called with a word on how far it is.
@@ -63,7 +63,7 @@ def compare(
     tick = tick or (lambda word: None)
     where = environment()
     started = time.time()
-    twins = [*subjects, twin_of(subjects[0])]
+    twins = [*subjects, twin_of(subjects[-1])]
     pairs = pairs_of(subjects)
     comparisons = len(pairs) * len(chosen.cells) * 2  # rate and CPU
     cells: list[tuple[Cell, CellReport]] = []
