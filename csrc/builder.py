@@ -1,8 +1,8 @@
 """Build ``muxcore.native._core`` from the units beside this file; setup.py calls it.
 
-The declarations that Python sees stand in the ``.cdef`` files. CFFI's API mode compiles them against the
-headers, so a declaration that does not match is a compile error; the module keeps to the stable ABI
-wherever the interpreter has one, which CFFI knows.
+The declarations that Python sees stand in the ``.cdef`` files. CFFI's API mode compiles them
+against the headers, so a declaration that does not match is a compile error; the module keeps to
+the stable ABI wherever the interpreter has one, which CFFI knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cffi import FFI
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent
 
-# Paths relative to the root: setup.py runs there, and a build holds no path of the machine it was made on.
+# Paths relative to the root: setup.py runs there, and a build holds no path of its machine.
 _SOURCES = sorted(
     str(path.relative_to(_ROOT)) for path in _HERE.glob("*.c") if not path.name.startswith("_")
 )

@@ -52,6 +52,8 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
     size_t sent = 0;
     if (slot->state == MUX_LOST || slot->state == MUX_FREE)
         return 0; /* a write of this turn, after the end */
+    if (!size)
+        return (int64_t)slot->queue.size; /* send(2) of nothing would be a system call for nothing */
     if (!slot->queue.size) { /* at once: most messages never see the queue */
         ssize_t taken = loop->backend->ops->send(loop->backend, slot, data, size);
         if (taken < 0) {

@@ -2,23 +2,22 @@
 
 The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the border between them:
 
-- A small write is gathered, and crosses with all others of the turn; whatever has to know the state of
-  the send queue (a large write, ``close``, a verb, ``get_write_buffer_size``, …) lets all cross first.
+- A small write is gathered, and crosses with all others of the turn; whatever has to know the state
+  of the send queue (a large write, ``close``, a verb, …) lets all cross first.
 - C knows one reason for not reading, "Python holds it": any of ``_hold``'s bits.
-- A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are kept,
-  and come first after ``resume_reading``, or go first into the verb; C goes on reading only afterwards.
+- A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are
+  kept, and come first after ``resume_reading``, or go first into the verb; only then C reads on.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
-import struct
 from typing import Any
 
 from muxcore import dispatch
 from muxcore.errors import IdleTimeout
+from muxcore.native.core import mark
+from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.protocol import Bytes, Verb
 from muxcore.transport import CLOSING, HOLD_CLOSING, LOST, OPEN, BaseTransport, TransportSocket
 
@@ -27,12 +26,16 @@ VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2}
 
 # Below that a copy is cheaper than a crossing of its own (about 0.3 µs, or 8 KiB of memcpy).
 SMALL = 4096
-# Gathered bytes, of all connections together: below any sensible high-water mark, so that what is
-# gathered can never have to pause anybody.
+# Gathered bytes of one connection: at most the default high-water mark, so that what is gathered
+# can never have to pause anybody. A first small write is not counted, a last one may pass ROOM.
 GATHERED_MOST = 65_536
+ROOM = GATHERED_MOST - 2 * SMALL
+
+# How a write goes: FREE and GATHERING stand for "open, no verb, no EOF, nothing queued in C", so
+# that a small write needs no look at anything else; it is gathered, as the turn's first or another.
+DIRECT, GATHERING, FREE = range(3)
 
 _IDLE = -1  # MUX_IDLE
-_MARK_MOST = 2**32 - 1  # C's marks have 32 bits
 
 
 class NativeTransport(BaseTransport):
@@ -47,7 +50,7 @@ class NativeTransport(BaseTransport):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_end", "_generation", "_kept", "_plain", "_slot")
+    __slots__ = ("_end", "_generation", "_kept", "_slot", "_way")
 
     def __init__(
         self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
@@ -55,10 +58,9 @@ class NativeTransport(BaseTransport):
         self._slot = slot
         self._generation = generation
         self._kept: list[bytes] | None = None  # received and not delivered; b"" is the peer's EOF
-        self._end: Any = None  # while open: why it ends; after connection_lost: the bytes in and out
+        self._end: Any = None  # why it ends; from connection_lost on: (bytes in, bytes out)
         super().__init__(engine, protocol, peername)
-        # open, without a verb, nothing queued in C: a small write needs no look at anything else
-        self._plain = self._high >= GATHERED_MOST
+        self._way = FREE if self._high >= GATHERED_MOST else DIRECT
 
     # -- what is known of it
 
@@ -73,7 +75,9 @@ class NativeTransport(BaseTransport):
         """Take bytes that cannot go to ``data_received`` at once."""
         if self._state != OPEN:
             return
-        if self._hold or self._kept is not None:
+        if self._verb is not None:  # begun by an earlier callback of this batch
+            self._give_to_verb(data)
+        elif self._hold or self._kept is not None:
             self._keep(data)
         else:
             self._deliver(data)
@@ -90,11 +94,11 @@ class NativeTransport(BaseTransport):
         """The queue has shrunk to the low-water mark, or is empty."""
         if self._state != LOST:
             self._shrunk(size)
-            self._make_plain()
+            self._find_way()
 
     def queue_is(self, size: int) -> None:
         """So much is queued after a write."""
-        self._plain = False
+        self._way = DIRECT
         if self._state != LOST:
             self._grown(size)
 
@@ -145,32 +149,27 @@ class NativeTransport(BaseTransport):
     # -- writing
 
     def write(self, data: Bytes) -> None:
-        if type(data) is bytes and self._plain and 0 < len(data) <= SMALL:
-            engine = self._engine
-            engine.parts.append(data)
-            engine.writers.append(self._slot)
-            engine.room -= len(data)
-            if engine.room < 0:
-                engine.flush()
-        else:
+        # Each message pays for every instruction here: super() alone costs as much as all the rest.
+        way = self._way
+        if not way or type(data) is not bytes:
             super().write(data)
-
-    def write_eof(self) -> None:
-        self._cross()
-        super().write_eof()
-        self._make_plain()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._cross()
-        super().set_write_buffer_limits(high, low)
-        marks = min(self._high, _MARK_MOST), min(self._low, _MARK_MOST)
-        self._engine.lib.mux_marks(self._engine.loop, self._slot, self._generation, *marks)
-        self._make_plain()
-
-    def get_write_buffer_size(self) -> int:
-        self._cross()
+            return
         engine = self._engine
-        return max(0, engine.lib.mux_queued(engine.loop, self._slot, self._generation))
+        if len(data) > SMALL:
+            if engine.parts:
+                engine.flush()
+            queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
+            if queued > 0:
+                self.queue_is(queued)
+            return
+        if way == FREE:
+            self._way = GATHERING
+        else:
+            engine.room -= len(data)
+        engine.parts.append(data)
+        engine.writers.append(self._slot)
+        if engine.room < 0:
+            engine.flush()
 
     def _put(self, data: Bytes) -> None:
         self._cross()
@@ -179,24 +178,42 @@ class NativeTransport(BaseTransport):
             if isinstance(data, memoryview) and not data.c_contiguous:
                 data = data.tobytes()
             data = engine.ffi.from_buffer(data)
-        queued = engine.lib.mux_send(engine.loop, self._slot, self._generation, data, len(data))
+        queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
         if queued > 0:
             self.queue_is(queued)
+
+    def write_eof(self) -> None:
+        self._cross()
+        super().write_eof()
+        self._find_way()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._cross()
+        super().set_write_buffer_limits(high, low)
+        marks = mark(self._high), mark(self._low)
+        self._engine.lib.mux_marks(self._engine.loop, self._slot, self._generation, *marks)
+        self._find_way()
+
+    def get_write_buffer_size(self) -> int:
+        self._cross()
+        engine = self._engine
+        return max(0, int(engine.lib.mux_queued(engine.loop, self._slot, self._generation)))
 
     def _cross(self) -> None:
         """Let gathered writes cross into C."""
         if self._engine.parts:
             self._engine.flush()
 
-    def _make_plain(self) -> None:
+    def _find_way(self) -> None:
         """Find out whether small writes may be gathered (again)."""
-        self._plain = (
+        free = (
             self._state == OPEN
             and self._verb is None
             and not self._eof_written
             and self._high >= GATHERED_MOST
             and not self.get_write_buffer_size()
         )
+        self._way = FREE if free else DIRECT
 
     def _shutdown_write(self) -> None:
         self._engine.lib.mux_write_eof(self._engine.loop, self._slot, self._generation)
@@ -207,14 +224,14 @@ class NativeTransport(BaseTransport):
         if self._state == OPEN:
             self._state = CLOSING
             self._hold |= HOLD_CLOSING
-            self._plain = False
             self._cross()
+            self._way = DIRECT
             self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)
 
     def _drop(self, exc: BaseException | None) -> None:
-        self._plain = False
         self._end = exc
         self._cross()  # asyncio too delivers write(b"hello"); abort()
+        self._way = DIRECT
         self._engine.lib.mux_abort(self._engine.loop, self._slot, self._generation)
 
     def lost(self, error: int) -> None:
@@ -234,7 +251,7 @@ class NativeTransport(BaseTransport):
         self._end = self._counted()
         self._state = LOST
         self._hold |= HOLD_CLOSING
-        self._plain = False
+        self._way = DIRECT
         self._kept = None
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
@@ -256,15 +273,18 @@ class NativeTransport(BaseTransport):
         self._engine.lib.mux_hold(self._engine.loop, self._slot, self._generation, on)
 
     def _verb_begun(self, verb: Verb) -> None:
-        self._plain = False
         self._cross()
+        self._way = DIRECT
         kept, self._kept = self._kept, None
-        engine, data = self._engine, b"".join(kept or ())
-        engine.lib.mux_verb(
-            engine.loop, self._slot, self._generation, VERBS[verb], data, len(data)
-        )
+        self._on_data = None
+        self._give_to_verb(b"".join(kept or ()))
         if kept and not kept[-1]:  # the peer's EOF is among what was kept
             self.close()
+
+    def _give_to_verb(self, data: bytes) -> None:
+        """Let the verb begin, or go on, with bytes that C has already handed out."""
+        engine, verb = self._engine, VERBS[self._verb]
+        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
 
     def _counted(self) -> tuple[int, int]:
         if isinstance(self._end, tuple):
@@ -275,7 +295,7 @@ class NativeTransport(BaseTransport):
         return in_out[0], in_out[1]
 
     def _socket(self) -> TransportSocket | None:
-        return LentSocket(self)
+        return LentSocket(self.fileno)
 
     # -- for the engine
 
@@ -291,63 +311,3 @@ class NativeTransport(BaseTransport):
         dispatch.call(self, self._protocol, "connection_made", self)
         if verb is not None and self._state == OPEN and self._verb is None:
             self._begin(verb)
-
-
-class LentSocket(TransportSocket):
-    """A connection's socket as long as the connection lives; C owns the descriptor."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: NativeTransport) -> None:
-        self._transport = transport
-
-    def fileno(self) -> int:
-        return self._transport.fileno()
-
-    @property
-    def _sock(self) -> socket.socket:  # type: ignore[override]
-        fd = self.fileno()
-        if fd < 0:
-            raise OSError(errno.EBADF, "the connection has ended")
-        return _Borrowed(fileno=fd)
-
-
-class _Borrowed(socket.socket):
-    """A socket object that forgets its descriptor instead of closing it."""
-
-    def __del__(self) -> None:
-        self.detach()
-
-
-class RawAddress(bytes):
-    """A socket address as the kernel writes it: ``struct sockaddr``."""
-
-    __slots__ = ()
-
-    def decoded(self) -> Any:
-        """Return what Python's ``getpeername()`` would."""
-        family = int.from_bytes(self[:2], "little" if _LITTLE else "big")
-        if family == socket.AF_INET:
-            return socket.inet_ntop(family, self[4:8]), *struct.unpack_from("!H", self, 2)
-        if family == socket.AF_INET6:
-            port, flow = struct.unpack_from("!HI", self, 2)
-            (scope,) = struct.unpack_from("=I", self, 24)
-            host = socket.inet_ntop(family, self[8:24])
-            return host + _zone(scope), port, flow, scope
-        path = self[2:]
-        if path.startswith(b"\0"):
-            return bytes(path)  # abstract: its name may hold zeros
-        return os.fsdecode(path.partition(b"\0")[0])
-
-
-_LITTLE = struct.pack("=H", 1)[0] == 1
-
-
-def _zone(scope: int) -> str:
-    """Return the zone of a link-local address, as getnameinfo(3) writes it."""
-    if not scope:
-        return ""
-    try:
-        return f"%{socket.if_indextoname(scope)}"
-    except OSError:  # the interface has gone
-        return f"%{scope}"

@@ -1,0 +1,100 @@
+"""The compiled core: whether it is there, a loop of it, and what the loop has counted."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
+
+from muxcore.limits import Limits
+from muxcore.stats import Stats
+
+lib: Any = None
+ffi: Any = None
+missing: str | None = None
+"""Why the core cannot be used, or None."""
+
+
+def _pure_build() -> bool:
+    """Return whether what is installed was built without the core: its wheel's tag says so."""
+    try:
+        wheel = distribution("muxcore").read_text("WHEEL") or ""
+    except PackageNotFoundError:
+        return False
+    return "Tag: py3-none-any" in wheel
+
+
+try:
+    _core = importlib.import_module("muxcore.native._core")
+    lib, ffi = _core.lib, _core.ffi
+except ImportError as exc:
+    missing = "this is a pure build (MUXCORE_BUILD=pure)" if _pure_build() else str(exc)
+
+NS = 1_000_000_000
+
+_UINT32_MOST = 2**32 - 1
+_CHUNK_MOST = 2**30  # a receive takes an int's worth; nobody needs a larger one
+
+
+def mark(size: int) -> int:
+    """Return a water mark as C keeps it: in 32 bits, which stand for "as good as none"."""
+    return min(size, _UINT32_MOST)
+
+
+def new_counters() -> Any:
+    """Return what a loop counts in; Python owns it, so that it outlives the loop."""
+    return ffi.new("mux_stats *")
+
+
+def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
+    """Return a new loop.
+
+    Args:
+        limits: the caps it keeps.
+        edge: whether its epoll set is edge-triggered.
+        wake: a descriptor; when it becomes readable a poll returns.
+        counters: see :func:`new_counters`.
+
+    Raises:
+        OSError: what failed, and why.
+    """
+    options = ffi.new(
+        "mux_options *",
+        {
+            "connections": min(limits.connections, _UINT32_MOST // 2),
+            "read_chunk": min(limits.read_chunk, _CHUNK_MOST),
+            "high": mark(limits.write_high),
+            "low": mark(limits.write_low),
+            "idle": int((limits.idle_timeout or 0) * NS),
+            "accept_pause": int(limits.accept_pause * NS),
+            "reads": mark(limits.reads_per_turn),
+            "accepts": mark(limits.accepts_per_turn),
+            "wake": wake,
+            "edge": edge,
+            "stats": counters,
+        },
+    )
+    failed, error = ffi.new("const char **"), ffi.new("int *")
+    loop = lib.mux_loop_new(options, failed, error)
+    if loop == ffi.NULL:
+        call = ffi.string(failed[0]).decode()
+        raise OSError(error[0], f"the native core: {call}: {os.strerror(error[0])}")
+    return loop
+
+
+def stats_of(counters: Any, errors: Counter[str]) -> Stats:
+    """Return a snapshot: what C has counted, and the errors that Python has."""
+    errors = Counter(errors)
+    for number, count in enumerate(counters.errors):
+        if count:
+            errors[type(OSError(number, "")).__name__] += count
+    for kind, count in (
+        ("IdleTimeout", counters.idle),
+        ("refused", counters.refused),
+        ("accept", counters.accept_errors),
+    ):
+        if count:
+            errors[kind] += count
+    return Stats(counters.open, counters.total, counters.bytes_in, counters.bytes_out, errors)

@@ -1,0 +1,72 @@
+"""What Python may see of a socket that C owns: the descriptor on loan, and the peer's address."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from muxcore.transport import TransportSocket
+
+
+class LentSocket(TransportSocket):
+    """A connection's socket as long as the connection lives; C owns the descriptor."""
+
+    __slots__ = ("_fileno",)
+
+    def __init__(self, fileno: Callable[[], int]) -> None:
+        self._fileno = fileno
+
+    def fileno(self) -> int:
+        return self._fileno()
+
+    @property
+    def _sock(self) -> socket.socket:  # type: ignore[override]
+        fd = self.fileno()
+        if fd < 0:
+            raise OSError(errno.EBADF, "the connection has ended")
+        return _Borrowed(fileno=fd)
+
+
+class _Borrowed(socket.socket):
+    """A socket object that forgets its descriptor instead of closing it."""
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+class RawAddress(bytes):
+    """A socket address as the kernel writes it: ``struct sockaddr``."""
+
+    __slots__ = ()
+
+    def decoded(self) -> Any:
+        """Return what Python's ``getpeername()`` would."""
+        family = int.from_bytes(self[:2], "little" if _LITTLE else "big")
+        if family == socket.AF_INET:
+            return socket.inet_ntop(family, self[4:8]), *struct.unpack_from("!H", self, 2)
+        if family == socket.AF_INET6:
+            port, flow = struct.unpack_from("!HI", self, 2)
+            (scope,) = struct.unpack_from("=I", self, 24)
+            host = socket.inet_ntop(family, self[8:24])
+            return host + _zone(scope), port, flow, scope
+        path = self[2:]
+        if path.startswith(b"\0"):
+            return bytes(path)  # abstract: its name may hold zeros
+        return os.fsdecode(path.partition(b"\0")[0])
+
+
+_LITTLE = struct.pack("=H", 1)[0] == 1
+
+
+def _zone(scope: int) -> str:
+    """Return the zone of a link-local address, as getnameinfo(3) writes it."""
+    if not scope:
+        return ""
+    try:
+        return f"%{socket.if_indextoname(scope)}"
+    except OSError:  # the interface has gone
+        return f"%{scope}"
