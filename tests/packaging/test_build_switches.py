@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import sysconfig
@@ -129,6 +130,21 @@ def test_a_pure_build_needs_no_compiler_and_makes_a_wheel_for_any_platform(
     assert name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(out / name) as archive:
         assert not [member for member in archive.namelist() if member.endswith(".so")]
+
+
+@pytest.mark.wheel
+@pytest.mark.timeout(240)
+def test_a_pure_build_serves_and_says_why_the_core_is_not_there(
+    run: Run, source: Path, environment: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    _wheel(run, source, tmp_path / "out", MUXCORE_BUILD="pure")
+    python = environment(Path(sys.executable))
+    run(python, "-m", "pip", "install", "--quiet", next((tmp_path / "out").iterdir()))
+    said = run(python, "-m", "muxcore", "engines", "--json", cwd=tmp_path).stdout
+    engines = {info["name"]: info for info in json.loads(said)}
+    assert engines["pure-epoll"]["available"]
+    reason = "the C core is not built: this is a pure build (MUXCORE_BUILD=pure)"
+    assert engines["native-epoll"]["reason"].startswith(reason)
 
 
 @pytest.mark.wheel
