@@ -1,7 +1,7 @@
 """asyncio.Protocol classes of other projects, as they are, on every engine.
 
-They use nothing but the transport that they are given: no loop, no task, no future. That is the limit
-of what can be expected of an engine which is not asyncio.
+They use nothing but the transport that they are given: no loop, no task, no future. That is the
+limit of what can be expected of an engine which is not asyncio.
 
 - pygls 1.x, ``LanguageServerProtocol``: JSON-RPC for editors (LSP 3.17), requests and answers;
 - dsmr_parser, ``DSMRProtocol``: telegrams of smart meters, put together from pieces;

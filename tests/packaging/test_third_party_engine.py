@@ -1,4 +1,4 @@
-"""A third party's engine: a distribution of its own, found by name, proved by the suites we ship."""
+"""A third party's engine: a distribution of its own, found by name, proved by our suites."""
 
 from __future__ import annotations
 
