@@ -303,23 +303,24 @@ static void issue_due(mux_load *load, uint64_t now)
         mux_conn_issue(load, load->heap[0], now);
 }
 
-/* The milliseconds epoll_wait may sleep. It polls where a wake-up would come too late to be exact. */
+/* The milliseconds epoll_wait may sleep: rounded down before a message is due, so that the last one is
+ * polled away and the schedule kept; rounded up otherwise. */
 static int patience(const mux_load *load, uint64_t now, uint64_t until, uint64_t last_event)
 {
     uint64_t limit = until;
-    int spins = load->config.spin > 0;
+    int is_due_next = 0;
     if (load->phase == MUX_LOAD_CONNECTING && now + CONNECT_TURN < limit)
         limit = now + CONNECT_TURN;
     else if (load->phase != MUX_LOAD_CONNECTING && load->phase_ends < limit)
         limit = load->phase_ends;
-    if (load->heap_len && load->heap[0]->due < limit)
+    if (load->heap_len && load->heap[0]->due < limit) {
         limit = load->heap[0]->due;
-    else if (spins && now - last_event < nanoseconds(load->config.spin))
-        return 0;
-    if (limit <= now)
+        is_due_next = 1;
+    }
+    if (limit <= now || now - last_event < nanoseconds(load->config.spin))
         return 0;
     uint64_t gap = limit - now;
-    return (int)((spins ? gap : gap + MILLISECOND - 1) / MILLISECOND);
+    return (int)((is_due_next ? gap : gap + MILLISECOND - 1) / MILLISECOND);
 }
 
 int mux_load_run(mux_load *load, uint64_t slice)

@@ -58,7 +58,7 @@ typedef struct {
     double ramp;       /* seconds over which connections are opened */
     double connect_timeout;
     double reply_timeout;  /* how long the drain waits for outstanding replies */
-    double spin;       /* seconds of polling before the thread sleeps: a sleep costs a wake-up */
+    double spin;       /* seconds of polling after the last event before the thread sleeps */
     uint64_t seed;
 } mux_load_config;
 

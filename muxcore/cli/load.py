@@ -54,12 +54,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="default: 0.5 s")
     parser.add_argument("--ramp", type=float, default=0.0, metavar="S", help="open them over S s")
     parser.add_argument("--sources", type=int, metavar="N", help="loopback source addresses")
+    parser.add_argument(
+        "--spin", type=float, default=0.0, metavar="US", help="poll so long before sleeping"
+    )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for late replies")
     parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
-    parser.add_argument(
-        "--json", action="store_true", help="for programs; see docs/load.md"
-    )
+    parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
     parser.set_defaults(run=run)
 
 
@@ -117,6 +118,7 @@ def _config(options: argparse.Namespace) -> LoadConfig:
         ramp=options.ramp,
         sources=sources,
         reply_timeout=options.timeout,
+        spin=options.spin / 1e6,
     )
 
 

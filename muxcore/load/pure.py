@@ -209,11 +209,10 @@ class PureGenerator:
             limit = min(limit, now + round(_CONNECT_TURN * 1e9))
         else:
             limit = min(limit, self._ends)
-        if self._heap:
-            limit = min(limit, self._heap[0][0])
-        # Selectors round up to a millisecond: the last one is polled, or all would be late.
-        gap = max(limit - now, 0) // 1_000_000
-        return gap / 1000 if self._config.spin else (gap + 1) / 1000
+        if self._heap and self._heap[0][0] < limit:
+            # Selectors round up to a millisecond: the last one is polled, or all would be late.
+            return max(self._heap[0][0] - now, 0) // 1_000_000 / 1000
+        return max(limit - now, 0) / 1e9
 
     # When to send.
 
