@@ -211,7 +211,9 @@ def _verdict_table(verdicts: Sequence[dict[str, Any]]) -> str:
             each["cell"],
             each["metric"],
             f"{each['reach']:g}",
-            text.ratio(each["ratio"]),
+            f"{each['ratio']['median']:.0f}"
+            if each["metric"] == "memory"
+            else text.ratio(each["ratio"]),
             "does not count: not busy"
             if not each["counts"]
             else ("reached" if each["reached"] else "MISSED"),
