@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)  # requires-python
 _PROBE = "import sys; print(*sys.version_info[:2], sys.implementation.name, sys.abiflags or '-')"
 
+collect_ignore = ["third_party"]  # a distribution of its own, whose tests run where it is installed
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
