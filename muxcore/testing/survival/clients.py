@@ -57,7 +57,7 @@ class Clients(EngineSuite):
             with self.serving(service, limits=limits) as run:
                 run.play("send 5000; read 5000; send 5000; read 5000; shutdown-write; read-eof")
 
-    def test_aflooder_does_not_starve_quiet_clients(self) -> None:
+    def test_a_flooder_does_not_starve_quiet_clients(self) -> None:
         with self.serving(EchoWriter) as run:
             quiet = [run.connect() for _ in range(3)]
             with flood(run.address, 2):
