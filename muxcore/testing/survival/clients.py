@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -270,7 +271,9 @@ def flood(address: str, clients: int) -> Iterator[None]:
     pids = []
     try:
         for _ in range(clients):
-            pid = os.fork()
+            with warnings.catch_warnings():  # beside threads the child does no more than send
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
             if pid == 0:
                 try:
                     _send_without_pause(address)
