@@ -10,7 +10,7 @@ pytest.register_assert_rewrite("muxcore.testing.contract", "muxcore.testing.surv
 
 from muxcore.testing.contract import ContractSuite  # noqa: E402
 from muxcore.testing.peer import DEADLINE, Peer, pattern  # noqa: E402
-from muxcore.testing.recorder import FlowRecorder, Journal, Recorder, data, lost  # noqa: E402
+from muxcore.testing.recorder import FlowRecorder, Journal, Journaled, Recorder, data, lost  # noqa: E402
 from muxcore.testing.suite import EngineSuite, Run, each_engine, eventually  # noqa: E402
 from muxcore.testing.survival import ProcessSuite, SurvivalSuite  # noqa: E402
 
@@ -20,6 +20,7 @@ __all__ = [
     "EngineSuite",
     "FlowRecorder",
     "Journal",
+    "Journaled",
     "Peer",
     "ProcessSuite",
     "Recorder",

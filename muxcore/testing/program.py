@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import muxcore
 from muxcore.testing.peer import DEADLINE
-from muxcore.testing.recorder import Journal, Recorder
+from muxcore.testing.recorder import Journal, Journaled
 from muxcore.testing.suite import EngineSuite, Run
 
 
@@ -87,7 +87,7 @@ class ProgramSuite(EngineSuite):
             options: as of ``muxcore.serve``.
         """
         journal = Journal()
-        if isinstance(service, type) and issubclass(service, Recorder):
+        if isinstance(service, type) and issubclass(service, Journaled):
             service = functools.partial(service, journal)
         options |= {"engine": self.engine, "trigger": self.trigger}
         reader, writer = os.pipe()

@@ -151,7 +151,14 @@ class Journal:
                     self._changed.notify_all()
 
 
-class Recorder:
+class Journaled:
+    """A protocol that is made with a journal; ``serving`` hands it over."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+
+class Recorder(Journaled):
     """A protocol that writes down what it hears; subclass it to make it do something too.
 
     It has no ``pause_writing``: its connection is protected. See ``FlowRecorder``.
@@ -160,7 +167,7 @@ class Recorder:
     transport: Any = None
 
     def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+        super().__init__(journal)
         self.key = ""
 
     def record(self, *event: Any) -> None:

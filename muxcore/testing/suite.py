@@ -27,7 +27,7 @@ import pytest
 
 import muxcore
 from muxcore.testing.peer import DEADLINE, Peer
-from muxcore.testing.recorder import Event, Journal, Recorder, key_of
+from muxcore.testing.recorder import Event, Journal, Journaled, key_of
 
 T = TypeVar("T")
 
@@ -160,14 +160,14 @@ class EngineSuite:
         """Serve in the background while the block runs, then see that nothing is left behind.
 
         Args:
-            service: a ``Recorder`` class, which gets a journal, or any service.
+            service: a ``Journaled`` class such as a ``Recorder``, or any service.
             where: addresses; none means a free port of loopback.
             options: as of ``Server``.
         """
         _warm_up(self.engine)
         before = _possessions()
         journal = Journal()
-        if isinstance(service, type) and issubclass(service, Recorder):
+        if isinstance(service, type) and issubclass(service, Journaled):
             service = functools.partial(service, journal)
         try:
             server = self.server(service, *where, **options)

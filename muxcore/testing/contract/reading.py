@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muxcore.testing.peer import pattern
-from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Recorder, data
+from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Journaled, Recorder, data
 from muxcore.testing.suite import EngineSuite, eventually
 
 MIB = 1 << 20
@@ -21,10 +21,11 @@ class KeepsOpen(Recorder):
         return True
 
 
-class Buffered:
+class Buffered(Journaled):
     """A ``BufferedProtocol`` with a small buffer of its own, which writes down like a recorder."""
 
     def __init__(self, journal: Journal) -> None:
+        super().__init__(journal)
         self._recorder = Recorder(journal)
         self._buffer = bytearray(7)
 
@@ -263,15 +264,7 @@ class Reading(EngineSuite):
             assert run.life(peer) == [MADE, data(b"first"), ("note", b"second"), EOF, LOST]
 
     def test_a_buffered_protocol_gets_bytes_in_its_own_buffer(self) -> None:
-        journals: list[Journal] = []
-
-        class Service(Recorder):
-            def connection_made(self, transport: Any) -> None:
-                journals.append(self.journal)
-                transport.set_protocol(Buffered(self.journal))
-                transport.get_protocol().connection_made(transport)
-
-        with self.serving(Service) as run:
+        with self.serving(Buffered) as run:
             peer = run.connect()
             peer.send(1000)
             peer.shutdown_write()
