@@ -67,13 +67,39 @@ static int set_address(mux_load *load)
     return 0;
 }
 
+/* Copy `period` bytes, or invent them where there are none, and repeat them. */
+static int make_pattern(mux_pattern *pattern, const unsigned char *from, uint32_t period,
+                        uint64_t *state)
+{
+    pattern->period = period;
+    pattern->bytes = calloc(1, (size_t)period + MUX_IO_MAX);
+    if (!pattern->bytes)
+        return -1;
+    for (size_t i = 0; i < period; i++)
+        pattern->bytes[i] = from ? from[i] : (unsigned char)(mux_random(state) >> 56);
+    for (size_t i = period; i < (size_t)period + MUX_IO_MAX; i++)
+        pattern->bytes[i] = pattern->bytes[i - period];
+    return 0;
+}
+
+static int make_patterns(mux_load *load)
+{
+    mux_load_config *config = &load->config;
+    uint64_t state = config->seed | 1, same = state;
+    const unsigned char *request = config->request_len ? config->request : NULL;
+    const unsigned char *reply = config->request_len ? config->reply : NULL;
+    uint32_t sent = request ? (uint32_t)config->request_len : MUX_PATTERN_PERIOD;
+    uint32_t back = reply ? (uint32_t)config->reply_len : MUX_PATTERN_PERIOD;
+    if (make_pattern(&load->sent, request, sent, &state) < 0 ||
+        make_pattern(&load->expected, reply, back, &same) < 0)
+        return -1;
+    config->request = config->reply = NULL; /* the caller's memory */
+    return 0;
+}
+
 static void fill(mux_load *load)
 {
     uint64_t state = load->config.seed | 1;
-    for (size_t i = 0; i < MUX_PATTERN_PERIOD; i++)
-        load->pattern[i] = (unsigned char)(mux_random(&state) >> 56);
-    for (size_t i = MUX_PATTERN_PERIOD; i < MUX_PATTERN_PERIOD + MUX_IO_MAX; i++)
-        load->pattern[i] = load->pattern[i - MUX_PATTERN_PERIOD];
     for (uint32_t i = 0; i < load->count; i++) {
         mux_conn *conn = &load->conns[i];
         conn->index = i;
@@ -101,9 +127,8 @@ mux_load *mux_load_new(const mux_load_config *config, const char **failed_call)
     load->conns = calloc(load->count, sizeof *load->conns);
     load->flights = calloc((size_t)config->connections * (size_t)config->depth, sizeof *load->flights);
     load->heap = calloc((size_t)config->connections, sizeof *load->heap);
-    load->pattern = malloc(MUX_PATTERN_PERIOD + MUX_IO_MAX);
     load->inbox = malloc(MUX_IO_MAX);
-    if (!load->conns || !load->flights || !load->heap || !load->pattern || !load->inbox)
+    if (!load->conns || !load->flights || !load->heap || !load->inbox || make_patterns(load) < 0)
         goto fail;
     fill(load);
     *failed_call = "epoll_create1";
@@ -133,7 +158,8 @@ void mux_load_free(mux_load *load)
     free(load->conns);
     free(load->flights);
     free(load->heap);
-    free(load->pattern);
+    free(load->sent.bytes);
+    free(load->expected.bytes);
     free(load->inbox);
     free(load);
 }

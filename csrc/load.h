@@ -6,7 +6,8 @@
  *   - in the open loop a message is timed from the moment it was due, whatever kept it from being sent;
  *     those that were due and never answered are in the histogram too, with the time they had waited;
  *   - what is sent at offset o of connection c is a function of (seed, c, o): a lost, doubled, reordered
- *     or foreign byte is found by comparing memory, and ends the connection;
+ *     or foreign byte is found by comparing memory, and ends the connection; with a `request`, each
+ *     message is that request, and each reply must be that `reply`;
  *   - phases run CONNECTING, WARMING, MEASURING, DRAINING, IDLE, and each window starts them anew; the
  *     connections stay open between windows.
  *
@@ -22,6 +23,7 @@
 
 #define MUX_LOAD_MIX_MAX 16
 #define MUX_LOAD_SIZE_MAX (1 << 24)
+#define MUX_LOAD_SCRIPT_MAX (1 << 16)
 
 enum { MUX_LOAD_ECHO, MUX_LOAD_CHURN };
 enum {
@@ -54,6 +56,8 @@ typedef struct {
     int mix_len;
     int mix_size[MUX_LOAD_MIX_MAX];      /* bytes */
     double mix_upto[MUX_LOAD_MIX_MAX];   /* cumulative share, the last one is 1 */
+    const unsigned char *request, *reply; /* instead of the mix; copied */
+    int request_len, reply_len;           /* both 0, or both at most MUX_LOAD_SCRIPT_MAX */
     double rate;       /* messages a second over all connections; 0: the closed loop */
     double ramp;       /* seconds over which connections are opened */
     double connect_timeout;

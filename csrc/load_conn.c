@@ -19,10 +19,12 @@ static int is_churn(const mux_load *load, const mux_conn *conn)
     return load->config.workload == MUX_LOAD_CHURN && !mux_conn_is_idle(load, conn);
 }
 
-static const unsigned char *pattern_at(const mux_load *load, const mux_conn *conn, uint64_t offset)
+static const unsigned char *bytes_at(const mux_load *load, const mux_pattern *pattern,
+                                     const mux_conn *conn, uint64_t offset)
 {
-    /* 7919 is prime to the period: neighbours do not share a phase. */
-    return load->pattern + (offset + (uint64_t)conn->index * 7919u) % MUX_PATTERN_PERIOD;
+    /* 7919 is prime to the period: neighbours do not share a phase. A request begins at its beginning. */
+    uint64_t phase = load->config.request_len ? 0 : (uint64_t)conn->index * 7919u;
+    return pattern->bytes + (offset + phase) % pattern->period;
 }
 
 static mux_flight *flight(mux_load *load, const mux_conn *conn, uint32_t position)
@@ -59,7 +61,7 @@ void mux_conn_close(mux_load *load, mux_conn *conn)
     load->inflight -= conn->inflight;
     conn->fd = -1;
     conn->inflight = conn->head_done = 0;
-    conn->out_left = 0;
+    conn->out_left = conn->owed = 0;
     conn->out_at = conn->in_at = 0;
     conn->wants_out = 0;
     conn->state = is_churn(load, conn) ? CONN_UNUSED : CONN_DOWN;
@@ -93,7 +95,7 @@ static int flush(mux_load *load, mux_conn *conn)
 {
     while (conn->out_left) {
         size_t size = conn->out_left < MUX_IO_MAX ? conn->out_left : MUX_IO_MAX;
-        ssize_t sent = send(conn->fd, pattern_at(load, conn, conn->out_at), size, MSG_NOSIGNAL);
+        ssize_t sent = send(conn->fd, bytes_at(load, &load->sent, conn, conn->out_at), size, MSG_NOSIGNAL);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
@@ -131,8 +133,10 @@ static void queue_message(mux_load *load, mux_conn *conn, uint64_t now)
         }
         mux_pace_advance(load, conn);
     }
-    next->size = mux_pace_size(load, conn);
-    conn->out_left += next->size;
+    uint32_t size = mux_pace_size(load, conn);
+    next->size = load->config.reply_len ? (uint32_t)load->config.reply_len : size;
+    conn->out_left += size;
+    conn->owed += next->size;
     conn->inflight++;
     load->inflight++;
     if (next->due >= load->window_start && load->phase != MUX_LOAD_WARMING)
@@ -247,9 +251,8 @@ static void corrupt(mux_load *load, mux_conn *conn, size_t offset, int expected,
 /* Compare what came with what was sent. Returns 0, or -1: the connection failed. */
 static int verify(mux_load *load, mux_conn *conn, size_t size)
 {
-    const unsigned char *expected = pattern_at(load, conn, conn->in_at);
-    uint64_t owed = conn->out_at - conn->in_at;
-    size_t compared = size < owed ? size : (size_t)owed;
+    const unsigned char *expected = bytes_at(load, &load->expected, conn, conn->in_at);
+    size_t owed = conn->owed, compared = size < owed ? size : owed;
     if (memcmp(load->inbox, expected, compared) != 0) {
         size_t offset = 0;
         while (load->inbox[offset] == expected[offset])
@@ -283,6 +286,7 @@ static void receive(mux_load *load, mux_conn *conn)
         return;
     uint64_t now = mux_load_now();
     conn->in_at += (uint64_t)size;
+    conn->owed -= (size_t)size;
     if (load->phase == MUX_LOAD_MEASURING)
         load->totals.bytes_in += (uint64_t)size;
     complete(load, conn, (size_t)size, now);

@@ -5,7 +5,7 @@
  *     loop, ordered by `due`; `place` is a connection's index there, or -1;
  *   - flights form a ring per connection: the oldest unanswered message first;
  *   - out_left bytes of the pattern from out_at on are still to be handed to the kernel; in_at counts the
- *     bytes that came back and were right; in_at <= out_at always.
+ *     bytes that came back and were right; more than `owed` may not come.
  */
 #ifndef MUX_LOAD_INTERNAL_H
 #define MUX_LOAD_INTERNAL_H
@@ -28,6 +28,12 @@ typedef struct {
     uint32_t size;
 } mux_flight;
 
+/* Bytes that repeat after `period`, with so many more behind that MUX_IO_MAX can be had from anywhere. */
+typedef struct {
+    unsigned char *bytes;
+    uint32_t period;
+} mux_pattern;
+
 typedef struct {
     uint64_t due;         /* open loop: when the next message is due */
     uint64_t free_since;  /* open loop: when it last became able to send */
@@ -35,7 +41,7 @@ typedef struct {
     uint64_t out_at, in_at;
     uint64_t random;      /* state of its own generator */
     uint64_t turn;        /* fixed rate: messages issued in this window */
-    size_t out_left;
+    size_t out_left, owed; /* still to be sent; still to come back */
     uint32_t head, inflight;
     uint32_t head_done;   /* bytes of the oldest message that have come back */
     int place;
@@ -63,7 +69,8 @@ struct mux_load {
     mux_flight *flights;
     mux_conn **heap;
     uint32_t heap_len;
-    unsigned char *pattern, *inbox;
+    mux_pattern sent, expected; /* the same bytes, unless there is a request */
+    unsigned char *inbox;
     mux_load_totals totals;
     mux_hist latency, lag;
 };

@@ -64,6 +64,8 @@ void mux_pace_advance(mux_load *load, mux_conn *conn)
 uint32_t mux_pace_size(mux_load *load, mux_conn *conn)
 {
     int i = 0;
+    if (load->config.request_len)
+        return (uint32_t)load->config.request_len;
     if (load->config.mix_len > 1) {
         double share = unit(&conn->random);
         while (i < load->config.mix_len - 1 && share >= load->config.mix_upto[i])

@@ -12,7 +12,8 @@ examples:
   muxcore compare                                  every engine that can run here, about two minutes
   muxcore compare pure native                      Python against C, of the same model
   muxcore compare pure-epoll uvloop --full         more work, more windows, narrower intervals
-  muxcore compare --app myapp:Upper pure native    your own protocol (it must echo what it gets)
+  muxcore compare --app myapp:Upper pure native    your own protocol, whatever it answers
+  muxcore compare --app myweb:Http --request 'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'
   muxcore compare --json now.json --baseline before.json --fail-under 0.95
 
 Exit codes: 0 compared; 1 an answer was wrong, or a ratio fell under --fail-under; 2 asked wrongly.
@@ -30,6 +31,12 @@ def add_parser(commands: Any) -> None:
         "engines", nargs="*", metavar="ENGINE", help="default: all that can run here"
     )
     parser.add_argument("--app", metavar="MODULE:SERVICE", help="compare on your own service")
+    parser.add_argument(
+        "--request",
+        default="the quick brown fox jumps over the lazy dog, again and again..\\r\\n",
+        metavar="TEXT",
+        help="what --app is sent; its reply is learned, and demanded of every engine",
+    )
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="about two minutes (the default)")
     depth.add_argument("--full", action="store_true", help="every axis, 150 rounds: an hour")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
 from muxcore.load import LoadConfig, LoadError, LoadResult, generator, numeric, window
 
@@ -9,7 +12,9 @@ _FIRST = 50  # these pay for pools and tables that are there once
 _MORE = 400  # over so many, a page (4 KiB) more or less is 10 bytes a connection
 
 
-def per_connection(subject: Subject, more_connections: int = _MORE) -> float | None:
+def per_connection(
+    subject: Subject, more_connections: int = _MORE, script: Mapping[str, bytes] | None = None
+) -> float | None:
     """Return the bytes each of the further idle connections costs the process, or None.
 
     The kernel's own memory of a socket is not in it; it is the same for every engine. Each
@@ -18,12 +23,16 @@ def per_connection(subject: Subject, more_connections: int = _MORE) -> float | N
     Args:
         subject: the server.
         more_connections: over how many the growth is divided.
+        script: the load's ``request`` and ``reply``, for a service that does not echo.
     """
     try:
         with ServerProcess(subject) as server:
             target = numeric(server.address)
-            first = generator(LoadConfig(address=target, connections=_FIRST))
-            more = generator(LoadConfig(address=target, connections=more_connections, seed=2))
+            load: dict[str, Any] = dict(script or {})
+            first = generator(LoadConfig(address=target, connections=_FIRST, **load))
+            more = generator(
+                LoadConfig(address=target, connections=more_connections, seed=2, **load)
+            )
             try:
                 if not _speaks_once(window(first, 0.0, 0.02)):
                     return None

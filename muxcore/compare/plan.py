@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muxcore.compare.rounds import Cell
@@ -25,6 +26,7 @@ class Plan:
         latency_rounds: windows of each subject at each of them.
         latency_seconds: length of these windows.
         costs: whether memory and system calls are counted.
+        script: the load's ``request`` and ``reply``, for a service that does not echo.
     """
 
     cells: tuple[Cell, ...]
@@ -34,6 +36,7 @@ class Plan:
     latency_rounds: int = 5
     latency_seconds: float = 0.2
     costs: bool = True
+    script: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def demo() -> Plan:
@@ -67,9 +70,20 @@ def full() -> Plan:
     )
 
 
+def scripted(whole: Plan, request: bytes, reply: bytes) -> Plan:
+    """Return a plan whose messages are all this request: cells that differ by size only go."""
+    script = {"request": request, "reply": reply}
+    cells = [
+        replace(cell, name=cell.name.replace("64 B", "the request"), load={**cell.load, **script})
+        for cell in whole.cells
+        if cell.load["sizes"] == ((64, 1.0),)
+    ]
+    return replace(whole, cells=tuple(cells), script=script)
+
+
 def latency_cell(name: str, plan: Plan) -> Cell:
     """Return the open-loop cell of a name; the rates are given when it is measured."""
-    load = {"connections": 50, "poisson": True, "reply_timeout": _REPLY_TIMEOUT}
+    load = {"connections": 50, "poisson": True, "reply_timeout": _REPLY_TIMEOUT, **plan.script}
     return Cell(name, load, seconds=plan.latency_seconds)
 
 

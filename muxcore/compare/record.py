@@ -29,7 +29,7 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
     """Return one cell's figures and findings."""
     return {
         "name": work.name,
-        "load": dict(work.load),
+        "load": {key: _text(value) for key, value in work.load.items()},
         "window_seconds": work.seconds,
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "findings": [_finding(each) for each in judged.findings],
@@ -91,6 +91,10 @@ def _finding(each: Finding) -> dict[str, Any]:
 
 def _interval(each: Interval) -> dict[str, float | None]:
     return {"low": _number(each.low), "median": each.median, "high": _number(each.high)}
+
+
+def _text(value: Any) -> Any:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _number(value: float) -> float | None:

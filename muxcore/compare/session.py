@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from muxcore.compare import baseline, engines, memory, plan, record, syscalls, text
+from muxcore.compare import baseline, engines, memory, plan, record, script, syscalls, text
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import TWIN, CellReport, pairs_of, report
 from muxcore.compare.page import page
 from muxcore.compare.plan import Plan
 from muxcore.compare.rounds import Cell, measure
-from muxcore.compare.servers import ServerProcess, Subject, app_subject
+from muxcore.compare.servers import Subject, app_subject
 
 Tick = Callable[[str], None]
 
@@ -27,12 +27,13 @@ def run(options: argparse.Namespace) -> int:
     """Do what ``muxcore compare`` was asked; returns the exit code."""
     earlier = baseline.read(options.baseline) if options.baseline else None
     names = engines.chosen(options.engines, report=lambda line: print(f"muxcore: {line}"))
+    chosen = plan.full() if options.full else plan.quick()
     if options.app:
         subjects = [app_subject(name, options.app) for name in names]
-        ServerProcess(subjects[0]).stop()  # raises, with what it printed, before minutes are spent
+        request = options.request.encode().decode("unicode_escape").encode("latin-1")
+        chosen = plan.scripted(chosen, request, script.learn(subjects[0], request))
     else:
         subjects = engines.echo_subjects(names)
-    chosen = plan.full() if options.full else plan.quick()
     rng = random.Random(options.seed)
     found = compare(subjects, chosen, rng, tick=_ticker())
     print(text.report(found))
@@ -77,7 +78,7 @@ def compare(
     for subject in subjects if chosen.costs else ():
         tick(f"memory and system calls: {subject.name}")
         costs[subject.name] = {
-            "memory_bytes_per_connection": memory.per_connection(subject),
+            "memory_bytes_per_connection": memory.per_connection(subject, script=chosen.script),
             "system_calls_per_message": syscalls.per_message(subject, chosen.cells[0]),
         }
     tick("")

@@ -9,6 +9,7 @@ from muxcore.address import Address
 
 WORKLOADS = ("echo", "bulk", "churn", "hold")
 _MIX_MAX = 16  # MUX_LOAD_MIX_MAX
+_SCRIPT_MAX = 1 << 16  # MUX_LOAD_SCRIPT_MAX
 _SIZE_MAX = 1 << 24  # MUX_LOAD_SIZE_MAX: 16 MiB, beyond which "message" says nothing
 _FLIGHTS_MAX = 1 << 24  # connections times depth: 256 MiB of records
 _CONNECTIONS_MAX = 1_000_000
@@ -39,6 +40,8 @@ class LoadConfig:
         spin: how long the generator polls before it sleeps. 0 sleeps at once, as most clients do,
             and a reply then costs a wake-up; about 50e-6 leaves that out of the latency.
         seed: of the bytes sent and the random intervals.
+        request: each message, in place of ``sizes``; for servers that do not echo.
+        reply: what must come back for each request, byte for byte.
 
     Raises:
         ValueError: a value that cannot work; the message says why and what would.
@@ -58,6 +61,8 @@ class LoadConfig:
     reply_timeout: float = 5.0
     spin: float = 0.0
     seed: int = 1
+    request: bytes = b""
+    reply: bytes = b""
 
     def __post_init__(self) -> None:
         if self.workload not in WORKLOADS:
@@ -75,6 +80,10 @@ class LoadConfig:
         for size, weight in self.sizes:
             _within("size", size, 1, _SIZE_MAX)
             _seconds("a size's weight", weight, zero=False)
+        if bool(self.request) != bool(self.reply):
+            raise ValueError("a request needs the reply that must come back, and the reverse")
+        for name in ("request", "reply"):
+            _within(f"the length of the {name}", len(getattr(self, name)), 0, _SCRIPT_MAX)
         if self.workload == "churn" and self.depth != 1:
             raise ValueError("churn sends one message per connection: leave depth at 1")
         if self.workload == "hold" and not self.rate:

@@ -28,10 +28,14 @@ class NativeGenerator:
             LoadError: memory or descriptors ran out; the message names the call.
         """
         failed = _core.ffi.new("const char **")
-        # cffi keeps only what a name holds alive: the host's text must outlive the call.
+        # cffi keeps only what a name holds alive: these texts must outlive the call.
         address = config.address
         host = _core.ffi.new("char[]", (address.path or address.host).encode())
-        self._load: Any = _core.lib.mux_load_new(_c_config(config, host), failed)
+        script = [_core.ffi.new("unsigned char[]", b) for b in (config.request, config.reply)]
+        made = _c_config(config, host)
+        made.request, made.reply = script
+        made.request_len, made.reply_len = len(config.request), len(config.reply)
+        self._load: Any = _core.lib.mux_load_new(made, failed)
         if not self._load:
             call = _core.ffi.string(failed[0]).decode()
             raise LoadError(f"load generator: {call}: {os.strerror(_core.ffi.errno)}")

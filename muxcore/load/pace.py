@@ -41,6 +41,8 @@ class Pace:
 
     def size(self) -> int:
         """Return the next message's size in bytes."""
+        if self._config.request:
+            return len(self._config.request)
         if len(self._mix) == 1:
             return self._mix[0][0]
         share = self._random.random()
@@ -48,13 +50,23 @@ class Pace:
 
 
 class Pattern:
-    """The bytes at any offset of any connection."""
+    """The bytes at any offset of any connection: invented, or a script again and again."""
 
-    def __init__(self, seed: int, longest: int) -> None:
-        once = random.Random(seed).randbytes(PERIOD)
-        self._bytes = memoryview(once * (longest // PERIOD + 2))
+    def __init__(self, seed: int, longest: int, script: bytes = b"") -> None:
+        once = script or random.Random(seed).randbytes(PERIOD)
+        self._period = len(once)
+        self._step = 0 if script else _STEP
+        self._bytes = memoryview(once * (longest // len(once) + 2))
 
     def at(self, index: int, offset: int, size: int) -> memoryview:
         """Return ``size`` bytes of connection ``index`` from ``offset`` on."""
-        start = (offset + index * _STEP) % PERIOD
+        start = (offset + index * self._step) % self._period
         return self._bytes[start : start + size]
+
+
+def difference(expected: memoryview, data: bytes, start: int) -> str:
+    """Return in words where ``data``, which began at ``start``, is not what was expected."""
+    pairs = enumerate(zip(expected, data, strict=False))
+    offset = next((i for i, (want, got) in pairs if want != got), len(expected))
+    want = f"byte {expected[offset]}" if offset < len(expected) else "nothing"
+    return f"offset {start + offset}: expected {want}, got byte {data[offset]}"

@@ -18,7 +18,7 @@ from dataclasses import replace
 from muxcore import address as addresses
 from muxcore.load.config import LoadConfig
 from muxcore.load.generator import Phase
-from muxcore.load.pace import Pace, Pattern
+from muxcore.load.pace import Pace, Pattern, difference
 from muxcore.load.result import LoadResult
 
 _IO_MAX = 262_144  # bytes one send or recv moves at most
@@ -44,7 +44,7 @@ class _Conn:
 
     __slots__ = (
         "events", "flights", "free_since", "head_done", "idle", "in_at", "index", "out_at",
-        "out_left", "pace", "queued", "since", "sock", "state",
+        "out_left", "owed", "pace", "queued", "since", "sock", "state",
     )  # fmt: skip
 
     def __init__(self, config: LoadConfig, index: int) -> None:
@@ -54,7 +54,7 @@ class _Conn:
         self.sock: socket.socket | None = None
         self.state = "unused"  # unused, connecting, open, down
         self.flights: deque[tuple[int, int]] = deque()
-        self.out_at = self.in_at = self.out_left = self.head_done = 0
+        self.out_at = self.in_at = self.out_left = self.owed = self.head_done = 0
         self.free_since = self.since = self.events = 0
         self.queued = False  # whether it is in the heap
 
@@ -68,7 +68,8 @@ class PureGenerator:
         self._config = config
         self._family, self._sockaddr = addresses.resolve(config.address)[0]
         self._churn = config.workload == "churn"
-        self._pattern = Pattern(config.seed, _IO_MAX)
+        self._sent = Pattern(config.seed, _IO_MAX, config.request)
+        self._expected = Pattern(config.seed, _IO_MAX, config.reply)
         self._conns = [_Conn(config, i) for i in range(config.connections + config.idle)]
         self._next = config.connections if self._churn else 0
         self._active = self._conns[: config.connections]
@@ -76,9 +77,8 @@ class PureGenerator:
         self._heap: list[tuple[int, int, _Conn]] = []
         self._phase = Phase.IDLE
         self._connected = self._stop = self._entered = self._late = False
-        self._pending = self._inflight = 0
+        self._pending = self._inflight = self._warmup = self._measure = 0
         self._connect_started = self._ends = self._window_start = self._window_end = 0
-        self._warmup = self._measure = 0
         self._found = LoadResult(self.kind)
 
     def begin(self, warmup: float, seconds: float) -> None:
@@ -204,11 +204,8 @@ class PureGenerator:
                 conn.pace.advance()
 
     def _patience(self, now: int, until: int) -> float:
-        limit = until
-        if self._phase is Phase.CONNECTING:
-            limit = min(limit, now + round(_CONNECT_TURN * 1e9))
-        else:
-            limit = min(limit, self._ends)
+        turn = now + round(_CONNECT_TURN * 1e9)
+        limit = min(until, turn if self._phase is Phase.CONNECTING else self._ends)
         if self._heap and self._heap[0][0] < limit:
             # Selectors round up to a millisecond: the last one is polled, or all would be late.
             return max(self._heap[0][0] - now, 0) // 1_000_000 / 1000
@@ -217,9 +214,9 @@ class PureGenerator:
     # When to send.
 
     def _may_issue(self, due: int) -> bool:
-        if self._phase is Phase.DRAINING:
-            return bool(self._config.rate) and due < self._window_end and not self._late
-        return self._phase in (Phase.WARMING, Phase.MEASURING)
+        if self._phase is not Phase.DRAINING:
+            return self._phase in (Phase.WARMING, Phase.MEASURING)
+        return self._config.rate > 0 and due < self._window_end and not self._late
 
     def _issue_all(self, now: int) -> None:
         for conn in self._active:
@@ -256,8 +253,10 @@ class PureGenerator:
                 self._found.lag.add(now - max(due, conn.free_since))
             conn.pace.advance()
         size = conn.pace.size()
-        conn.flights.append((due, size))
+        back = len(self._config.reply) or size
+        conn.flights.append((due, back))
         conn.out_left += size
+        conn.owed += back
         self._inflight += 1
         if self._phase is not Phase.WARMING and due >= self._window_start:
             self._found.sent += 1
@@ -318,7 +317,7 @@ class PureGenerator:
         try:
             while conn.out_left:
                 size = min(conn.out_left, _IO_MAX)
-                sent = conn.sock.send(self._pattern.at(conn.index, conn.out_at, size))
+                sent = conn.sock.send(self._sent.at(conn.index, conn.out_at, size))
                 conn.out_at += sent
                 conn.out_left -= sent
                 if self._phase is Phase.MEASURING:
@@ -345,12 +344,15 @@ class PureGenerator:
         if not data:
             self._fail(conn, ConnectionError("the server closed the connection"), "closed")
             return
-        owed = conn.out_at - conn.in_at
-        if len(data) > owed or data != self._pattern.at(conn.index, conn.in_at, len(data)):
-            self._fail(conn, self._difference(conn, data, owed), "corrupt")
+        owed = conn.owed
+        if len(data) > owed or data != self._expected.at(conn.index, conn.in_at, len(data)):
+            expected = self._expected.at(conn.index, conn.in_at, min(len(data), owed))
+            what = difference(expected, data, conn.in_at)
+            self._fail(conn, ValueError(f"connection {conn.index}, {what}"), "corrupt")
             return
         now = time.monotonic_ns()
         conn.in_at += len(data)
+        conn.owed -= len(data)
         if self._phase is Phase.MEASURING:
             self._found.bytes_in += len(data)
         self._complete(conn, len(data), now)
@@ -376,16 +378,6 @@ class PureGenerator:
             self._found.answered += 1
             self._found.latency.add(now - due)
 
-    def _difference(self, conn: _Conn, data: bytes, owed: int) -> Exception:
-        expected = self._pattern.at(conn.index, conn.in_at, min(len(data), owed))
-        pairs = enumerate(zip(expected, data, strict=False))
-        offset = next((i for i, (want, got) in pairs if want != got), len(expected))
-        want = f"byte {expected[offset]}" if offset < len(expected) else "nothing"
-        return ValueError(
-            f"connection {conn.index}, offset {conn.in_at + offset}: "
-            f"expected {want}, got byte {data[offset]}"
-        )
-
     def _fail(self, conn: _Conn, exc: Exception, kind: str = "") -> None:
         code = exc.errno if isinstance(exc, OSError) else None
         self._found.errors[kind or _KINDS.get(code or 0, "other")] += 1
@@ -407,5 +399,5 @@ class PureGenerator:
         self._inflight -= len(conn.flights)
         conn.flights.clear()
         conn.sock, conn.events = None, 0
-        conn.out_at = conn.in_at = conn.out_left = conn.head_done = 0
+        conn.out_at = conn.in_at = conn.out_left = conn.owed = conn.head_done = 0
         conn.state = "unused" if self._churn and not conn.idle else "down"

@@ -151,13 +151,15 @@ def _share(config: LoadConfig, processes: int, number: int) -> LoadConfig:
 
 
 def _as_json(config: LoadConfig) -> dict[str, Any]:
-    return {"config": dataclasses.asdict(config)}
+    texts = {"request": config.request.decode("latin-1"), "reply": config.reply.decode("latin-1")}
+    return {"config": dataclasses.asdict(config) | texts}
 
 
 def _from_json(found: dict[str, Any]) -> LoadConfig:
     address = Address(**found.pop("address"))
     sizes = tuple((size, weight) for size, weight in found.pop("sizes"))
-    return LoadConfig(address=address, sizes=sizes, **found)
+    request, reply = (found.pop(name).encode("latin-1") for name in ("request", "reply"))
+    return LoadConfig(address=address, sizes=sizes, request=request, reply=reply, **found)
 
 
 def _tell(client: subprocess.Popen[str], what: dict[str, Any]) -> None:

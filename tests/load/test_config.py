@@ -48,6 +48,8 @@ def test_a_size_that_is_none_shows_the_right_spelling(text: str) -> None:
         ({"workload": "churn", "depth": 2}, "leave depth at 1"),
         ({"workload": "hold"}, "hold needs a rate"),
         ({"poisson": True}, "need a rate"),
+        ({"request": b"x"}, "needs the reply"),
+        ({"request": b"x" * 70_000, "reply": b"y"}, "length of the request"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused_with_the_reason(

@@ -80,6 +80,17 @@ def test_bytes_of_another_connection_are_found(kind: str, serve: Any) -> None:
     assert result.errors["corrupt"]
 
 
+def test_a_server_that_answers_otherwise_is_held_to_its_reply(kind: str, serve: Any) -> None:
+    def answer(sock: socket.socket, data: bytes, number: int) -> None:
+        sock.sendall(b"<" + data.upper() + b">")
+
+    load = {"request": b"hello", "connections": 3}
+    assert drive(kind, serve(answer).address, reply=b"<HELLO>", **load).ok
+    wrong = drive(kind, serve(answer).address, reply=b"<HELL0>", **load)
+    assert wrong.errors["corrupt"] == 3
+    assert "offset 5: expected byte 48, got byte 79" in wrong.first_error
+
+
 def test_replies_that_never_come_are_lost_and_nothing_hangs(kind: str, serve: Any) -> None:
     server = serve(lambda sock, data, number: None)
     result = drive(kind, server.address, connections=3, reply_timeout=0.1)
