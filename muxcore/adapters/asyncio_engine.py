@@ -123,8 +123,9 @@ class AsyncioEngine(Engine):
         self.loop.call_soon_threadsafe(self._run_call)
 
     def _run_call(self) -> None:
-        call, args = self._calls.popleft()
-        dispatch.run_call(call, args)
+        if self._calls:  # close() may have made it already
+            call, args = self._calls.popleft()
+            dispatch.run_call(call, args)
 
     def _set_alarm(self) -> None:
         """Look at the timers when the next one is due."""
@@ -170,7 +171,9 @@ class AsyncioEngine(Engine):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed = True
+        self._closed = self.stopping = True
+        while self._calls:  # sockets that were to be adopted are closed
+            self._run_call()
         for listener in self._listeners:
             listener.close()
         for task in self._opening:

@@ -144,6 +144,7 @@ class ReadinessEngine(Engine):
         """End without ceremony: every descriptor is closed, whatever state it is in."""
         if self._closed:
             return
+        self._stopping = True  # a socket that still waits to be adopted is closed, not served
         for listener in self._listeners:
             listener.close()
         for transport in list(self._transports):

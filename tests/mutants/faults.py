@@ -275,8 +275,8 @@ MUTANTS = [
         (
             (
                 READINESS,
-                "self._pause()\n        engine.timers.add(engine.limits.accept_pause, self._rested)",
-                "self._resting = False",
+                "        engine.timers.add(engine.limits.accept_pause, self._rested)",
+                "        self._rested()",
             ),
         ),
         ("running_out_of_descriptors_is_survived_without_haste",),

@@ -127,6 +127,36 @@ class Calls(EngineSuite):
             peer.send(b"hello")
             assert peer.read(5) == b"hello"
 
+    def test_a_socket_adopted_before_the_start_is_served_from_the_start(self) -> None:
+        self.needs("adopt")
+        ours, theirs = socket.socketpair()
+        server = self.server(muxcore.Echo)
+        server.adopt(theirs)
+        with Peer(ours) as peer, server:
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
+
+    def test_a_socket_adopted_by_a_server_that_never_starts_is_closed(self) -> None:
+        self.needs("adopt")
+        ours, theirs = socket.socketpair()
+        server = self.server(muxcore.Echo)
+        server.adopt(theirs)
+        server.stop()
+        with Peer(ours) as peer:
+            peer.read_end()
+        assert theirs.fileno() == -1
+
+    def test_a_socket_stays_its_owners_if_the_server_has_ended(self) -> None:
+        self.needs("adopt")
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            server = self.server(muxcore.Echo)
+            server.stop()
+            with pytest.raises(RuntimeError):
+                server.adopt(theirs)
+            theirs.send(b"still mine")
+            assert ours.recv(10) == b"still mine"
+
     def test_stats_count_connections_bytes_and_errors(self) -> None:
         class Answers(Recorder):
             def data_received(self, data: bytes) -> None:
