@@ -23,8 +23,10 @@ void mux_wheel_add(mux_wheel *wheel, mux_slot *slot)
         return;
     int64_t wait = slot->moved_at + wheel->idle - wheel->next;
     uint32_t ticks = wait <= 0 ? 0 : (uint32_t)((wait + wheel->tick - 1) / wheel->tick);
-    if (ticks > MUX_WHEEL_BUCKETS - 1)
-        ticks = MUX_WHEEL_BUCKETS - 1;
+    /* The wheel may lag behind the clock that moved_at was taken from. One bucket less than all: counted
+     * from the next bucket, all of them would lead back to the one being emptied, for ever. */
+    if (ticks > MUX_WHEEL_BUCKETS - 2)
+        ticks = MUX_WHEEL_BUCKETS - 2;
     uint32_t bucket = (wheel->at + ticks) % MUX_WHEEL_BUCKETS;
     uint32_t head = wheel->heads[bucket];
     slot->wheel_at = bucket;

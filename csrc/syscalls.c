@@ -12,6 +12,7 @@ static struct {
     long calls, fail_from, fail_to;
     int error;
 } faults[MUX_CALLS];
+int64_t mux_fault_clock;
 static long short_send;
 static size_t short_size;
 
@@ -135,6 +136,10 @@ void *mux_sys_allocate(size_t count, size_t size)
 
 int64_t mux_sys_now(void)
 {
+#ifdef MUX_FAULTS
+    if (mux_fault_clock)
+        return mux_fault_clock;
+#endif
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;

@@ -53,6 +53,7 @@ void mux_fault(enum mux_call call, long nth, long more, int error);
 /* The nth send from now on takes at most `size` bytes. */
 void mux_fault_short_send(long nth, size_t size);
 long mux_fault_calls(enum mux_call call); /* how often it was called so far */
+extern int64_t mux_fault_clock;           /* what the clock says; 0: the time */
 #endif
 
 #endif
