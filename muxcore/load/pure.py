@@ -29,12 +29,9 @@ _KINDS = {
     errno.ECONNRESET: "reset",
     errno.EPIPE: "reset",
     errno.ETIMEDOUT: "timeout",
-    errno.EMFILE: "resources",
-    errno.ENFILE: "resources",
-    errno.ENOBUFS: "resources",
-    errno.ENOMEM: "resources",
-    errno.EADDRNOTAVAIL: "resources",
-}
+} | dict.fromkeys(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL), "resources"
+)
 _READ = selectors.EVENT_READ
 _BOTH = selectors.EVENT_READ | selectors.EVENT_WRITE
 
@@ -156,7 +153,7 @@ class PureGenerator:
             if not self._stop and (self._pending or self._next < len(self._conns)):
                 return False
             self._connected = True
-            self._go(Phase.IDLE if self._stop or not self._can_start() else Phase.WARMING)
+            self._go(Phase.IDLE if self._stop or dead else Phase.WARMING)
         elif self._phase is Phase.WARMING:
             if not over:
                 return False
@@ -178,9 +175,6 @@ class PureGenerator:
             self._settle(now)
             self._go(Phase.IDLE)
         return True
-
-    def _can_start(self) -> bool:
-        return self._churn or self._found.open > 0
 
     def _end_window(self, now: int) -> None:
         self._window_end = now
