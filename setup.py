@@ -78,6 +78,8 @@ class BuildCore(build_ext):
         # a path of the machine that a wheel was built on has no place in it.
         linker = [flag for flag in self.compiler.linker_so if not flag.startswith("-Wl,-rpath")]
         self.compiler.set_executable("linker_so", linker)
+        for extension in self.extensions:  # the same where debugging information is kept
+            extension.extra_compile_args.append(f"-fdebug-prefix-map={os.getcwd()}=.")
         try:
             super().build_extensions()
         except (CompileError, LinkError) as exc:
