@@ -231,7 +231,7 @@ class Turns(EngineSuite):
                     run.life(ended)
                 peer.sock.shutdown(socket.SHUT_WR)
                 other.send(b"late")
-                idle_cpu(0.1)
+                idle_cpu()
                 again = run.connect()
                 again.shutdown_write()
                 again.sock.settimeout(0.5)
