@@ -150,7 +150,9 @@ static void matrix(enum mux_call call, const int *errors)
                     int served = scenario(edge);
                     mux_fault(call, 0, 0, 0);
                     CHECK_EQUAL(descriptors(), before);
-                    if (served >= 0 && served < CLIENTS - more) {
+                    /* these hit no connection: every client has to be served all the same */
+                    bool harmless = *error == EINTR || call == MUX_CALL_ACCEPT || call == MUX_CALL_CLOSE;
+                    if (served >= 0 && served < (harmless ? CLIENTS + 1 : CLIENTS - more)) {
                         fprintf(stderr, "%s, call %d of kind %d failing %d times: %d of %d served\n",
                                 strerror(*error), nth, call, more + 1, served, CLIENTS + 1);
                         exit(1);
