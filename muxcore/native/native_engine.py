@@ -197,10 +197,12 @@ class NativeEpollEngine(Engine):
     def _turn(self) -> None:
         self._batch(self._deadline())
         self.timers.run_due()
-        self._run_calls()
+        if self._calls:
+            self._run_calls()
         if self._stop_asked:
             self._wind_down()
-        self.flush()
+        if self.parts:
+            self.flush()
 
     def _deadline(self) -> int:
         """Return when Python itself has something to do: CLOCK_MONOTONIC, ns."""

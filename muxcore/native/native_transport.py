@@ -162,14 +162,14 @@ class NativeTransport(BaseTransport):
             if queued > 0:
                 self.queue_is(queued)
             return
+        engine.parts.append(data)
+        engine.writers.append(self._slot)
         if way == FREE:
             self._way = GATHERING
         else:
             engine.room -= len(data)
-        engine.parts.append(data)
-        engine.writers.append(self._slot)
-        if engine.room < 0:
-            engine.flush()
+            if engine.room < 0:
+                engine.flush()
 
     def _put(self, data: Bytes) -> None:
         self._cross()
