@@ -1,11 +1,11 @@
 /* What a transport in Python may ask of its connection: each function finds the slot by its name, or
- * says -ESTALE. All of them run in the loop's thread, between two polls. */
+ * says -ESTALE; so it does where there is no loop any more (NULL). All of them run in the loop's thread, between two polls. */
 #include <errno.h>
 
 #include "loop_internal.h"
 
 #define FIND(loop, index, generation)                                                              \
-    mux_slot *slot = mux_slots_find(&(loop)->slots, index, generation);                            \
+    mux_slot *slot = (loop) ? mux_slots_find(&(loop)->slots, index, generation) : NULL;            \
     if (!slot || slot->state == MUX_LISTENER)                                                      \
         return -ESTALE
 
@@ -28,7 +28,7 @@ uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
                         const uint32_t *sizes, uint32_t count, uint32_t *left)
 {
     uint32_t stored = 0;
-    for (uint32_t i = 0; i < count;) {
+    for (uint32_t i = 0; loop && i < count;) {
         uint32_t index = slots[i];
         size_t size = 0;
         for (; i < count && slots[i] == index; i++) /* one send for what one connection wrote */
@@ -122,7 +122,7 @@ int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_
 
 int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
-    mux_slot *slot = mux_slots_find(&loop->slots, index, generation);
+    mux_slot *slot = loop ? mux_slots_find(&loop->slots, index, generation) : NULL;
     return slot ? slot->handle : -1;
 }
 

@@ -189,7 +189,8 @@ class NativeEpollEngine(Engine):
                 self._batch(0)
         self._closed = True
         self.timers.clear()
-        self.lib.mux_loop_free(self.loop)
+        loop, self.loop = self.loop, self.ffi.NULL  # transports may be asked things ever after
+        self.lib.mux_loop_free(loop)
         self._waker.close()
 
     # -- one turn

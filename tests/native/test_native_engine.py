@@ -189,6 +189,32 @@ def test_counters_can_be_read_after_the_end() -> None:
     assert (server.stats().total, server.stats().bytes_in) == (1, 5)
 
 
+def test_a_transport_can_be_asked_anything_after_the_end_of_its_server() -> None:
+    kept: list[Any] = []
+
+    class Keep(Upper):
+        def connection_made(self, transport: Any) -> None:
+            kept.append(transport)
+
+    with (
+        muxcore.Server(Keep, "127.0.0.1:0", engine="native-epoll") as server,
+        connect(server),
+    ):
+        until(lambda: kept)
+    transport = kept[0]
+    transport.write(b"late")
+    transport.set_write_buffer_limits(10)
+    transport.pause_reading()
+    transport.resume_reading()
+    transport.write_eof()
+    transport.close()
+    transport.abort()
+    assert transport.get_write_buffer_size() == 0
+    assert transport.get_extra_info("bytes") == (0, 0)
+    assert transport.get_extra_info("socket").fileno() == -1
+    assert transport.is_closing()
+
+
 def test_small_writes_of_a_callback_keep_their_order_and_pause_in_time() -> None:
     heard: list[str] = []
 
