@@ -1,0 +1,193 @@
+/* The loop on the scripted backend: listeners, and what C serves by itself. */
+#include "scripted.h"
+
+TEST(an_unseen_echo_lives_and_ends_without_an_event)
+{
+    begin(usual());
+    int listener = memory_listener(memory);
+    CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
+    int peer = memory_connect(memory, listener);
+    CHECK_EQUAL(poll_now(), 0);
+    memory_arrive(memory, peer, "hello", 5);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(got(peer, "hello"));
+    memory_end(memory, peer);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(memory_released(memory, peer));
+    CHECK_EQUAL(stats.open, 0);
+    CHECK_EQUAL(stats.total, 1);
+    CHECK_EQUAL(stats.bytes_in, 5);
+    CHECK_EQUAL(stats.bytes_out, 5);
+    end();
+}
+
+TEST(an_echo_stops_reading_above_high_water_and_loses_nothing)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_ECHO, 0);
+    static char many[20000];
+    for (size_t i = 0; i < sizeof many; i++)
+        many[i] = (char)(i * 7 % 251);
+    memory_window(memory, peer, 0);
+    memory_arrive(memory, peer, many, sizeof many);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.bytes_in, 4096); /* one receive, which is above the mark of 1,000 */
+    for (int i = 0; i < 40; i++) {
+        memory_window(memory, peer, 3000);
+        CHECK_EQUAL(poll_now(), 0);
+    }
+    size_t size;
+    const char *out = memory_got(memory, peer, &size);
+    CHECK_EQUAL(size, sizeof many);
+    CHECK(!memcmp(out, many, size));
+    end();
+}
+
+TEST(an_echo_answers_eof_only_once_all_is_sent_back)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_ECHO, 0);
+    memory_window(memory, peer, 2);
+    memory_arrive(memory, peer, "hello", 5);
+    memory_end(memory, peer);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(!memory_released(memory, peer));
+    memory_window(memory, peer, 100);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(memory_released(memory, peer));
+    CHECK(got(peer, "hello"));
+    end();
+}
+
+TEST(a_verb_takes_along_what_was_received_and_lifts_the_hold)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_NONE, 1);
+    CHECK_EQUAL(mux_hold(loop, slot, generation, 1), 0);
+    memory_arrive(memory, peer, " world", 6);
+    CHECK_EQUAL(mux_verb(loop, slot, generation, MUX_VERB_ECHO, "hello", 5), 0);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(got(peer, "hello world"));
+    memory_end(memory, peer);
+    CHECK_EQUAL(poll_now(), 1);
+    expect(0, MUX_EV_LOST, 0); /* of a seen connection the end is told */
+    end();
+}
+
+TEST(discard_counts_and_drops)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_DISCARD, 0);
+    memory_arrive(memory, peer, "hello", 5);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.bytes_in, 5);
+    CHECK(got(peer, ""));
+    memory_end(memory, peer);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(memory_released(memory, peer));
+    end();
+}
+
+TEST(a_listener_rests_at_the_cap_until_a_connection_ends)
+{
+    mux_options options = usual();
+    options.connections = 2;
+    begin(options);
+    int listener = memory_listener(memory);
+    CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
+    int first = memory_connect(memory, listener);
+    memory_connect(memory, listener);
+    memory_connect(memory, listener);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.open, 2);
+    CHECK_EQUAL(memory_attempts(memory, listener), 2);
+    memory_end(memory, first);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.open, 2);
+    CHECK_EQUAL(stats.total, 3);
+    end();
+}
+
+TEST(a_listener_without_descriptors_tries_ten_times_a_second_and_tells_once)
+{
+    begin(usual());
+    int listener = memory_listener(memory);
+    CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
+    memory_connect(memory, listener);
+    memory_refuse(memory, listener, EMFILE);
+    int told = 0;
+    for (int64_t until = mux_fault_clock + SECOND; mux_fault_clock < until;)
+        told += mux_loop_poll(loop, until);
+    CHECK_EQUAL(told, 1);
+    CHECK(memory_attempts(memory, listener) >= 9 && memory_attempts(memory, listener) <= 11);
+    memory_refuse(memory, listener, 0);
+    CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + SECOND / 5), 0);
+    CHECK_EQUAL(stats.open, 1);
+    end();
+}
+
+TEST(a_connection_aborted_before_accept_is_skipped_without_a_rest)
+{
+    begin(usual());
+    int listener = memory_listener(memory);
+    CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
+    memory_refuse(memory, listener, ECONNABORTED);
+    CHECK_EQUAL(poll_now(), 0);
+    memory_refuse(memory, listener, 0);
+    memory_connect(memory, listener);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.open, 1);
+    CHECK_EQUAL(stats.accept_errors, 0);
+    end();
+}
+
+TEST(an_accepted_connection_is_told_with_its_listener_and_the_peers_address)
+{
+    begin(usual());
+    int listener = memory_listener(memory);
+    int64_t at = mux_listen(loop, listener, MUX_VERB_NONE, 1);
+    memory_connect(memory, listener);
+    CHECK_EQUAL(poll_now(), 1);
+    CHECK_EQUAL(mux_loop_events(loop)[0].kind, MUX_EV_ACCEPTED);
+    struct mux_accepted accepted;
+    const char *data = mux_loop_arena(loop) + mux_loop_events(loop)[0].data;
+    memcpy(&accepted, data, sizeof accepted);
+    CHECK_EQUAL(accepted.listener, at);
+    CHECK_EQUAL(accepted.size, 4);
+    CHECK(!memcmp(data + sizeof accepted, "peer", 4));
+    end();
+}
+
+TEST(a_refused_connection_is_given_back_at_once_and_never_heard_of)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_NONE, 1);
+    memory_arrive(memory, peer, "hello", 5);
+    CHECK_EQUAL(mux_refuse(loop, slot, generation), 0);
+    CHECK(memory_released(memory, peer));
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(stats.open, 0);
+    end();
+}
+
+TEST(closing_what_python_does_not_see_lets_it_send_first)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_ECHO, 0);
+    memory_window(memory, peer, 0);
+    memory_arrive(memory, peer, "hello", 5);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(mux_unsent(loop), 5);
+    mux_close_unseen(loop, 0);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(!memory_released(memory, peer));
+    memory_window(memory, peer, 10);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(memory_released(memory, peer));
+    CHECK(got(peer, "hello"));
+    end();
+}
