@@ -4,9 +4,9 @@ accept(2) names three kinds of failure, and they want different answers:
 
 - the queue is empty (EAGAIN): done for now;
 - the connection is gone or refused by the network (ECONNABORTED, EPROTO, EPERM, …): take the next;
-- this process or system is out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays in
-  the queue and the listener stays readable, so a loop that just went on would spin at full speed.
-  The listener rests for ``Limits.accept_pause`` and tries again.
+- this process or system is out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM): the connection stays
+  in the queue and the listener stays readable, so a loop that just went on would spin at full
+  speed. The listener rests for ``Limits.accept_pause`` and tries again.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _bare_ipv6(text: str) -> str:
 
 
 def _literal(
-    host: str, kind: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address], text: str
+    host: str, kind: type[ipaddress.IPv4Address | ipaddress.IPv6Address], text: str
 ) -> None:
     try:
         kind(host)

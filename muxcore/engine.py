@@ -103,7 +103,7 @@ class Engine(abc.ABC):
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
     ) -> Any:
-        """Open a connection and serve it; callable in callbacks. Returns a handle with ``cancel()``.
+        """Open a connection and serve it; for callbacks. Returns a handle with ``cancel()``.
 
         Args:
             address: as in ``Server``.
@@ -116,11 +116,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        """Run ``call(*args)`` in ``delay`` seconds, in the engine's thread; callable in callbacks."""
+        """Run ``call(*args)`` in ``delay`` seconds, in the engine's thread; for callbacks."""
 
     @abc.abstractmethod
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        """Run ``call(*args)`` in the engine's thread soon; from any thread, and in signal handlers."""
+        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler."""
 
     # -- its life
 
@@ -134,7 +134,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Ask for an end: listeners close, queued bytes are sent for ``Limits.drain_timeout`` at most.
+        """Ask for an end: listeners close, what is queued is sent for ``Limits.drain_timeout``.
 
         From any thread and in signal handlers: it takes no lock and does not wait.
         """
@@ -153,7 +153,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release what was never run: listeners and the like. Idempotent; implied by run's return."""
+        """Release what was never run: listeners and the like. Idempotent; run() ends with it."""
 
     def start(self) -> None:
         """Run in the background; here a daemon thread, where a model needs it something else."""

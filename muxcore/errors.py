@@ -60,7 +60,7 @@ class BufferLimitExceeded(MuxcoreError, ConnectionError):
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
             errno.ENOBUFS,
-            f"write buffer of {size} bytes is over the limit of {limit}: the peer reads too slowly; "
+            f"write buffer of {size} bytes is above the limit {limit}: the peer reads too slowly: "
             "implement pause_writing, or raise Limits.write_buffer",
         )
 

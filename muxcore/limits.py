@@ -14,7 +14,8 @@ class Limits:
     Attributes:
         connections: open connections at once; at the cap the listeners rest, and further clients
             wait in the kernel's backlog.
-        processes: children at once in the process model, for the same reason and to the same effect.
+        processes: children at once in the process model, for the same reason and to the same
+            effect.
         backlog: the listen(2) queue; 0 means SOMAXCONN, which the kernel clamps to its own limit.
         read_chunk: the most bytes one ``data_received`` brings.
         reads_per_turn: receives that one connection may take in one turn, so that a flooder cannot

@@ -1,13 +1,13 @@
 """What a protocol and a transport promise each other, and the marks of the verbs.
 
 The shapes are ``asyncio.Protocol``'s and ``asyncio.Transport``'s. The classes here are
-``typing.Protocol``s: nothing needs to inherit from them, and a callback that a protocol does not have
-is a no-op. This is the one page to read before writing a protocol or an engine.
+``typing.Protocol``s: nothing needs to inherit from them, and a callback that a protocol does not
+have is a no-op. This is the one page to read before writing a protocol or an engine.
 
 The life of a connection, as a protocol sees it::
 
-    connection_made ─► data_received* ─► eof_received? ─► connection_lost     (each at most in this order)
-                         pause_writing ◄─► resume_writing                      (in turns, in between)
+    connection_made ─► data_received* ─► eof_received? ─► connection_lost     (in this order)
+                         pause_writing ◄─► resume_writing                      (in turns, between)
                          a verb: from there on, nothing but connection_lost
 
 Where muxcore is stricter than asyncio, on purpose (nothing else differs):
@@ -58,10 +58,11 @@ class Transport(Protocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection by name.
 
-        ``peername`` and ``sockname`` are socket addresses (the first is recorded when the connection
-        opens: it cannot be asked for after a reset); ``socket`` is a non-owning wrapper, or None
-        where the engine has no descriptor; ``engine`` is the engine's name; ``bytes`` is the pair
-        (received, sent), valid in ``connection_lost`` too. Anything else gives ``default``.
+        ``peername`` and ``sockname`` are socket addresses (the first is recorded when the
+        connection opens: it cannot be asked for after a reset); ``socket`` is a non-owning wrapper,
+        or None where the engine has no descriptor; ``engine`` is the engine's name; ``bytes`` is
+        the pair (received, sent), valid in ``connection_lost`` too. Anything else gives
+        ``default``.
         """
 
     def get_protocol(self) -> Any: ...
@@ -133,7 +134,7 @@ def verb_of(service: Service) -> Verb | None:
 
 
 def is_silent(service: Service) -> bool:
-    """Whether a service declares a verb and has no callback: Python need not see its connections."""
+    """Whether a service is a verb and has no callback: Python need not see its connections."""
     if not isinstance(service, type) or verb_of(service) is None:
         return False
     return not any(hasattr(service, name) for name in (*CALLBACKS, "connection_lost"))

@@ -84,7 +84,9 @@ def engine(name: str | None = None) -> type[Engine]:
     candidates = list(_candidates(name))
     if not candidates:
         known = [*SELECTORS, *sorted(_models()), *_BUILT_IN, *_ADAPTERS, *_plug_ins()]
-        raise UnknownEngine(f"no engine is named {name!r}{asked_by}: take one of {', '.join(known)}")
+        raise UnknownEngine(
+            f"no engine is named {name!r}{asked_by}: take one of {', '.join(known)}"
+        )
     skipped: list[EngineUnavailable] = []
     for candidate, where in candidates:
         try:
@@ -185,7 +187,8 @@ def _available(name: str, where: str | EntryPoint) -> type[Engine]:
 
 
 def _infos() -> Iterator[EngineInfo]:
-    for name, where in {**_BUILT_IN, **_ADAPTERS, **_plug_ins()}.items():
+    everything: dict[str, str | EntryPoint] = {**_BUILT_IN, **_ADAPTERS, **_plug_ins()}
+    for name, where in everything.items():
         loaded, reason = None, ""
         try:
             loaded = _load(name, where)

@@ -43,8 +43,10 @@ class Server:
 
     Args:
         service: a zero-argument callable that returns a protocol: a class, or a service object.
-        where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at once.
-        engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then "auto".
+        where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
+            once.
+        engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
+            "auto".
         limits: the caps; the defaults suit a public port.
         trigger: "level", or "edge" on engines with ``edge_trigger``.
         reuse_port: let several processes listen on one port (SO_REUSEPORT, Linux 3.9).
@@ -127,7 +129,7 @@ class Server:
         return self._engine.call_later(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        """Run ``call(*args)`` in the engine's thread soon; from any thread, and in signal handlers."""
+        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler."""
         self._engine.need("threadsafe_calls")
         self._engine.call_soon_threadsafe(call, *args)
 
@@ -151,7 +153,7 @@ class Server:
         return self
 
     def stop(self) -> bool:
-        """Stop accepting, send what is queued for ``Limits.drain_timeout`` at most, and wait for the end.
+        """Stop accepting, send what is queued for ``Limits.drain_timeout``, and wait for the end.
 
         Returns:
             Whether every connection had sent all its bytes when it was closed.
@@ -205,7 +207,8 @@ class Server:
 
         Returns:
             What a script would exit with: 0 after ``request_stop`` or SIGTERM and a complete drain,
-            130 after SIGINT, 128 + the signal's number after an abort, 1 where the drain was cut short.
+            130 after SIGINT, 128 + the signal's number after an abort, 1 where the drain was cut
+            short.
 
         Raises:
             BindError, RuntimeError: see :meth:`start`.
@@ -271,7 +274,7 @@ def serve(
     allow_threads: bool = False,
     on_ready: Callable[[Server], object] | None = None,
 ) -> int:
-    """Serve in this thread until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
+    """Serve until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
     server = Server(
         service,
         *where,

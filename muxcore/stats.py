@@ -16,7 +16,8 @@ class Stats:
         bytes_in: bytes received, over all connections, closed ones included.
         bytes_out: bytes the kernel accepted for sending.
         errors: how often each kind of failure ended a connection or hindered a listener, by the
-            name of the exception's class (``"ConnectionResetError"``) or of the call (``"accept"``).
+            name of the exception's class (``"ConnectionResetError"``) or of the call
+            (``"accept"``).
     """
 
     open: int = 0

@@ -1,7 +1,7 @@
 """Calls that are due later: a heap, in which a cancelled timer stays until its time.
 
-Cancelled timers are swept out once they are the larger half, so that a program that sets and cancels a
-time-out per message keeps a small heap (asyncio does the same).
+Cancelled timers are swept out once they are the larger half, so that a program that sets and
+cancels a time-out per message keeps a small heap (asyncio does the same).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Timers:
     def _cancelled_one(self) -> None:
         self._cancelled += 1
         if len(self._heap) > _SWEEP_FROM and self._cancelled * 2 > len(self._heap):
-            # The one being cancelled is not cleared yet: it stays until its time, or the next sweep.
+            # The one being cancelled is not cleared yet: it stays until its time or the next sweep
             self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
             heapq.heapify(self._heap)
             self._cancelled = 1

@@ -1,12 +1,12 @@
 """What every engine's transport has in common: the rules of the contract, without the bytes.
 
-This file decides *whether* (may this be written, is reading on, is the protocol to pause); an engine's
-own transport knows *how* and fills in the six methods at the end. asyncio's rules hold throughout; the
-three stricter ones are listed in ``protocol.py``.
+This file decides *whether* (may this be written, is reading on, is the protocol to pause); an
+engine's own transport knows *how* and fills in the six methods at the end. asyncio's rules hold
+throughout; the three stricter ones are listed in ``protocol.py``.
 
 A connection's state only ever grows::
 
-    OPEN ── close() ──► CLOSING ── all is sent ──► LOST      (connection_lost is on its way, or delivered)
+    OPEN ── close() ──► CLOSING ── all is sent ──► LOST      (connection_lost comes, or came)
       └──── abort(), an error ────────────────────►┘
 
 Reading is on while no reason holds it (``_hold`` is 0): the user's ``pause_reading``, a backlog of
@@ -127,7 +127,9 @@ class BaseTransport(abc.ABC):
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
         if self._verb is not None:
-            raise RuntimeError(f"write() after {self._verb.value}(): the engine moves the bytes now")
+            raise RuntimeError(
+                f"write() after {self._verb.value}(): the engine moves the bytes now"
+            )
         if self._eof_written:
             raise RuntimeError("write() after write_eof()")
         if data and self._state == OPEN:
@@ -208,7 +210,9 @@ class BaseTransport(abc.ABC):
         if self._state != OPEN:
             raise ValueError(f"{verb.value}(): the connection is closing")
         if self._verb is not None:
-            raise ValueError(f"{verb.value}(): the connection is under {self._verb.value}() already")
+            raise ValueError(
+                f"{verb.value}(): the connection is under {self._verb.value}() already"
+            )
         if self._eof_written:
             raise ValueError(f"{verb.value}(): EOF was sent already")
         self._verb = verb
@@ -224,9 +228,7 @@ class BaseTransport(abc.ABC):
     def _eof_received(self) -> None:
         """The peer has sent EOF: ask the protocol whether this side stays open."""
         self._set_hold(HOLD_EOF)
-        if self._verb is not None:
-            self.close()
-        elif not dispatch.call(self, self._protocol, "eof_received"):
+        if self._verb is not None or not dispatch.call(self, self._protocol, "eof_received"):
             self.close()
 
     def _grown(self, size: int) -> None:
@@ -268,8 +270,7 @@ class BaseTransport(abc.ABC):
     # -- for an engine's transport to fill in
 
     @abc.abstractmethod
-    def get_write_buffer_size(self) -> int:
-        ...
+    def get_write_buffer_size(self) -> int: ...
 
     @abc.abstractmethod
     def _put(self, data: Bytes) -> None:
@@ -296,8 +297,7 @@ class BaseTransport(abc.ABC):
         """Return (bytes received, bytes sent)."""
 
     @abc.abstractmethod
-    def _socket(self) -> TransportSocket | None:
-        ...
+    def _socket(self) -> TransportSocket | None: ...
 
 
 class TransportSocket:

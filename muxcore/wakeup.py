@@ -1,6 +1,7 @@
 """Waking a loop that sleeps in the kernel: from another thread, and from a signal.
 
-A socketpair, not an eventfd: ``signal.set_wakeup_fd`` writes one byte, and an eventfd takes only eight.
+A socketpair, not an eventfd: ``signal.set_wakeup_fd`` writes one byte, and an eventfd takes only
+eight.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ class StopSignals:
         received: the signals, in order.
     """
 
-    def __init__(
-        self, wakeup_fd: int, stop: Callable[[], None], abort: Callable[[], None]
-    ) -> None:
+    def __init__(self, wakeup_fd: int, stop: Callable[[], None], abort: Callable[[], None]) -> None:
         self.received: list[signal.Signals] = []
         self._wakeup_fd = wakeup_fd
         self._stop = stop

@@ -1,7 +1,8 @@
 """The command line: one file a command.
 
-Exit codes, for scripts: 0 it worked (a server: SIGTERM and a complete drain); 1 it could not be done (an
-address is taken, an engine cannot run here, replies were wrong); 2 it was asked wrongly; 130 after Ctrl-C.
+Exit codes, for scripts: 0 it worked (a server: SIGTERM and a complete drain); 1 it could not be
+done (an address is taken, an engine cannot run here, replies were wrong); 2 it was asked wrongly;
+130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="muxcore",
-        description="TCP servers under three concurrency models: Python decides, C moves the bytes.",
+        description="TCP servers under three models: Python decides, C moves the bytes.",
         epilog="`muxcore COMMAND --help` shows a command's options, with examples to paste.",
     )
     parser.add_argument("--version", action="version", version=f"muxcore {__version__}")

@@ -20,9 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "address",
         nargs="+",
-        help="a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; 0 as the port takes a free one",
+        help="a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one",
     )
-    parser.add_argument("--engine", help="an engine, a model, or auto, pure, native (default: auto)")
+    parser.add_argument(
+        "--engine", help="an engine, a model, or auto, pure, native (default: auto)"
+    )
     parser.add_argument("--trigger", choices=("level", "edge"), default="level", help="of epoll")
     parser.add_argument("--reuse-port", action="store_true", help="share the port (SO_REUSEPORT)")
     loudness = parser.add_mutually_exclusive_group()
@@ -54,7 +56,9 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
     """
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
-            print("messages are shown: they pass through Python callbacks, not the verb", flush=True)
+            print(
+                "messages are shown: they pass through Python callbacks, not the verb", flush=True
+            )
             service = by_callbacks
         service = watched(service, messages=options.verbose > 1)
     server = Server(

@@ -2,7 +2,8 @@
 
 ``write`` returns when the kernel has taken all of it, which is all the flow control that one client
 needs: while it does not read, its process waits in send(2), and nobody else notices. The waits are
-bounded by the kernel itself (SO_RCVTIMEO and SO_SNDTIMEO, socket(7)), which costs no call a message.
+bounded by the kernel itself (SO_RCVTIMEO and SO_SNDTIMEO, socket(7)), which costs no call a
+message.
 """
 
 from __future__ import annotations

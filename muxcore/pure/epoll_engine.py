@@ -4,12 +4,14 @@ What to know of epoll(7):
 
 - A turn costs in proportion to the connections that are *ready*, however many are open; there is no
   limit on a descriptor's number.
-- The kernel keeps the registration, and it belongs to the open file, not to the descriptor: if a forked
-  child still holds the file, closing the descriptor leaves the registration alive, and its events name
-  a descriptor that may be somebody else's by then. EPOLL_CTL_DEL comes before close, always.
-- EPOLLHUP and EPOLLERR are reported whether asked for or not, at every turn under a level trigger. A
-  descriptor of which nothing is wanted is therefore unregistered, or it would spin.
-- Under an edge trigger, data and FIN that arrive together are one event: see ``StreamTransport.read``.
+- The kernel keeps the registration, and it belongs to the open file, not to the descriptor: if a
+  forked child still holds the file, closing the descriptor leaves the registration alive, and its
+  events name a descriptor that may be somebody else's by then. EPOLL_CTL_DEL comes before close,
+  always.
+- EPOLLHUP and EPOLLERR are reported whether asked for or not, at every turn under a level trigger.
+  A descriptor of which nothing is wanted is therefore unregistered, or it would spin.
+- Under an edge trigger, data and FIN that arrive together are one event: see
+  ``StreamTransport.read``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class EpollPoller:
 
     def watch(self, fd: int, mask: int) -> None:
         if self.edge:
-            if fd not in self._masks:  # once, for everything: an edge that nobody wants costs nothing
+            if fd not in self._masks:  # once, for all: an edge that nobody wants costs nothing
                 self._masks[fd] = mask
                 events = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
                 self._epoll.register(fd, events)

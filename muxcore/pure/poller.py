@@ -18,11 +18,13 @@ class Poller(Protocol):
 
     edge: bool
 
+    def __init__(self, trigger: str) -> None: ...
+
     def refuse(self, fd: int) -> str | None:
         """Return why this descriptor cannot be watched, or None."""
 
     def watch(self, fd: int, mask: int) -> None:
-        """Report ``fd`` when it is ready for READ, WRITE, both (their sum) or, with 0, not at all."""
+        """Report ``fd`` when it is ready for READ, WRITE, both (the sum) or, at 0, for nothing."""
 
     def forget(self, fd: int) -> None:
         """Stop watching; always before the descriptor is closed."""

@@ -3,14 +3,15 @@
 What to know of it:
 
 - fork() copies the process: a child costs a good part of a millisecond and some memory, whether its
-  client says much or little. The kernel schedules the clients, and one that blocks blocks nobody else.
+  client says much or little. The kernel schedules the clients, and one that blocks blocks nobody
+  else.
 - fork() copies one thread only. A lock that another thread held at that moment stays locked in the
-  child for ever, so this engine does not start beside running threads: ``serve()`` forks from the main
-  thread, ``Server`` forks one acceptor at its start, and that one forks the children.
-- A child that ends stays a zombie until its parent waits for it. The parent waits for its own children
-  by their pids: waitpid(-1) would take the status of somebody else's.
-- A descriptor that both sides hold is closed only when both close it: the parent closes the client's
-  after the fork, and the child closes the listeners.
+  child for ever, so this engine does not start beside running threads: ``serve()`` forks from the
+  main thread, ``Server`` forks one acceptor at its start, and that one forks the children.
+- A child that ends stays a zombie until its parent waits for it. The parent waits for its own
+  children by their pids: waitpid(-1) would take the status of somebody else's.
+- A descriptor that both sides hold is closed only when both close it: the parent closes the
+  client's after the fork, and the child closes the listeners.
 """
 
 from __future__ import annotations
@@ -261,7 +262,7 @@ class ProcessEngine(Engine):
         return self._end_children(signal.SIGKILL, None) and drained
 
     def _end_children(self, number: signal.Signals, wait: float | None) -> bool:
-        """Signal every child, and wait; return whether none is left. An abort cuts the wait short."""
+        """Signal every child, and wait; return whether none is left. An abort ends the wait."""
         self._reap()
         for pid in self._children:
             os.kill(pid, number)
@@ -294,9 +295,7 @@ class ProcessEngine(Engine):
 
     # -- in a child
 
-    def _serve_client(
-        self, sock: socket.socket, peername: Any, service: Service, slot: int
-    ) -> int:
+    def _serve_client(self, sock: socket.socket, peername: Any, service: Service, slot: int) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -352,7 +351,7 @@ class ProcessEngine(Engine):
 
 @contextlib.contextmanager
 def _sigchld_wakes() -> Iterator[None]:
-    """Let a child's end interrupt the wait: a Python handler, or the wake-up descriptor is silent."""
+    """Let a child's end interrupt the wait: without a handler the wake-up fd stays silent."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -6,8 +6,9 @@ A turn has five stages, in this order, so that what a callback does holds for ev
 2. events: connections send and receive, listeners accept;
 3. those whose turn's budget ran out, or whose edge was held back, go on;
 4. timers that are due;
-5. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so within
-   one turn no descriptor is given to a new connection while an event for the old one may still come.
+5. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so
+   within one turn no descriptor is given to a new connection while an event for the old one may
+   still come.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class ReadinessEngine(Engine):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {"adopt", "flow_control", "half_close", "shared_state", "threadsafe_calls", "timers"}
     )
-    poller: ClassVar[Callable[[str], Poller]]
+    poller: ClassVar[type[Poller]]
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False

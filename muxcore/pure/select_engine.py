@@ -2,10 +2,10 @@
 
 What to know of select(2):
 
-- The kernel looks at every watched descriptor at each call, and so does Python before and after: a turn
-  costs in proportion to the connections that are *open*, not to those that are ready.
-- It takes a bit set of FD_SETSIZE = 1,024 bits, on 32 and on 64 bits alike. A descriptor of that number
-  or above does not fit, however few are watched; Python refuses it with ValueError.
+- The kernel looks at every watched descriptor at each call, and so does Python before and after: a
+  turn costs in proportion to the connections that are *open*, not to those that are ready.
+- It takes a bit set of FD_SETSIZE = 1,024 bits, on 32 and on 64 bits alike. A descriptor of that
+  number or above does not fit, however few are watched; Python refuses it with ValueError.
 - Nothing is kept between two calls, so nothing can be stale.
 """
 
@@ -63,7 +63,7 @@ class SelectPoller:
         self._writers.clear()
 
     def _closed_by_others(self) -> list[tuple[int, int, bool]]:
-        """Report the descriptors that somebody else closed: using them will say so, to their owner."""
+        """Report the descriptors that somebody else closed: using them tells their owner."""
         closed = []
         for fd in self._readers | self._writers:
             try:

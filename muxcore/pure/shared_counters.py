@@ -1,8 +1,8 @@
 """Counters that many processes share: a mapping made before the first fork.
 
-Every child counts into a slot of its own, so that nothing is locked, and a child that is killed leaves
-what it counted. The parent folds a slot into the totals when it reaps the child; a version number, odd
-meanwhile, lets readers in other processes see that they must look again (a seqlock).
+Every child counts into a slot of its own, so that nothing is locked, and a child that is killed
+leaves what it counted. The parent folds a slot into the totals when it reaps the child; a version
+number, odd meanwhile, lets readers in other processes see that they must look again (a seqlock).
 """
 
 from __future__ import annotations

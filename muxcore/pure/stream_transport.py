@@ -1,7 +1,7 @@
 """One non-blocking connection of the pure engines: its receives, and its send queue.
 
-Written for both triggers. What differs is one question, asked in two places: under an edge trigger the
-kernel says "readable" once, so whoever stops reading before EAGAIN must come back by himself
+Written for both triggers. What differs is one question, asked in two places: under an edge trigger
+the kernel says "readable" once, so whoever stops reading before EAGAIN must come back by himself
 (``_engine.again``); under a level trigger the kernel says it again.
 """
 
@@ -12,9 +12,9 @@ from collections import deque
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.pure.poller import READ, WRITE
 from muxcore.protocol import Bytes, Verb
-from muxcore.transport import CLOSING, HOLD_CLOSING, HOLD_EOF, LOST, BaseTransport, TransportSocket
+from muxcore.pure.poller import READ, WRITE
+from muxcore.transport import CLOSING, LOST, BaseTransport, TransportSocket
 
 _GATHER = 64  # buffers one sendmsg() takes; the kernel allows IOV_MAX = 1024, more wins nothing
 
@@ -74,7 +74,7 @@ class StreamTransport(BaseTransport):
             engine.again(self)
 
     def _receive(self, chunk: int) -> int:
-        """Receive once and deliver; return the bytes received, or -1 when reading is over for now."""
+        """Receive once and deliver; return the bytes received, or -1 when there is no more now."""
         if self._on_data is None:
             return self._receive_into()
         try:
