@@ -24,12 +24,15 @@ typedef struct mux_options mux_options;
 
 typedef struct mux_backend_ops {
     int (*attach)(mux_backend *backend, mux_slot *slot); /* 0 or -errno */
+    /* Give the slot a handle, and begin to connect it; mux_on_connected tells how that went, later. */
+    int (*connect)(mux_backend *backend, mux_slot *slot, const void *address, socklen_t size);
     void (*interest)(mux_backend *backend, mux_slot *slot); /* slot->hold or the queue has changed */
     /* How much was taken at once; the rest is queued by the loop, and sent as the queue is. */
     ssize_t (*send)(mux_backend *backend, mux_slot *slot, const void *data, size_t size);
     int (*shutdown_write)(mux_backend *backend, mux_slot *slot);
     void (*detach)(mux_backend *backend, mux_slot *slot);
-    void (*release)(mux_backend *backend, mux_slot *slot); /* give the handle back; after detach */
+    void (*release)(mux_backend *backend, mux_slot *slot); /* give the handle back; after detach;
+                                                              slot->abortive: reset the connection */
     int (*turn)(mux_backend *backend, int64_t timeout); /* ns; 0: do not wait, -1: for ever */
     void (*close)(mux_backend *backend);
 } mux_backend_ops;
@@ -39,7 +42,7 @@ struct mux_backend {
     mux_loop *loop;
 };
 
-/* What the loop answers; in loop.c, batch.c and accept.c. */
+/* What the loop answers; in loop.c, connection.c, connect.c and listener.c. */
 mux_slots *mux_loop_slots(mux_loop *loop);
 bool mux_batch_full(const mux_loop *loop); /* no room for what one more connection may bring */
 char *mux_on_buffer(mux_loop *loop, const mux_slot *slot, size_t *size);
@@ -48,6 +51,7 @@ void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size);                 
 bool mux_may_accept(mux_loop *loop, mux_slot *listener);
 void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size);
 void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error);
+void mux_on_connected(mux_loop *loop, mux_slot *slot, int error);
 void mux_on_woken(mux_loop *loop);
 void mux_on_waited(mux_loop *loop); /* time has passed: after each wait, before what it brought */
 /* Whether this process is a fork of the loop's: what the two share is not to be touched. */

@@ -41,7 +41,7 @@ static uint32_t wanted(const epoll_backend *self, const mux_slot *slot)
 {
     if (self->edge) /* once, for everything: an edge that nobody wants costs nothing */
         return EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    uint32_t events = slot->queue.size ? EPOLLOUT : 0;
+    uint32_t events = slot->queue.size || slot->state == MUX_CONNECTING ? EPOLLOUT : 0;
     return slot->hold ? events : events | EPOLLIN;
 }
 
@@ -121,8 +121,24 @@ static void epoll_detach(mux_backend *backend, mux_slot *slot)
 static void epoll_release(mux_backend *backend, mux_slot *slot)
 {
     (void)backend;
+    if (slot->abortive)
+        mux_sys_reset(slot->handle);
     (void)mux_sys_close(slot->handle); /* what it could report was lost before */
     slot->handle = -1;
+}
+
+static int epoll_connect(mux_backend *backend, mux_slot *slot, const void *address, socklen_t size)
+{
+    int fd = mux_sys_socket(((const struct sockaddr *)address)->sa_family);
+    if (fd < 0)
+        return fd;
+    slot->handle = fd;
+    int failed = mux_sys_connect(fd, address, size);
+    if (!failed || failed == -EINPROGRESS || failed == -EINTR)
+        failed = epoll_attach(backend, slot); /* writable: it is connected, or has failed */
+    if (failed)
+        epoll_release(backend, slot);
+    return failed;
 }
 
 static mux_slot *still(const epoll_backend *self, uint64_t id)
@@ -207,6 +223,11 @@ static void handle_ready(epoll_backend *self, mux_slot *slot, uint32_t events)
     if (slot->state == MUX_LISTENER) {
         if (!slot->hold)
             accept_some(self, slot);
+        return;
+    }
+    if (slot->state == MUX_CONNECTING) {
+        if (events & EPOLLOUT || broken)
+            mux_on_connected(self->base.loop, slot, broken ? -mux_sys_error(slot->handle) : 0);
         return;
     }
     if ((events & EPOLLOUT || broken) && slot->queue.size) {
@@ -311,6 +332,7 @@ static void epoll_close(mux_backend *backend)
 
 static const mux_backend_ops ops = {
     .attach = epoll_attach,
+    .connect = epoll_connect,
     .interest = epoll_interest,
     .send = epoll_send,
     .shutdown_write = epoll_shutdown_write,

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "loop_internal.h"
+#include "relay.h"
 
 static void emptied(mux_loop *loop, mux_slot *slot);
 
@@ -74,9 +75,11 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
     }
     if (slot->queue.size > slot->high)
         slot->choked = true;
-    if (slot->choked && slot->verb)
+    if (slot->choked && slot->verb == MUX_VERB_RELAY)
+        mux_relay_choked(loop, slot);
+    else if (slot->choked && slot->verb)
         slot->hold |= MUX_HOLD_BACKLOG;
-    if (first || slot->hold & MUX_HOLD_BACKLOG)
+    if ((first || slot->hold & MUX_HOLD_BACKLOG) && slot->state != MUX_LOST && slot->state != MUX_FREE)
         loop->backend->ops->interest(loop->backend, slot);
     return (int64_t)slot->queue.size;
 }
@@ -89,7 +92,9 @@ void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t
     }
     if (size == 0) {
         mux_slot_hold(loop, slot, MUX_HOLD_EOF);
-        if (slot->verb || !slot->seen)
+        if (slot->verb == MUX_VERB_RELAY)
+            mux_relay_eof(loop, slot);
+        else if (slot->verb || !slot->seen)
             mux_slot_close(loop, slot); /* EOF is answered with EOF once all is sent */
         else
             mux_event_add(loop, slot->index, MUX_EV_EOF, 0);
@@ -100,6 +105,8 @@ void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t
     MUX_COUNT(loop->stats->bytes_in, size);
     if (slot->verb == MUX_VERB_ECHO) {
         mux_slot_put(loop, slot, buffer, (size_t)size);
+    } else if (slot->verb == MUX_VERB_RELAY) {
+        mux_relay_received(loop, slot, buffer, (size_t)size);
     } else if (slot->verb == MUX_VERB_NONE) {
         mux_event *event = mux_event_add(loop, slot->index, MUX_EV_DATA, (int32_t)size);
         event->data = (uint32_t)(buffer - loop->arena);
@@ -118,12 +125,15 @@ void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size)
     slot->bytes_out += (uint64_t)size;
     MUX_COUNT(loop->stats->bytes_out, size);
     mux_sendq_sent(&slot->queue, &loop->pool, (size_t)size);
+    mux_relay_sent(loop, slot);
     bool relieved = slot->choked && slot->queue.size <= slot->low;
     if (relieved)
         slot->choked = false;
     if (slot->seen && !slot->verb && (relieved || !slot->queue.size))
         mux_event_add(loop, slot->index, MUX_EV_DRAINED, (int32_t)slot->queue.size);
-    if (relieved && slot->hold & MUX_HOLD_BACKLOG)
+    if (relieved && slot->verb == MUX_VERB_RELAY)
+        mux_relay_relieved(loop, slot);
+    else if (relieved && slot->hold & MUX_HOLD_BACKLOG)
         mux_slot_unhold(loop, slot, MUX_HOLD_BACKLOG);
     if (!slot->queue.size)
         emptied(loop, slot);
@@ -141,9 +151,12 @@ static void emptied(mux_loop *loop, mux_slot *slot)
     loop->backend->ops->interest(loop->backend, slot);
     if (slot->eof_wanted && slot->state == MUX_OPEN) {
         int failed = loop->backend->ops->shutdown_write(loop->backend, slot);
-        if (failed)
+        if (failed) {
             mux_slot_lost(loop, slot, (int32_t)-failed);
+            return;
+        }
     }
+    mux_relay_emptied(loop, slot);
 }
 
 void mux_slot_close(mux_loop *loop, mux_slot *slot)
@@ -151,16 +164,41 @@ void mux_slot_close(mux_loop *loop, mux_slot *slot)
     if (slot->state != MUX_OPEN)
         return;
     slot->state = MUX_CLOSING;
+    mux_slot *peer = mux_relay_peer(loop, slot);
+    if (peer)
+        mux_slot_close(loop, peer);
     if (slot->queue.size)
         mux_slot_hold(loop, slot, MUX_HOLD_CLOSING);
     else
         mux_slot_lost(loop, slot, 0);
 }
 
+static void tell_python(mux_loop *loop, mux_slot *slot)
+{
+    slot->next = MUX_NONE;
+    if (loop->lost_first == MUX_NONE)
+        loop->lost_first = slot->index;
+    else
+        mux_slots_at(&loop->slots, loop->lost_last)->next = slot->index;
+    loop->lost_last = slot->index;
+}
+
+static void count_error(mux_loop *loop, int32_t error)
+{
+    const int last = (int)(sizeof loop->stats->errors / sizeof *loop->stats->errors) - 1;
+    if (error == MUX_IDLE)
+        MUX_COUNT(loop->stats->idle, 1);
+    else if (error == MUX_HALF_CLOSED)
+        MUX_COUNT(loop->stats->half_closed, 1);
+    else if (error)
+        MUX_COUNT(loop->stats->errors[error < last ? error : last], 1);
+}
+
 void mux_slot_lost(mux_loop *loop, mux_slot *slot, int32_t error)
 {
     if (slot->state == MUX_LOST || slot->state == MUX_FREE)
         return;
+    mux_slot *peer = mux_relay_part(loop, slot);
     slot->state = MUX_LOST;
     slot->hold |= MUX_HOLD_CLOSING;
     slot->error = error;
@@ -168,28 +206,23 @@ void mux_slot_lost(mux_loop *loop, mux_slot *slot, int32_t error)
     mux_wheel_remove(&loop->wheel, slot);
     loop->backend->ops->detach(loop->backend, slot);
     if (slot->seen) {
-        slot->next = MUX_NONE;
-        if (loop->lost_first == MUX_NONE)
-            loop->lost_first = slot->index;
-        else
-            mux_slots_at(&loop->slots, loop->lost_last)->next = slot->index;
-        loop->lost_last = slot->index;
-        return;
+        tell_python(loop, slot);
+    } else {
+        count_error(loop, error);
+        mux_slot_finish(loop, slot);
     }
-    if (error == MUX_IDLE)
-        MUX_COUNT(loop->stats->idle, 1);
-    else if (error) {
-        const int last = (int)(sizeof loop->stats->errors / sizeof *loop->stats->errors) - 1;
-        MUX_COUNT(loop->stats->errors[error < last ? error : last], 1);
-    }
-    mux_slot_finish(loop, slot);
+    if (peer)
+        mux_relay_orphaned(loop, peer, error);
 }
 
 void mux_slot_finish(mux_loop *loop, mux_slot *slot)
 {
     loop->backend->ops->release(loop->backend, slot);
     mux_slots_give_back(&loop->slots, slot);
-    MUX_COUNT(loop->stats->open, -1);
+    if (slot->outgoing)
+        MUX_COUNT(loop->stats->outgoing, -1);
+    else
+        MUX_COUNT(loop->stats->open, -1);
     if (loop->draining)
         loop->woken = true;
     if (loop->resting)

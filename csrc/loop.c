@@ -6,9 +6,15 @@
 #include <string.h>
 
 #include "loop_internal.h"
+#include "relay.h"
 #include "syscalls.h"
 
 /* -- its life */
+
+static size_t scratch_size(const mux_options *options)
+{
+    return options->read_chunk > MUX_RELAY_CHUNK ? options->read_chunk : MUX_RELAY_CHUNK;
+}
 
 mux_loop *mux_loop_bare(const mux_options *options)
 {
@@ -19,13 +25,13 @@ mux_loop *mux_loop_bare(const mux_options *options)
     loop->stats = options->stats;
     loop->pid = mux_sys_pid();
     loop->now = mux_sys_now();
-    loop->lost_first = loop->lost_last = MUX_NONE;
-    /* listeners have slots too: 64 of them beside the connections */
-    if (mux_slots_open(&loop->slots, options->connections + 64))
+    loop->lost_first = loop->lost_last = loop->half_first = loop->half_last = MUX_NONE;
+    /* as many again that we connect; and listeners have slots too: 64 of them */
+    if (mux_slots_open(&loop->slots, 2 * options->connections + 64))
         goto err;
     loop->events = mux_sys_allocate(MUX_EVENTS, sizeof *loop->events);
     loop->arena = mux_sys_allocate(1, MUX_ARENA);
-    loop->scratch = mux_sys_allocate(1, options->read_chunk);
+    loop->scratch = mux_sys_allocate(1, scratch_size(options));
     if (!loop->events || !loop->arena || !loop->scratch)
         goto err;
     mux_wheel_open(&loop->wheel, &loop->slots, options->idle, loop->now);
@@ -114,6 +120,8 @@ mux_event *mux_event_add(mux_loop *loop, uint32_t slot, enum mux_event_kind kind
 char *mux_on_buffer(mux_loop *loop, const mux_slot *slot, size_t *size)
 {
     *size = loop->options.read_chunk;
+    if (slot->verb == MUX_VERB_RELAY)
+        *size = scratch_size(&loop->options);
     if (slot->verb)
         return loop->scratch;
     if (slot->delivered == loop->batch || mux_batch_full(loop))
@@ -155,6 +163,7 @@ static void keep_deadlines(mux_loop *loop)
     mux_slot *slot;
     while ((slot = mux_wheel_expired(&loop->wheel, loop->now)))
         mux_slot_lost(loop, slot, MUX_IDLE);
+    mux_relay_overdue(loop);
     if (loop->rest_until && loop->rest_until <= loop->now)
         mux_listeners_resume(loop);
 }
@@ -166,6 +175,8 @@ static int64_t how_long(const mux_loop *loop, int64_t deadline)
         return 0;
     if (due < until)
         until = due;
+    if (mux_relay_due(loop) < until)
+        until = mux_relay_due(loop);
     if (loop->rest_until && loop->rest_until < until)
         until = loop->rest_until;
     if (until == INT64_MAX)

@@ -29,10 +29,12 @@ enum mux_event_kind {
     MUX_EV_EOF,
     MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
     MUX_EV_LOST,    /* value: errno, 0, or MUX_IDLE */
-    MUX_EV_TROUBLE  /* of a listener: accept failed, value: errno; told once an episode */
+    MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
+    MUX_EV_CONNECTED /* value: errno, or 0: it is open, and held until Python lets it go */
 };
 
-#define MUX_IDLE (-1) /* the idle deadline has passed */
+#define MUX_IDLE (-1)        /* the idle deadline has passed */
+#define MUX_HALF_CLOSED (-2) /* a relay's other direction went on for too long */
 
 typedef struct mux_event {
     uint32_t slot;
@@ -48,17 +50,19 @@ struct mux_accepted {
 
 typedef struct mux_stats {
     uint64_t turns, open, total, bytes_in, bytes_out;
+    uint64_t outgoing;    /* of ours: open, or on their way */
     uint64_t returns;     /* of mux_loop_poll */
-    uint64_t idle, refused;
+    uint64_t idle, half_closed, refused;
     uint64_t accept_errors;
     uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
 } mux_stats;
 
 struct mux_options {
-    uint32_t connections;  /* open at once */
+    uint32_t connections;  /* open at once; as many again that we connect */
     uint32_t read_chunk;   /* bytes of one receive */
     uint32_t high, low;    /* water marks of new connections, bytes */
     int64_t idle;          /* ns without a byte moving; 0: no deadline */
+    int64_t half_close;    /* ns that a relay's second direction may go on; 0: no deadline */
     int64_t accept_pause;  /* ns that a listener rests after accept failed */
     uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
     int wake;              /* descriptor */
@@ -107,6 +111,16 @@ int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
 int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -1 */
+/* Connect to a socket address. The slot's index, or -errno; MUX_EV_CONNECTED follows if it succeeds. */
+int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation);
+/* Join two connections: every further byte of either goes to the other, after `to_peer` and `to_slot`.
+ * -EINVAL: one of them is not open, is under a verb, or is the other. */
+int mux_relay(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t peer, uint32_t peer_generation,
+              const void *to_peer, size_t to_peer_size, const void *to_slot, size_t to_slot_size);
+/* What a batch had of a connection before it was joined: bytes for its peer, or none: its EOF. */
+int mux_relay_more(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
+/* Python looks at a joined connection no longer. -EBUSY: this batch has an event of it. */
+int mux_forget(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* Python will not serve this connection: it ends, and no event tells of it. */
 int mux_refuse(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* Python is done with a lost connection: close its handle, free its slot. */

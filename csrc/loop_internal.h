@@ -12,6 +12,9 @@
 #define MUX_ARENA (256 * 1024)
 #define MUX_ARENA_LEAST 4096 /* below that a receive is not worth its call: the batch is full */
 
+/* Bytes that a relay receives at once. */
+#define MUX_RELAY_CHUNK (256 * 1024)
+
 struct mux_loop {
     mux_backend *backend;
     mux_options options;
@@ -23,9 +26,10 @@ struct mux_loop {
     uint32_t batch; /* serial number */
     char *arena;
     uint32_t used;
-    char *scratch; /* read_chunk bytes: what a verb receives into */
+    char *scratch; /* what a verb receives into */
     uint32_t lost_first, lost_last; /* lost connections that Python has to hear of, in order */
     uint32_t resting;               /* listeners that rest */
+    uint32_t half_first, half_last; /* relay.c: ended before their peers, the earliest first */
     int64_t rest_until;             /* after a failed accept; 0: none failed */
     int64_t now;
     mux_stats *stats;
@@ -43,6 +47,13 @@ struct mux_loop {
 #else
 #define MUX_COUNT(field, more) ((field) += (uint64_t)(more))
 #endif
+
+/* The connection of this name; NULL: its life is over, or there is no loop any more. */
+static inline mux_slot *mux_loop_find(const mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    mux_slot *slot = loop ? mux_slots_find(&loop->slots, index, generation) : NULL;
+    return slot && slot->state != MUX_LISTENER ? slot : NULL;
+}
 
 mux_event *mux_event_add(mux_loop *loop, uint32_t slot, enum mux_event_kind kind, int32_t value);
 mux_slot *mux_slot_open(mux_loop *loop, int handle, int verb, bool seen); /* NULL: no memory */

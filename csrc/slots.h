@@ -19,14 +19,14 @@
 
 #define MUX_NONE UINT32_MAX /* no slot */
 
-enum mux_state { MUX_FREE, MUX_LISTENER, MUX_OPEN, MUX_CLOSING, MUX_LOST };
+enum mux_state { MUX_FREE, MUX_LISTENER, MUX_CONNECTING, MUX_OPEN, MUX_CLOSING, MUX_LOST };
 
-enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD };
+enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD, MUX_VERB_RELAY };
 
 /* Reasons for not reading; reading is on while there is none. */
 enum {
     MUX_HOLD_PYTHON = 1,  /* the transport asked for it */
-    MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark */
+    MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark: here, or to the peer */
     MUX_HOLD_EOF = 4,     /* the peer has ended */
     MUX_HOLD_CLOSING = 8, /* on the way to the end */
     MUX_HOLD_REST = 16    /* a listener at the cap, or after a failed accept */
@@ -45,11 +45,16 @@ typedef struct mux_slot {
     bool choked : 1;     /* has been above high water, and not yet at low water again */
     bool queued_again : 1; /* is in the backend's list of those to go on with */
     bool failing : 1;    /* of a listener: the last accept failed */
+    bool outgoing : 1;   /* we connected */
+    bool abortive : 1;   /* it ends with a reset: RST instead of FIN */
     uint32_t high, low;  /* water marks, bytes */
+    uint32_t peer;       /* under MUX_VERB_RELAY: the other side, or MUX_NONE */
     mux_sendq queue;     /* what the kernel has not taken yet */
     uint64_t bytes_in, bytes_out;
     int64_t moved_at;    /* ns; when a byte last moved */
     uint32_t wheel_next, wheel_prev, wheel_at; /* deadline.c */
+    uint32_t half_next, half_prev;             /* relay.c: those that have ended before their peer */
+    int64_t half_at;                           /* ns; when that was; 0: not among them */
     uint32_t next;       /* in the free list, or in the list of lost connections */
     uint32_t delivered;  /* the batch that has data of it */
     int32_t error;       /* why it was lost: errno, MUX_IDLE or 0 */

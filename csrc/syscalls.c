@@ -2,6 +2,8 @@
 #include "syscalls.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -77,6 +79,37 @@ int mux_sys_accept(int fd, void *peer, socklen_t *length)
     FAULT(MUX_CALL_ACCEPT);
     int accepted = accept4(fd, peer, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     return accepted < 0 ? -errno : accepted;
+}
+
+int mux_sys_socket(int family)
+{
+    FAULT(MUX_CALL_SOCKET);
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int on = 1;
+    if (family != AF_UNIX) /* it cannot fail on a TCP socket, and would cost only latency */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return fd;
+}
+
+int mux_sys_connect(int fd, const void *address, socklen_t size)
+{
+    FAULT(MUX_CALL_CONNECT);
+    return connect(fd, address, size) < 0 ? -errno : 0;
+}
+
+int mux_sys_error(int fd)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? -errno : -error;
+}
+
+void mux_sys_reset(int fd)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once); /* else it ends with FIN */
 }
 
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size)

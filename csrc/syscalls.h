@@ -20,6 +20,8 @@ enum mux_call {
     MUX_CALL_EPOLL_CTL,
     MUX_CALL_EPOLL_WAIT,
     MUX_CALL_ACCEPT,
+    MUX_CALL_SOCKET,
+    MUX_CALL_CONNECT,
     MUX_CALL_RECV,
     MUX_CALL_SEND,
     MUX_CALL_SHUTDOWN,
@@ -34,6 +36,12 @@ int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int tim
 
 /* Non-blocking and close-on-exec; `peer` receives at most *length bytes. */
 int mux_sys_accept(int fd, void *peer, socklen_t *length);
+
+/* A stream socket, non-blocking, close-on-exec, with TCP_NODELAY unless it is a unix one. */
+int mux_sys_socket(int family);
+int mux_sys_connect(int fd, const void *address, socklen_t size);
+int mux_sys_error(int fd);  /* SO_ERROR: what a connection failed with, as -errno; 0: it did not */
+void mux_sys_reset(int fd); /* let its close send a reset: SO_LINGER with 0 s, socket(7) */
 
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size);
 /* MSG_NOSIGNAL: a peer that is gone is EPIPE, not SIGPIPE. */

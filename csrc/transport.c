@@ -1,12 +1,14 @@
 /* What a transport in Python may ask of its connection: each function finds the slot by its name, or
- * says -ESTALE; so it does where there is no loop any more (NULL). All of them run in the loop's thread, between two polls. */
+ * says -ESTALE; so it does where there is no loop any more (NULL). All of them run in the loop's thread,
+ * between two polls. */
 #include <errno.h>
 
 #include "loop_internal.h"
+#include "relay.h"
 
 #define FIND(loop, index, generation)                                                              \
-    mux_slot *slot = (loop) ? mux_slots_find(&(loop)->slots, index, generation) : NULL;            \
-    if (!slot || slot->state == MUX_LISTENER)                                                      \
+    mux_slot *slot = mux_loop_find(loop, index, generation);                                       \
+    if (!slot)                                                                                     \
         return -ESTALE
 
 int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
@@ -63,10 +65,12 @@ int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
     FIND(loop, index, generation);
     if (slot->state == MUX_LOST)
         return 0;
-    if (on)
-        mux_slot_hold(loop, slot, MUX_HOLD_PYTHON);
-    else
+    if (!on)
         mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+    else if (slot->hold) /* held as it is since it connected: what is watched for then goes now */
+        loop->backend->ops->interest(loop->backend, slot);
+    else
+        mux_slot_hold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
 }
 
@@ -94,7 +98,10 @@ int mux_close(mux_loop *loop, uint32_t index, uint32_t generation)
 int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
+    mux_slot *peer = mux_relay_peer(loop, slot);
     mux_slot_lost(loop, slot, 0);
+    if (peer) /* even if it is closing: an abort ends both at once */
+        mux_slot_lost(loop, peer, 0);
     return 0;
 }
 

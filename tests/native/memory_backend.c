@@ -16,13 +16,13 @@ typedef struct peer {
     size_t in_at, in_size, out_size, window;
     int waiting, refusal, attempts; /* of a listener */
     int error;
-    bool ended, got_end, released, lost;
+    bool ended, got_end, released, lost, reset;
 } peer;
 
 struct memory_backend {
     mux_backend base;
     peer peers[PEERS];
-    int count;
+    int count, unreachable;
     bool woken;
 };
 
@@ -83,6 +83,11 @@ void memory_refuse(memory_backend *memory, int listener, int error)
     of(memory, listener)->refusal = error;
 }
 
+void memory_unreachable(memory_backend *memory, int error)
+{
+    memory->unreachable = error;
+}
+
 void memory_wake(memory_backend *memory)
 {
     memory->woken = true;
@@ -97,6 +102,11 @@ const char *memory_got(const memory_backend *memory, int handle, size_t *size)
 bool memory_ended(const memory_backend *memory, int handle)
 {
     return of(memory, handle)->got_end;
+}
+
+bool memory_reset(const memory_backend *memory, int handle)
+{
+    return of(memory, handle)->reset;
 }
 
 bool memory_released(const memory_backend *memory, int handle)
@@ -124,6 +134,17 @@ static int memory_attach(mux_backend *backend, mux_slot *slot)
     return 0;
 }
 
+static int memory_begin_connect(mux_backend *backend, mux_slot *slot, const void *address, socklen_t size)
+{
+    memory_backend *memory = (memory_backend *)backend;
+    (void)address;
+    (void)size;
+    slot->handle = add(memory);
+    of(memory, slot->handle)->refusal = memory->unreachable;
+    memory->unreachable = 0;
+    return memory_attach(backend, slot);
+}
+
 static void memory_interest(mux_backend *backend, mux_slot *slot)
 {
     (void)backend; /* it looks at slot->hold and the queue at every turn */
@@ -148,7 +169,9 @@ static void memory_detach(mux_backend *backend, mux_slot *slot)
 
 static void memory_release(mux_backend *backend, mux_slot *slot)
 {
-    of((memory_backend *)backend, slot->handle)->released = true;
+    peer *gone = of((memory_backend *)backend, slot->handle);
+    gone->released = true;
+    gone->reset = slot->abortive;
 }
 
 static bool accept_one(memory_backend *memory, peer *listener, mux_slot *slot)
@@ -176,6 +199,10 @@ static bool serve(memory_backend *memory, peer *with)
         return false;
     if (slot->state == MUX_LISTENER)
         return accept_one(memory, with, slot);
+    if (slot->state == MUX_CONNECTING) {
+        mux_on_connected(loop, slot, with->refusal);
+        return true;
+    }
     if (slot->queue.size && with->window) {
         struct iovec parts[4];
         int count = mux_sendq_parts(&slot->queue, parts, 4);
@@ -234,6 +261,7 @@ static void memory_close(mux_backend *backend)
 
 static const mux_backend_ops ops = {
     .attach = memory_attach,
+    .connect = memory_begin_connect,
     .interest = memory_interest,
     .send = memory_send,
     .shutdown_write = memory_shutdown_write,

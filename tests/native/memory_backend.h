@@ -20,10 +20,12 @@ void memory_end(memory_backend *memory, int handle); /* EOF after what has arriv
 void memory_break(memory_backend *memory, int handle, int error); /* after what has arrived */
 void memory_window(memory_backend *memory, int handle, size_t size); /* so much more is taken */
 void memory_refuse(memory_backend *memory, int listener, int error); /* the next accept fails */
+void memory_unreachable(memory_backend *memory, int error); /* the next connect ends so; 0: well */
 void memory_wake(memory_backend *memory);
 
 const char *memory_got(const memory_backend *memory, int handle, size_t *size); /* what the peer got */
 bool memory_ended(const memory_backend *memory, int handle);    /* the peer was sent EOF */
+bool memory_reset(const memory_backend *memory, int handle);    /* and that with a reset */
 bool memory_released(const memory_backend *memory, int handle); /* the handle was given back */
 int memory_attempts(const memory_backend *memory, int listener); /* accepts so far */
 
