@@ -11,11 +11,14 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
+import errno
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from muxcore import address as addresses
 from muxcore.address import Address
+from muxcore.connecting import Connecting
 from muxcore.errors import CapabilityMissing
 from muxcore.limits import Limits
 from muxcore.protocol import Service
@@ -66,6 +69,7 @@ class Engine(abc.ABC):
         self.trigger = trigger
         self.allow_threads = allow_threads
         self.server: Any = self  # what transport.server returns; Server puts itself here
+        self.connecting: dict[Connecting, None] = {}  # in the order they began
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._drained = True
@@ -99,18 +103,54 @@ class Engine(abc.ABC):
         From any thread; before or while the engine runs.
         """
 
-    @abc.abstractmethod
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
     ) -> Any:
         """Open a connection and serve it; for callbacks. Returns a handle with ``cancel()``.
 
         Args:
-            address: as in ``Server``.
+            address: as in ``Server``; a name is looked up in a thread, and all its addresses tried.
             service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone where
-                there is no connection.
+                there is no connection; after ``cancel()`` it is not even called.
             timeout: seconds for all of it; None means ``Limits.connect_timeout``.
+
+        Raises:
+            AddressError: the address is malformed.
+            CapabilityMissing: the engine has no ``connect``.
         """
+        self.need("connect")
+        seconds = self.limits.connect_timeout if timeout is None else timeout
+        return Connecting(self, addresses.parse(address), service, seconds)
+
+    # -- outgoing connections: what an engine with ``connect`` fills in
+
+    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Any:
+        """Begin connect(2). Returns what ``open_attempt`` takes; it has ``cancel()``.
+
+        ``done(attempt, error)`` is called in a later turn, once: error is 0, or the errno.
+        """
+        raise NotImplementedError
+
+    def open_attempt(self, attempt: Any, service: Service) -> None:
+        """Serve an attempt that is connected."""
+        raise NotImplementedError
+
+    def outgoing(self) -> int:
+        """Return how many outgoing connections are open, or on their way."""
+        raise NotImplementedError
+
+    def connect_failed(self, exc: BaseException) -> None:
+        """Count a connection that did not come about."""
+        raise NotImplementedError
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
+        raise NotImplementedError
+
+    def end_connecting(self) -> None:
+        """Let what is on its way fail: the engine is ending."""
+        for each in list(self.connecting):
+            each.fail(ConnectionAbortedError(errno.ECONNABORTED, "the server is ending"))
 
     # -- calls
 

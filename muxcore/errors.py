@@ -72,6 +72,15 @@ class IdleTimeout(MuxcoreError, TimeoutError):
         super().__init__(errno.ETIMEDOUT, f"no byte moved for {seconds:g} s")
 
 
+class HalfCloseTimeout(MuxcoreError, TimeoutError):
+    """A relay's second direction lasted longer than ``Limits.half_close_timeout``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            errno.ETIMEDOUT, f"one direction has ended, and the other went on for {seconds:g} s"
+        )
+
+
 class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 

@@ -12,8 +12,9 @@ class Limits:
     Sizes are bytes, times are seconds. A value that cannot work raises ``ValueError`` at once.
 
     Attributes:
-        connections: open connections at once; at the cap the listeners rest, and further clients
-            wait in the kernel's backlog.
+        connections: open connections at once, accepted or adopted; at the cap the listeners rest,
+            and further clients wait in the kernel's backlog. Outgoing connections have an equal cap
+            of their own; at that ``connect`` fails.
         processes: children at once in the process model, for the same reason and to the same
             effect.
         backlog: the listen(2) queue; 0 means SOMAXCONN, which the kernel clamps to its own limit.
@@ -29,6 +30,8 @@ class Limits:
         timers: pending ``call_later`` calls.
         idle_timeout: a connection in which no byte moves for so long is aborted with
             ``IdleTimeout``; None leaves idle connections alone, as asyncio does.
+        half_close_timeout: how long one direction of a relay may go on after the other has ended;
+            then both sides are aborted with ``HalfCloseTimeout``. None: as long as it likes.
         connect_timeout: the longest an outgoing connection may take.
         drain_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
         accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
@@ -47,6 +50,7 @@ class Limits:
     callbacks: int = 1_000_000
     timers: int = 1_000_000
     idle_timeout: float | None = None
+    half_close_timeout: float | None = None
     connect_timeout: float = 10.0
     drain_timeout: float = 5.0
     accept_pause: float = 0.1
@@ -67,12 +71,13 @@ class Limits:
 
 
 _MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout"})
-_SECONDS = frozenset({"idle_timeout", "connect_timeout", "drain_timeout", "accept_pause"})
+_MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout"})
+_SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "accept_pause"}
 
 
 def _check(name: str, value: object) -> None:
     """Refuse a value of the wrong type or sign, and say what would do."""
-    if name == "idle_timeout" and value is None:
+    if name in _MAY_BE_NONE and value is None:
         return
     kinds = (int, float) if name in _SECONDS else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds):

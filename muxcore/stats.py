@@ -11,8 +11,9 @@ class Stats:
     """A snapshot of what a server has done since it was created.
 
     Attributes:
-        open: connections open now.
-        total: connections ever opened: accepted, adopted and outgoing.
+        open: connections open now, of those accepted or adopted.
+        total: connections ever accepted or adopted.
+        outgoing: connections that we opened: open now, or on their way.
         bytes_in: bytes received, over all connections, closed ones included.
         bytes_out: bytes the kernel accepted for sending.
         errors: how often each kind of failure ended a connection or hindered a listener, by the
@@ -22,10 +23,18 @@ class Stats:
 
     open: int = 0
     total: int = 0
+    outgoing: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def snapshot(self) -> Stats:
         """Return a copy that later traffic does not change."""
-        return Stats(self.open, self.total, self.bytes_in, self.bytes_out, Counter(self.errors))
+        return Stats(
+            self.open,
+            self.total,
+            self.outgoing,
+            self.bytes_in,
+            self.bytes_out,
+            Counter(self.errors),
+        )

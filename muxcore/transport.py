@@ -1,7 +1,7 @@
 """What every engine's transport has in common: the rules of the contract, without the bytes.
 
 This file decides *whether* (may this be written, is reading on, is the protocol to pause); an
-engine's own transport knows *how* and fills in the six methods at the end. asyncio's rules hold
+engine's own transport knows *how* and fills in the methods at the end. asyncio's rules hold
 throughout; the three stricter ones are listed in ``protocol.py``.
 
 A connection's state only ever grows::
@@ -17,13 +17,18 @@ that lifting one never lifts another.
 from __future__ import annotations
 
 import abc
-import socket
+import struct
 from collections.abc import Iterable
+from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
+from muxcore import address as addresses
 from muxcore import dispatch
-from muxcore.errors import BufferLimitExceeded, IdleTimeout
+from muxcore.address import Address
+from muxcore.errors import BufferLimitExceeded, IdleTimeout, MuxcoreError
+from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb, handles
+from muxcore.transport_socket import TransportSocket
 
 OPEN, CLOSING, LOST = range(3)
 
@@ -31,6 +36,9 @@ HOLD_USER = 1  # pause_reading()
 HOLD_BACKLOG = 2  # the write buffer is above high water, and nobody else stops the peer
 HOLD_EOF = 4  # the peer has sent EOF
 HOLD_CLOSING = 8  # close() was called, or the connection is lost
+HOLD_CONNECT = 16  # relay() waits for the other side
+
+_RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
 
 
 class BaseTransport(abc.ABC):
@@ -51,6 +59,7 @@ class BaseTransport(abc.ABC):
         "_hold",
         "_low",
         "_on_data",
+        "_peer",
         "_peername",
         "_protocol",
         "_state",
@@ -63,6 +72,7 @@ class BaseTransport(abc.ABC):
         self._state = OPEN
         self._hold = 0
         self._verb: Verb | None = None
+        self._peer: Any = None  # under relay(): the other side, or what brings it
         self._eof_written = False
         self._choked = False  # above high water, and not yet at low water again
         self._high: int = engine.limits.write_high
@@ -175,18 +185,26 @@ class BaseTransport(abc.ABC):
             return
         self._state = CLOSING
         self._set_hold(HOLD_CLOSING)
+        if self._peer is not None:
+            self._peer.close()
         if not self.get_write_buffer_size():
             self._fail(None)
 
     def abort(self) -> None:
+        peer = self._peer
         self._fail(None)
+        if peer is not None:
+            peer._fail(None)
 
     def _fail(self, exc: BaseException | None) -> None:
         """Go to LOST: drop what is queued; ``connection_lost(exc)`` follows soon."""
         if self._state != LOST:
             self._state = LOST
             self._hold |= HOLD_CLOSING
+            peer, self._peer = self._peer, None
             self._drop(exc)
+            if peer is not None:
+                peer._orphaned(exc)
 
     def _idle(self, seconds: float) -> None:
         """The idle deadline has passed."""
@@ -204,17 +222,32 @@ class BaseTransport(abc.ABC):
         self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
     ) -> None:
         self._engine.need("relay")
+        self._check(Verb.RELAY, "the connection")
+        if isinstance(peer, str | int | Address):
+            joining = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
+            self._verb, self._peer = Verb.RELAY, joining
+            self._set_hold(HOLD_CONNECT)
+            self._clear_hold(HOLD_USER)
+            return
+        if not isinstance(peer, BaseTransport):
+            raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
+        if peer is self or peer._engine is not self._engine:
+            which = "the connection itself" if peer is self else "a connection of another server"
+            raise ValueError(f"relay(): the peer is {which}")
+        peer._check(Verb.RELAY, "the peer")
+        self._join(peer, first, back)
+
+    def _check(self, verb: Verb, who: str) -> None:
+        if self._state != OPEN:
+            raise ValueError(f"{verb.value}(): {who} is closing")
+        if self._verb is not None:
+            raise ValueError(f"{verb.value}(): {who} is under {self._verb.value}() already")
+        if self._eof_written:
+            raise ValueError(f"{verb.value}(): {who} has sent EOF already")
 
     def _begin(self, verb: Verb) -> None:
         """Hand the connection over: lift the user's pause, and let the engine have the bytes."""
-        if self._state != OPEN:
-            raise ValueError(f"{verb.value}(): the connection is closing")
-        if self._verb is not None:
-            raise ValueError(
-                f"{verb.value}(): the connection is under {self._verb.value}() already"
-            )
-        if self._eof_written:
-            raise ValueError(f"{verb.value}(): EOF was sent already")
+        self._check(verb, "the connection")
         self._verb = verb
         if self._choked:
             self._hold |= HOLD_BACKLOG
@@ -223,12 +256,61 @@ class BaseTransport(abc.ABC):
         if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
             self.close()
 
+    # -- a relay: each side's bytes fill the other's write buffer
+
+    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+        """Let every further byte of either go to the other, after ``first`` and ``back``."""
+        self._peer, peer._peer = peer, self
+        for side, head in ((peer, first), (self, back)):
+            side._verb = Verb.RELAY
+            side._verb_begun(Verb.RELAY)
+            if head and side._state == OPEN:
+                side._put(head)
+        for side, other in ((self, peer), (peer, self)):
+            side._clear_hold(HOLD_USER | HOLD_CONNECT | HOLD_BACKLOG)
+            if other._choked:
+                side._set_hold(HOLD_BACKLOG)
+            if side._hold & HOLD_EOF:  # it was heard before: pass it on now
+                side._pass_on_eof()
+
+    def _pass_on_eof(self) -> None:
+        """This side has ended: so does the other's writing, once all is sent."""
+        peer = self._peer
+        if peer is None or peer._eof_written:
+            return
+        peer._eof_written = True
+        if not self._end_if_both_have():
+            if not self._eof_written:
+                self._half_closed()
+            if not peer.get_write_buffer_size():
+                peer._shutdown_write()
+
+    def _end_if_both_have(self) -> bool:
+        """End a relay of which both directions have, and all is sent."""
+        sides = (self, self._peer)
+        if not all(side._eof_written and not side.get_write_buffer_size() for side in sides):
+            return False
+        self._fail(None)
+        return True
+
+    def _orphaned(self, exc: BaseException | None) -> None:
+        """The other side is lost: end as it did; a reset by the network is passed on as one."""
+        self._peer = None
+        if exc is not None and not isinstance(exc, MuxcoreError):
+            sock = self._socket()
+            if sock is not None:
+                sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+        if exc is not None or self._state == OPEN:  # else both were closed: send what is queued
+            self._fail(exc)
+
     # -- for an engine's transport to call
 
     def _eof_received(self) -> None:
         """The peer has sent EOF: ask the protocol whether this side stays open."""
         self._set_hold(HOLD_EOF)
-        if self._verb is not None or not dispatch.call(self, self._protocol, "eof_received"):
+        if self._verb is Verb.RELAY:
+            self._pass_on_eof()
+        elif self._verb is not None or not dispatch.call(self, self._protocol, "eof_received"):
             self.close()
 
     def _grown(self, size: int) -> None:
@@ -238,7 +320,7 @@ class BaseTransport(abc.ABC):
         elif size > self._high and not self._choked:
             self._choked = True
             if self._verb is not None or not handles(self._protocol, "pause_writing"):
-                self._set_hold(HOLD_BACKLOG)
+                self._partner()._set_hold(HOLD_BACKLOG)
             else:
                 dispatch.call(self, self._protocol, "pause_writing")
 
@@ -246,8 +328,9 @@ class BaseTransport(abc.ABC):
         """The write buffer has shrunk to ``size``: let who was paused go on, or finish."""
         if self._choked and size <= self._low:
             self._choked = False
-            if self._hold & HOLD_BACKLOG:
-                self._clear_hold(HOLD_BACKLOG)
+            feeder = self._partner()
+            if feeder._hold & HOLD_BACKLOG:
+                feeder._clear_hold(HOLD_BACKLOG)
             elif self._verb is None:
                 dispatch.call(self, self._protocol, "resume_writing")
         # asked again: what resume_writing wrote has to go first
@@ -256,6 +339,12 @@ class BaseTransport(abc.ABC):
                 self._fail(None)
             elif self._eof_written:
                 self._shutdown_write()
+                if self._peer is not None:
+                    self._end_if_both_have()
+
+    def _partner(self) -> Any:
+        """Whose bytes fill its write buffer, and whose its bytes fill: a relay's other side."""
+        return self._peer if isinstance(self._peer, BaseTransport) else self
 
     def _set_hold(self, reason: int) -> None:
         before, self._hold = self._hold, self._hold | reason
@@ -293,56 +382,15 @@ class BaseTransport(abc.ABC):
         """From the next byte on the engine moves the bytes."""
 
     @abc.abstractmethod
+    def _half_closed(self) -> None:
+        """One direction of a relay has ended: watch ``Limits.half_close_timeout``."""
+
+    @abc.abstractmethod
     def _counted(self) -> tuple[int, int]:
         """Return (bytes received, bytes sent)."""
 
     @abc.abstractmethod
     def _socket(self) -> TransportSocket | None: ...
-
-
-class TransportSocket:
-    """A connection's socket for reading its names and setting its options; it cannot be closed."""
-
-    __slots__ = ("_sock",)
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def __repr__(self) -> str:
-        return f"<TransportSocket fd={self.fileno()}>"
-
-    @property
-    def family(self) -> int:
-        return self._sock.family
-
-    @property
-    def type(self) -> int:
-        return self._sock.type
-
-    @property
-    def proto(self) -> int:
-        return self._sock.proto
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def dup(self) -> socket.socket:
-        return self._sock.dup()
-
-    def getsockname(self) -> Any:
-        return self._sock.getsockname()
-
-    def getpeername(self) -> Any:
-        return self._sock.getpeername()
-
-    def getsockopt(self, *args: Any) -> Any:
-        return self._sock.getsockopt(*args)
-
-    def setsockopt(self, *args: Any) -> None:
-        self._sock.setsockopt(*args)
-
-    def shutdown(self, how: int) -> None:
-        self._sock.shutdown(how)
 
 
 def _no_callback(data: bytes) -> None:

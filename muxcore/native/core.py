@@ -68,6 +68,7 @@ def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
             "high": mark(limits.write_high),
             "low": mark(limits.write_low),
             "idle": int((limits.idle_timeout or 0) * NS),
+            "half_close": int((limits.half_close_timeout or 0) * NS),
             "accept_pause": int(limits.accept_pause * NS),
             "reads": mark(limits.reads_per_turn),
             "accepts": mark(limits.accepts_per_turn),
@@ -92,9 +93,17 @@ def stats_of(counters: Any, errors: Counter[str]) -> Stats:
             errors[type(OSError(number, "")).__name__] += count
     for kind, count in (
         ("IdleTimeout", counters.idle),
+        ("HalfCloseTimeout", counters.half_closed),
         ("refused", counters.refused),
         ("accept", counters.accept_errors),
     ):
         if count:
             errors[kind] += count
-    return Stats(counters.open, counters.total, counters.bytes_in, counters.bytes_out, errors)
+    return Stats(
+        counters.open,
+        counters.total,
+        counters.outgoing,
+        counters.bytes_in,
+        counters.bytes_out,
+        errors,
+    )

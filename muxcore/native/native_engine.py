@@ -30,12 +30,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
-from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import FREE, ROOM, VERBS, NativeTransport
+from muxcore.native.outgoing import Attempt
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 from muxcore.timers import Timer, Timers
@@ -48,7 +48,8 @@ _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
 _FOREVER = 2**63 - 1
 
 # enum mux_event_kind
-_KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED, _KIND_LOST, _KIND_TROUBLE = range(1, 7)
+_KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
+_KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED = range(5, 8)
 
 
 class NativeEpollEngine(Engine):
@@ -59,10 +60,12 @@ class NativeEpollEngine(Engine):
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {
             "adopt",
+            "connect",
             "edge_trigger",
             "flow_control",
             "half_close",
             "native_verbs",
+            "relay",
             "shared_state",
             "threadsafe_calls",
             "timers",
@@ -105,7 +108,8 @@ class NativeEpollEngine(Engine):
         self.room = ROOM
         self.send = self.lib.mux_send
         self._left = self.ffi.new("uint32_t[]", 256)  # of those with a queue: slot, bytes queued
-        self._transports: list[NativeTransport | None] = []  # by slot: half the memory of a dict
+        # by slot: half the memory of a dict
+        self._transports: list[NativeTransport | Attempt | None] = []
         self._listeners: dict[int, tuple[Any, Service]] = {}
         self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -122,10 +126,22 @@ class NativeEpollEngine(Engine):
         accepting.prepare(sock)
         self.call_soon_threadsafe(self._adopted, sock, service)
 
-    def connect(
-        self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
-        self.need("connect")
+    # -- outgoing connections
+
+    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+        return Attempt(self, family, sockaddr, done)
+
+    def open_attempt(self, attempt: Attempt, service: Service) -> None:
+        self._open(attempt.slot, attempt.generation, service, attempt.peername)
+        transport = self._transports[attempt.slot]
+        if isinstance(transport, NativeTransport):  # C holds it until here
+            transport.hold_in_c(bool(transport._hold))
+
+    def outgoing(self) -> int:
+        return int(self._counted.outgoing)
+
+    def connect_failed(self, exc: BaseException) -> None:
+        self.errors[type(exc).__name__] += 1
 
     # -- calls
 
@@ -151,7 +167,7 @@ class NativeEpollEngine(Engine):
             for sock, service in self._waiting:
                 self._listen(sock, service)
             self._waiting.clear()
-            while self._counted.open or not self._stopping:
+            while self._counted.open or self._counted.outgoing or not self._stopping:
                 self._turn()
         finally:
             self.close()
@@ -182,6 +198,7 @@ class NativeEpollEngine(Engine):
         self._stopping = True
         if not self._forked:
             self._close_listeners()
+            self.end_connecting()
             for transport in self._open_transports():
                 transport.abort()
             self._run_calls()
@@ -217,7 +234,8 @@ class NativeEpollEngine(Engine):
         count = self.lib.mux_loop_poll(self.loop, deadline)
         if count < 0:
             self._poll_failed(-count)
-        transports, arena = self._transports, self._arena
+        transports: Any = self._transports
+        arena = self._arena
         for slot, kind, value, at in _EVENT.iter_unpack(self._events[: count * _EVENT.size]):
             if kind == _KIND_DATA:
                 transport = transports[slot]
@@ -248,8 +266,10 @@ class NativeEpollEngine(Engine):
                     self._lost(slot, transport, value)
                 elif kind == _KIND_EOF:
                     transport.on_eof()
-                else:
+                elif kind == _KIND_DRAINED:
                     transport.on_drained(value)
+                else:
+                    transport.on_connected(value)
 
     def flush(self) -> None:
         """Let what was gathered cross into C, which sends it."""
@@ -297,6 +317,7 @@ class NativeEpollEngine(Engine):
         if not self._stopping:
             self._stopping = True
             self._close_listeners()
+            self.end_connecting()
             for transport in self._open_transports():
                 transport.close()
             self.lib.mux_close_unseen(self.loop, 0)
@@ -350,17 +371,18 @@ class NativeEpollEngine(Engine):
             self.lib.mux_refuse(self.loop, slot, generation)
             return
         transport = NativeTransport(self, protocol, peername, slot, generation)
-        self._set_transport(slot, transport)
+        self.set_transport(slot, transport)
         transport.opened(verb_of(service) or verb_of(protocol))
 
-    def _set_transport(self, slot: int, transport: NativeTransport) -> None:
+    def set_transport(self, slot: int, transport: NativeTransport | Attempt | None) -> None:
+        """Have a slot's events go to ``transport``, or to nobody."""
         missing = slot + 1 - len(self._transports)
         if missing > 0:
             self._transports += [None] * missing
         self._transports[slot] = transport
 
     def _open_transports(self) -> list[NativeTransport]:
-        return [transport for transport in self._transports if transport is not None]
+        return [each for each in self._transports if isinstance(each, NativeTransport)]
 
     def _adopted(self, sock: Any, service: Service) -> None:
         if self._stopping:
@@ -380,7 +402,7 @@ class NativeEpollEngine(Engine):
         sock.detach()
         self._open(slot, generation[0], service, peername)
 
-    def _lost(self, slot: int, transport: NativeTransport, error: int) -> None:
+    def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int) -> None:
         self.flush()  # what this connection wrote in this batch must not meet a free slot
         try:
             transport.lost(error)

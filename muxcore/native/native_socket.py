@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from muxcore.transport import TransportSocket
+from muxcore.transport_socket import TransportSocket
 
 
 class LentSocket(TransportSocket):
@@ -42,6 +42,21 @@ class RawAddress(bytes):
     """A socket address as the kernel writes it: ``struct sockaddr``."""
 
     __slots__ = ()
+
+    @classmethod
+    def encoded(cls, family: int, sockaddr: Any) -> RawAddress:
+        """Return what ``connect(2)`` takes for an address as Python writes it."""
+        head = struct.pack("=H", family)
+        if family == socket.AF_UNIX:
+            path = sockaddr if isinstance(sockaddr, bytes) else os.fsencode(sockaddr)
+            return cls(head + path + (b"" if path.startswith(b"\0") else b"\0"))
+        host = socket.inet_pton(family, sockaddr[0].partition("%")[0])
+        port = struct.pack("!H", sockaddr[1])
+        if family == socket.AF_INET:
+            return cls(head + port + host + bytes(8))
+        return cls(
+            head + port + struct.pack("!I", sockaddr[2]) + host + struct.pack("=I", sockaddr[3])
+        )
 
     def decoded(self) -> Any:
         """Return what Python's ``getpeername()`` would."""

@@ -15,13 +15,23 @@ import os
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import IdleTimeout
+from muxcore.errors import HalfCloseTimeout, IdleTimeout
+from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
-from muxcore.protocol import Bytes, Verb
-from muxcore.transport import CLOSING, HOLD_CLOSING, LOST, OPEN, BaseTransport, TransportSocket
+from muxcore.protocol import Bytes, Verb, handles
+from muxcore.transport import (
+    CLOSING,
+    HOLD_CLOSING,
+    HOLD_CONNECT,
+    HOLD_EOF,
+    LOST,
+    OPEN,
+    BaseTransport,
+)
+from muxcore.transport_socket import TransportSocket
 
-VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2}
+VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
 
 # Below that a copy is cheaper than a crossing of its own (about 0.3 µs, or 8 KiB of memcpy).
@@ -35,7 +45,7 @@ ROOM = GATHERED_MOST - 2 * SMALL
 # that a small write needs no look at anything else; it is gathered, as the turn's first or another.
 DIRECT, GATHERING, FREE = range(3)
 
-_IDLE = -1  # MUX_IDLE
+_IDLE, _HALF_CLOSED = -1, -2  # MUX_IDLE, MUX_HALF_CLOSED
 
 
 class NativeTransport(BaseTransport):
@@ -75,7 +85,11 @@ class NativeTransport(BaseTransport):
         """Take bytes that cannot go to ``data_received`` at once."""
         if self._state != OPEN:
             return
-        if self._verb is not None:  # begun by an earlier callback of this batch
+        if self._hold & HOLD_CONNECT:
+            self._keep(data)
+        elif self._verb is Verb.RELAY:  # begun by an earlier callback of this batch
+            self._give_to_peer(data)
+        elif self._verb is not None:
             self._give_to_verb(data)
         elif self._hold or self._kept is not None:
             self._keep(data)
@@ -85,7 +99,9 @@ class NativeTransport(BaseTransport):
     def on_eof(self) -> None:
         if self._state == LOST:
             return
-        if self._hold or self._kept is not None:
+        if self._verb is Verb.RELAY and not self._hold & HOLD_CONNECT:
+            self._give_to_peer(b"")
+        elif self._hold or self._kept is not None:
             self._keep(b"")  # a paused protocol does not hear of it before it resumes
         else:
             self._eof_received()
@@ -144,7 +160,7 @@ class NativeTransport(BaseTransport):
             self._kept = (self._kept or []) + kept
         if not self._hold:
             self._kept = None
-            self._hold_in_c(False)
+            self.hold_in_c(False)
 
     # -- writing
 
@@ -224,6 +240,8 @@ class NativeTransport(BaseTransport):
         if self._state == OPEN:
             self._state = CLOSING
             self._hold |= HOLD_CLOSING
+            if self._peer is not None:
+                self._peer.close()
             self._cross()
             self._way = DIRECT
             self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)
@@ -244,11 +262,16 @@ class NativeTransport(BaseTransport):
         if exc is None and error:
             if error == _IDLE:
                 exc = IdleTimeout(engine.limits.idle_timeout)
+            elif error == _HALF_CLOSED:
+                exc = HalfCloseTimeout(engine.limits.half_close_timeout)
             else:
                 exc = OSError(error, os.strerror(error))
         if exc is not None:
             engine.errors[type(exc).__name__] += 1
         self._end = self._counted()
+        peer, self._peer = self._peer, None
+        if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
+            peer.close()
         self._state = LOST
         self._hold |= HOLD_CLOSING
         self._way = DIRECT
@@ -259,6 +282,47 @@ class NativeTransport(BaseTransport):
             self._on_data = None  # a bound method: it would keep the protocol in a cycle
             engine.lib.mux_release(engine.loop, self._slot, self._generation)
 
+    # -- a relay
+
+    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+        self._cross()
+        engine = self._engine
+        to_peer, to_self = bytes(first) + self._take_kept(), bytes(back) + peer._take_kept()
+        engine.lib.mux_relay(
+            engine.loop,
+            *(self._slot, self._generation, peer._slot, peer._generation),
+            *(to_peer, len(to_peer), to_self, len(to_self)),
+        )
+        for side, other in ((self, peer), (peer, self)):
+            side._verb, side._peer, side._way = Verb.RELAY, other, DIRECT
+            side._on_data = None
+            side._hold &= HOLD_EOF | HOLD_CLOSING
+        for side in (self, peer):
+            if side._hold & HOLD_EOF:  # it was heard before: pass it on now
+                side._give_to_peer(b"")
+        for side in (self, peer):
+            if side._state == OPEN and not handles(side._protocol, "connection_lost"):
+                side._forget()
+
+    def _take_kept(self) -> bytes:
+        """Return what was received and not delivered; the peer's EOF among it counts as heard."""
+        kept, self._kept = self._kept or [], None
+        if b"" in kept:
+            self._hold |= HOLD_EOF
+        return b"".join(kept)
+
+    def _give_to_peer(self, data: bytes) -> None:
+        """Pass on what C has already handed out: bytes, or none: the EOF."""
+        engine = self._engine
+        engine.lib.mux_relay_more(engine.loop, self._slot, self._generation, data, len(data))
+
+    def _forget(self) -> None:
+        """Leave it to C: there is nobody who would hear of its end."""
+        engine = self._engine
+        if not engine.lib.mux_forget(engine.loop, self._slot, self._generation):
+            engine.set_transport(self._slot, None)
+            self._peer._peer = None  # nothing else keeps this object
+
     # -- for the base class
 
     def _reading_changed(self) -> None:
@@ -267,9 +331,9 @@ class NativeTransport(BaseTransport):
         if not self._hold and self._kept is not None:
             self._engine.call_soon(self._deliver_kept)  # never within resume_reading()
         else:
-            self._hold_in_c(bool(self._hold))
+            self.hold_in_c(bool(self._hold))
 
-    def _hold_in_c(self, on: bool) -> None:
+    def hold_in_c(self, on: bool) -> None:
         self._engine.lib.mux_hold(self._engine.loop, self._slot, self._generation, on)
 
     def _verb_begun(self, verb: Verb) -> None:
@@ -285,6 +349,9 @@ class NativeTransport(BaseTransport):
         """Let the verb begin, or go on, with bytes that C has already handed out."""
         engine, verb = self._engine, VERBS[self._verb]
         engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
+
+    def _half_closed(self) -> None:
+        """C keeps that deadline."""
 
     def _counted(self) -> tuple[int, int]:
         if isinstance(self._end, tuple):

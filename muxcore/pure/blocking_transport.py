@@ -16,7 +16,8 @@ from muxcore import dispatch
 from muxcore.errors import CapabilityMissing, IdleTimeout
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.transport import HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport, TransportSocket
+from muxcore.transport import HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport
+from muxcore.transport_socket import TransportSocket
 
 
 class BlockingTransport(BaseTransport):
@@ -179,6 +180,9 @@ class BlockingTransport(BaseTransport):
 
     def _verb_begun(self, verb: Verb) -> None:
         self._on_data = self._put if verb is Verb.ECHO else _drop_bytes
+
+    def _half_closed(self) -> None:
+        """``pump`` keeps that deadline."""
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out

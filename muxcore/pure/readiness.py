@@ -20,12 +20,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
-from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.errors import BindError
 from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
-from muxcore.pure.poller import READ, Poller
+from muxcore.pure.outgoing import Attempt
+from muxcore.pure.poller import READ, WRITE, Poller
 from muxcore.pure.stream_transport import StreamTransport
 from muxcore.stats import Stats
 from muxcore.timers import Timer, Timers
@@ -36,7 +36,16 @@ class ReadinessEngine(Engine):
     """Everything of the select and epoll engines but who is ready."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"adopt", "flow_control", "half_close", "shared_state", "threadsafe_calls", "timers"}
+        {
+            "adopt",
+            "connect",
+            "flow_control",
+            "half_close",
+            "relay",
+            "shared_state",
+            "threadsafe_calls",
+            "timers",
+        }
     )
     poller: ClassVar[type[Poller]]
 
@@ -53,7 +62,9 @@ class ReadinessEngine(Engine):
         # under a level trigger the next wait reports what is left, so one receive a turn is fairest
         self.reads_per_turn = self.limits.reads_per_turn if self.edge else 1
         self._handlers: dict[int, Any] = {self._waker.fileno(): self}
-        self._transports: dict[StreamTransport, None] = {}  # in the order they were opened
+        self._transports: dict[
+            StreamTransport, bool
+        ] = {}  # in the order they were opened: outgoing?
         self._listeners: list[_Listener] = []
         self._again: dict[StreamTransport, None] = {}
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
@@ -64,7 +75,7 @@ class ReadinessEngine(Engine):
     # -- what it serves
 
     def listen(self, sock: Any, service: Service) -> None:
-        reason = self._poller.refuse(sock.fileno())
+        reason = self.refuse(sock.fileno())
         if reason is not None:
             accepting.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
@@ -74,14 +85,9 @@ class ReadinessEngine(Engine):
         accepting.prepare(sock)
         self.call_soon_threadsafe(self._adopted, sock, service)
 
-    def connect(
-        self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
-        self.need("connect")
-
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
         """Serve a connected, non-blocking socket."""
-        reason = self._poller.refuse(sock.fileno())
+        reason = self.refuse(sock.fileno())
         if reason is not None:
             dispatch.logger.warning("connection from %s is closed: %s", peername, reason)
             self.counters.errors["refused"] += 1
@@ -97,10 +103,27 @@ class ReadinessEngine(Engine):
             return
         transport = StreamTransport(self, sock, protocol, peername)
         self._handlers[sock.fileno()] = transport
-        self._transports[transport] = None
-        self.counters.open += 1
-        self.counters.total += 1
+        self._transports[transport] = outgoing
+        if outgoing:
+            self.counters.outgoing += 1
+        else:
+            self.counters.open += 1
+            self.counters.total += 1
         transport.opened(verb_of(service) or verb_of(protocol))
+
+    # -- outgoing connections
+
+    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+        return Attempt(self, family, sockaddr, done)
+
+    def open_attempt(self, attempt: Attempt, service: Service) -> None:
+        self.open(attempt.sock, service, attempt.peername, outgoing=True)
+
+    def outgoing(self) -> int:
+        return self.counters.outgoing + len(self.connecting)
+
+    def connect_failed(self, exc: BaseException) -> None:
+        self.counters.errors[type(exc).__name__] += 1
 
     # -- calls
 
@@ -114,6 +137,9 @@ class ReadinessEngine(Engine):
             raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
         self._calls.append((call, args))  # atomic, so no lock: a signal handler may call this
         self._waker.wake()
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.append((call, args))
 
     # -- its life
 
@@ -139,7 +165,9 @@ class ReadinessEngine(Engine):
         return self._waker.signal_fileno()
 
     def stats(self) -> Stats:
-        return self.counters.snapshot()
+        stats = self.counters.snapshot()
+        stats.outgoing = self.outgoing()
+        return stats
 
     def close(self) -> None:
         """End without ceremony: every descriptor is closed, whatever state it is in."""
@@ -148,6 +176,7 @@ class ReadinessEngine(Engine):
         self._stopping = True  # a socket that still waits to be adopted is closed, not served
         for listener in self._listeners:
             listener.close()
+        self.end_connecting()
         for transport in list(self._transports):
             transport.abort()
         self._run_calls()
@@ -192,6 +221,7 @@ class ReadinessEngine(Engine):
             self._stopping = True
             for listener in self._listeners:
                 listener.close()
+            self.end_connecting()
             for transport in list(self._transports):
                 transport.close()
             self.timers.add(self.limits.drain_timeout, self.abort)
@@ -201,7 +231,20 @@ class ReadinessEngine(Engine):
                 self._clean = self._clean and not transport.get_write_buffer_size()
                 transport.abort()
 
-    # -- for transports
+    # -- for transports and attempts
+
+    def refuse(self, fd: int) -> str | None:
+        """Return why this descriptor cannot be watched, or None."""
+        return self._poller.refuse(fd)
+
+    def watch_attempt(self, attempt: Attempt, fd: int) -> None:
+        self._poller.watch(fd, WRITE)
+        self._handlers[fd] = attempt
+
+    def forget_attempt(self, attempt: Attempt, fd: int) -> None:
+        if self._handlers.get(fd) is attempt:
+            del self._handlers[fd]
+            self._poller.forget(fd)
 
     def watch(self, transport: StreamTransport, mask: int) -> None:
         """Report a connection's readiness from now on; what cannot be watched is closed."""
@@ -228,8 +271,10 @@ class ReadinessEngine(Engine):
         try:
             transport.lost(exc)
         finally:
-            del self._transports[transport]
-            self.counters.open -= 1
+            if self._transports.pop(transport):
+                self.counters.outgoing -= 1
+            else:
+                self.counters.open -= 1
             for listener in self._listeners:
                 listener.make_room()
 

@@ -12,9 +12,11 @@ from collections import deque
 from typing import Any
 
 from muxcore import dispatch
+from muxcore.errors import HalfCloseTimeout
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.poller import READ, WRITE
-from muxcore.transport import CLOSING, LOST, BaseTransport, TransportSocket
+from muxcore.transport import CLOSING, LOST, BaseTransport
+from muxcore.transport_socket import TransportSocket
 
 _GATHER = 64  # buffers one sendmsg() takes; the kernel allows IOV_MAX = 1024, more wins nothing
 
@@ -29,7 +31,16 @@ class StreamTransport(BaseTransport):
         peername: the peer's socket address.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_moved_at", "_queue", "_queued", "_sock", "_timer")
+    __slots__ = (
+        "_bytes_in",
+        "_bytes_out",
+        "_half_timer",
+        "_moved_at",
+        "_queue",
+        "_queued",
+        "_sock",
+        "_timer",
+    )
 
     def __init__(self, engine: Any, sock: socket.socket, protocol: Any, peername: Any) -> None:
         self._sock = sock
@@ -39,6 +50,7 @@ class StreamTransport(BaseTransport):
         self._bytes_out = 0
         self._moved_at: float = engine.now  # when a byte last moved, for the idle deadline
         self._timer: Any = None
+        self._half_timer: Any = None
         super().__init__(engine, protocol, peername)
 
     # -- events
@@ -202,7 +214,16 @@ class StreamTransport(BaseTransport):
         self._engine.watch(self, (0 if self._hold else READ) | (WRITE if self._queue else 0))
 
     def _verb_begun(self, verb: Verb) -> None:
-        self._on_data = self._put if verb is Verb.ECHO else _drop_bytes
+        if verb is Verb.DISCARD:
+            self._on_data = _drop_bytes
+        else:
+            self._on_data = self._partner()._put
+
+    def _half_closed(self) -> None:
+        limit = self._engine.limits.half_close_timeout
+        if limit is not None:
+            exc = HalfCloseTimeout(limit)
+            self._half_timer = self._engine.timers.add(limit, self._fail, exc)
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out
@@ -227,8 +248,9 @@ class StreamTransport(BaseTransport):
 
     def lost(self, exc: BaseException | None) -> None:
         """Deliver ``connection_lost``, then close; what refers to the protocol goes too."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._half_timer):
+            if timer is not None:
+                timer.cancel()
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
@@ -240,7 +262,10 @@ class StreamTransport(BaseTransport):
         if self._state == LOST:
             return
         limit = self._engine.limits.idle_timeout
-        left = self._moved_at + limit - self._engine.now
+        moved_at = max(
+            self._moved_at, self._partner()._moved_at
+        )  # a relay's deadline is the pair's
+        left = moved_at + limit - self._engine.now
         if left <= 0:
             self._idle(limit)
         else:

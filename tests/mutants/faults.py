@@ -263,8 +263,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                'elif not dispatch.call(self, self._protocol, "eof_received"):',
-                'elif dispatch.call(self, self._protocol, "eof_received") != 0:',
+                'or not dispatch.call(self, self._protocol, "eof_received"):',
+                'or dispatch.call(self, self._protocol, "eof_received") != 0:',
             ),
         ),
         ("after_eof_a_connection_kept_open_stays_open",),

@@ -1,0 +1,51 @@
+"""What brings a relay its other side: it connects, and stands in for the peer until then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muxcore.address import Address
+
+
+class Joining:
+    """The protocol of a connection that is opened to be joined.
+
+    Args:
+        side: the transport that waits for it.
+        where: the address to connect to.
+        first: bytes that go there before all others.
+        back: bytes that go to ``side`` before all others.
+        timeout: seconds; None means ``Limits.connect_timeout``.
+    """
+
+    __slots__ = ("_back", "_first", "_handle", "_side")
+
+    def __init__(
+        self, side: Any, where: Address, first: bytes, back: bytes, timeout: float | None
+    ) -> None:
+        self._side = side
+        self._first = first
+        self._back = back
+        self._handle = side._engine.connect(where, lambda: self, timeout)
+
+    def connection_made(self, transport: Any) -> None:
+        side = self._side
+        side._peer = None
+        transport.set_protocol(None)  # nobody is there to hear of its end
+        side._join(transport, self._first, self._back)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._side._peer is self:
+            self._side._peer = None
+            self._side._fail(exc)
+
+    # -- in the peer's place
+
+    def close(self) -> None:
+        self._handle.cancel()
+
+    def _orphaned(self, exc: BaseException | None) -> None:
+        self._handle.cancel()
+
+    def _fail(self, exc: BaseException | None) -> None:
+        self._handle.cancel()

@@ -1,0 +1,76 @@
+"""One connect(2) on its way in the readiness loop: when the socket is writable, it is decided."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from muxcore import accepting
+
+_BEGUN = frozenset({0, errno.EINPROGRESS, errno.EINTR})  # connect(2): it goes on in the background
+
+
+class Attempt:
+    """A socket that is being connected.
+
+    Args:
+        engine: the readiness engine.
+        family: of the address.
+        sockaddr: the address.
+        done: called in a later turn, once, with this attempt and an errno, 0 if it is connected;
+            not after ``cancel()``.
+    """
+
+    __slots__ = ("_done", "_engine", "_error", "peername", "sock")
+
+    def __init__(
+        self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> None:
+        self._engine = engine
+        self._done: Callable[[Attempt, int], object] | None = done
+        self.peername = sockaddr
+        self.sock: socket.socket | None = None
+        try:
+            error = self._begin(family, sockaddr)
+        except OSError as exc:
+            error = exc.errno or errno.EIO
+        if error:
+            engine.call_soon(self._told, error)
+
+    def _begin(self, family: int, sockaddr: Any) -> int:
+        self.sock = sock = socket.socket(family, socket.SOCK_STREAM)
+        accepting.prepare(sock)
+        if self._engine.refuse(sock.fileno()):
+            return errno.EMFILE
+        error = sock.connect_ex(sockaddr)
+        if error not in _BEGUN:
+            return error
+        self._engine.watch_attempt(self, sock.fileno())
+        return 0
+
+    def cancel(self) -> None:
+        """Close it; nobody is told."""
+        self._done = None
+        self._close()
+
+    def on_event(self, mask: int, hung_up: bool) -> None:
+        if self.sock is not None:
+            error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._engine.forget_attempt(self, self.sock.fileno())
+            self._told(error)
+
+    def _told(self, error: int) -> None:
+        done, self._done = self._done, None
+        if error:
+            self._close()
+        if done is not None:
+            done(self, error)
+
+    def _close(self) -> None:
+        """Close it at this turn's end: until then its descriptor may have an event to come."""
+        if self.sock is not None:
+            self._engine.forget_attempt(self, self.sock.fileno())
+            self._engine.call_soon(self.sock.close)
+            self.sock = None
