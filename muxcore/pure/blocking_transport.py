@@ -32,7 +32,7 @@ class BlockingTransport(BaseTransport):
         slot: this child's slot in them.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_counters", "_reason", "_slot", "_sock", "_stopping")
+    __slots__ = ("_bytes_in", "_bytes_out", "_counters", "_reason", "_slot", "sock", "stopping")
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class BlockingTransport(BaseTransport):
         counters: SharedCounters,
         slot: int,
     ) -> None:
-        self._sock = sock
+        self.sock = sock
         self._counters = counters
         self._slot = slot
         self._bytes_in = 0
         self._bytes_out = 0
         self._reason: BaseException | None = None  # for connection_lost
-        self._stopping = False
+        self.stopping = False
         super().__init__(engine, protocol, peername)
         sock.setblocking(True)
         if engine.limits.idle_timeout is not None:
@@ -58,16 +58,31 @@ class BlockingTransport(BaseTransport):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
 
-    # -- the whole life of the connection
+    # -- for the child
 
-    def serve(self, verb: Verb | None) -> None:
-        """Call the protocol from ``connection_made`` to ``connection_lost``."""
+    def opened(self, verb: Verb | None) -> None:
+        """Tell the protocol, and begin the service's verb if it has one."""
         dispatch.call(self, self._protocol, "connection_made", self)
         if verb is not None and self._state == OPEN and self._verb is None:
             self._begin(verb)
-        while not self._hold:
-            self._receive(self._engine.limits.read_chunk)
-        if self._state == OPEN and self._hold & HOLD_USER and not self._stopping:
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def peer(self) -> Any:
+        """The other side of a relay, or None."""
+        return self._peer if isinstance(self._peer, BlockingTransport) else None
+
+    def wants_data(self) -> bool:
+        return not self._hold
+
+    def is_lost(self) -> bool:
+        return self._state == LOST
+
+    def end(self) -> None:
+        """Close it because nothing can happen to it any more: nobody else runs in this process."""
+        if self._state == OPEN and self._hold & HOLD_USER and not self.stopping:
             self._fail(
                 CapabilityMissing(
                     "reading is paused, and in a process of its own nothing is left to resume it: "
@@ -76,35 +91,41 @@ class BlockingTransport(BaseTransport):
             )
             dispatch.logger.error("connection from %s is closed: %s", self._peername, self._reason)
         self.close()  # also where eof_received kept it open: nothing can write any more
-        self._lost()
+
+    def lost(self) -> None:
+        """Deliver ``connection_lost``, then close."""
+        try:
+            dispatch.call(self, self._protocol, "connection_lost", self._reason)
+        finally:
+            self.sock.close()
 
     def stop(self) -> None:
         """End soon; called by the signal handler, the second time because the first did not do.
 
         The pending receive returns at once; a send goes on, so that what is being written arrives.
         """
-        how = socket.SHUT_RDWR if self._stopping else socket.SHUT_RD
-        self._stopping = True
+        how = socket.SHUT_RDWR if self.stopping else socket.SHUT_RD
+        self.stopping = True
         self._set_hold(HOLD_EOF)
         try:
-            self._sock.shutdown(how)
+            self.sock.shutdown(how)
         except OSError:
             pass  # the peer was faster
 
-    def _receive(self, chunk: int) -> None:
+    def receive(self) -> None:
         """Wait for bytes and deliver them."""
         if self._on_data is None:
             self._receive_into()
             return
         try:
-            data = self._sock.recv(chunk)
+            data = self.sock.recv(self._engine.limits.read_chunk)
         except OSError as exc:
             self._fail(self._timed_out(exc))
             return
         if not data:
             self._ended()
             return
-        self._count(len(data), 0)
+        self.count(len(data), 0)
         try:
             self._on_data(data)
         except Exception as exc:
@@ -121,19 +142,19 @@ class BlockingTransport(BaseTransport):
             dispatch.failed(self, protocol, "get_buffer", exc)
             return
         try:
-            size = self._sock.recv_into(buffer)
+            size = self.sock.recv_into(buffer)
         except OSError as exc:
             self._fail(self._timed_out(exc))
             return
         if not size:
             self._ended()
             return
-        self._count(size, 0)
+        self.count(size, 0)
         dispatch.call(self, protocol, "buffer_updated", size)
 
     def _ended(self) -> None:
         """EOF: the peer's, or the one that ``stop`` made."""
-        if not self._stopping:
+        if not self.stopping:
             self._eof_received()
 
     def _timed_out(self, exc: OSError) -> OSError:
@@ -142,7 +163,7 @@ class BlockingTransport(BaseTransport):
             return IdleTimeout(self._engine.limits.idle_timeout)
         return exc
 
-    def _count(self, received: int, sent: int) -> None:
+    def count(self, received: int, sent: int) -> None:
         self._bytes_in += received
         self._bytes_out += sent
         self._counters.add(self._slot, received, sent)
@@ -158,15 +179,15 @@ class BlockingTransport(BaseTransport):
         view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
         try:
             while view:
-                sent = self._sock.send(view)
-                self._count(0, sent)
+                sent = self.sock.send(view)
+                self.count(0, sent)
                 view = view[sent:]
         except OSError as exc:
             self._fail(self._timed_out(exc))
 
     def _shutdown_write(self) -> None:
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
             self._fail(exc)
 
@@ -179,23 +200,17 @@ class BlockingTransport(BaseTransport):
         """Nothing to arm: ``serve`` asks before each receive."""
 
     def _verb_begun(self, verb: Verb) -> None:
-        self._on_data = self._put if verb is Verb.ECHO else _drop_bytes
+        if verb is not Verb.RELAY:  # that is the pump's
+            self._on_data = self._put if verb is Verb.ECHO else _drop_bytes
 
     def _half_closed(self) -> None:
-        """``pump`` keeps that deadline."""
+        """The pump keeps that deadline."""
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out
 
     def _socket(self) -> TransportSocket | None:
-        return TransportSocket(self._sock)
-
-    def _lost(self) -> None:
-        assert self._state == LOST
-        try:
-            dispatch.call(self, self._protocol, "connection_lost", self._reason)
-        finally:
-            self._sock.close()
+        return TransportSocket(self.sock)
 
 
 def _drop_bytes(data: bytes) -> None:

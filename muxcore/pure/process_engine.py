@@ -17,33 +17,33 @@ What to know of it:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
+from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
-from muxcore.pure.blocking_transport import BlockingTransport
+from muxcore.pure.child import Child
+from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
 from muxcore.timers import Timer
 from muxcore.wakeup import StopSignals, Waker
 
+_NUDGE = 0.1  # s between the nudges of a child that was told to end
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
 _KILL_AFTER = 0.5  # s between the second SIGTERM, which cuts the connection, and SIGKILL
-_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 _HANDLED = (signal.SIGINT, signal.SIGTERM)
 _CUT_SHORT = 3  # the acceptor's exit status when a connection did not drain
 
@@ -53,7 +53,7 @@ class ProcessEngine(Engine):
 
     name = "pure-process"
     model = "process"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"half_close"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"connect", "half_close", "relay"})
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -76,6 +76,7 @@ class ProcessEngine(Engine):
         self._owner = 0  # pid of the process that forks the children, while it runs
         self._acceptor = 0  # pid, after start()
         self._joining = threading.Lock()  # several threads may wait for the end; one may waitpid
+        self._child: Child | None = None  # in a child: what it does
         self._control: socket.socket | None = None  # to the acceptor; in it, to its parent
 
     # -- what it serves
@@ -89,7 +90,10 @@ class ProcessEngine(Engine):
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
     ) -> Any:
-        self.need("connect")
+        if self._child is None:
+            raise RuntimeError("connect() is for callbacks, and those run in the children")
+        seconds = self.limits.connect_timeout if timeout is None else timeout
+        return self._child.connect(addresses.parse(address), service, seconds)
 
     # -- calls
 
@@ -106,7 +110,7 @@ class ProcessEngine(Engine):
         self._refuse_threads()
         self._owner = os.getpid()
         try:
-            with _sigchld_wakes():
+            with sigchld_wakes():
                 while not self._stop_asked:
                     self._turn()
                 return self._wind_down()
@@ -116,13 +120,13 @@ class ProcessEngine(Engine):
     def start(self) -> None:
         """Fork the acceptor: a process without threads, which forks the children."""
         self._refuse_threads()
-        _flush()
+        flush()
         self._control, theirs = socket.socketpair()
         self._acceptor = os.fork()
         if self._acceptor == 0:
             self._control.close()
             self._control = theirs
-            _exit_with(self._accept_until_told)
+            exit_with(self._accept_until_told)
         theirs.close()
         for sock, _ in self._listeners.values():
             sock.close()  # the acceptor has its own; a unix path is its to remove
@@ -215,14 +219,14 @@ class ProcessEngine(Engine):
             self._failing = False
 
     def _fork_child(self, sock: socket.socket, peername: Any, service: Service) -> None:
-        _flush()
+        flush()
         slot = self._counters.take()
         # blocked until the child has handlers of its own: a stop in between would be lost
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
-                _exit_with(lambda: self._serve_client(sock, peername, service, slot))
+                exit_with(lambda: self._serve_client(sock, peername, service, slot))
             self._children[pid] = slot
         except OSError:
             self._counters.give_back(slot, "fork")
@@ -271,7 +275,13 @@ class ProcessEngine(Engine):
             left = _TICK if deadline is None else deadline - time.monotonic()
             if left <= 0 or (self._abort_asked and deadline is not None):
                 return False
-            for fd in self._wait_briefly(left):
+            events = self._wait_briefly(min(left, _NUDGE))
+            if not events:
+                # A signal that comes between Python's last look at its signals and recv(2) leaves
+                # the child asleep: another one, which means nothing, lets it see the first.
+                for pid in self._children:
+                    os.kill(pid, signal.SIGURG)
+            for fd in events:
                 if fd == self._waker.fileno():
                     self._waker.drain()
                 else:
@@ -311,15 +321,16 @@ class ProcessEngine(Engine):
             dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
             self._counters.failed(slot, type(exc).__name__)
             return 1
-        transport = BlockingTransport(self, sock, protocol, peername, self._counters, slot)
+        child = self._child = Child(self, self._counters, slot)
 
         def stop(number: int, frame: FrameType | None) -> None:
-            transport.stop()
+            child.stop()
 
         signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGURG, _nothing)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        _end_with_parent(self._owner, transport)
-        transport.serve(verb_of(service) or verb_of(protocol))
+        end_with_parent(self._owner, child.stop)
+        child.serve(sock, peername, protocol, verb_of(service) or verb_of(protocol))
         return 0
 
     # -- small things
@@ -349,48 +360,5 @@ class ProcessEngine(Engine):
             )
 
 
-@contextlib.contextmanager
-def _sigchld_wakes() -> Iterator[None]:
-    """Let a child's end interrupt the wait: without a handler the wake-up fd stays silent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGCHLD)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if callable(before):
-            before(number, frame)
-
-    signal.signal(signal.SIGCHLD, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
-
-
-def _end_with_parent(parent: int, transport: BlockingTransport) -> None:
-    """Ask Linux for a SIGTERM when the parent ends, however it ends (prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before we asked
-            transport.stop()
-
-
-def _flush() -> None:
-    """Empty the output buffers, or a forked child would write their content once more."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
-
-
-def _exit_with(main: Callable[[], int]) -> NoReturn:
-    """End a forked process with ``main``'s status, without the parent's exit handlers."""
-    status = 1
-    try:
-        status = main()
-    except BaseException as exc:
-        dispatch.logger.critical("process %d failed", os.getpid(), exc_info=exc)
-    finally:
-        _flush()
-        os._exit(status)
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Handle a nudge: that it interrupted a system call is all it is for."""

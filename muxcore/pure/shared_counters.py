@@ -15,6 +15,7 @@ from muxcore.stats import Stats
 _WORD = 8  # bytes; an aligned word is written in one piece
 _VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT = range(5)
 _HEADER = 5
+_OF_SLOT = 3  # words: bytes in, bytes out, outgoing connections
 _KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
 _NAME = 40  # bytes of a kind's name
 _READ_TRIES = 1000  # a writer needs microseconds; this many looks are milliseconds
@@ -29,7 +30,7 @@ class SharedCounters:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        words = _HEADER + 2 * slots + _KINDS
+        words = _HEADER + _OF_SLOT * slots + _KINDS
         self._map = mmap.mmap(-1, words * _WORD + _KINDS * _NAME + slots * _NAME)
         self._view = memoryview(self._map)
         self._words = self._view[: words * _WORD].cast("q")
@@ -40,9 +41,13 @@ class SharedCounters:
     # -- the child's side
 
     def add(self, slot: int, received: int, sent: int) -> None:
-        at = _HEADER + 2 * slot
+        at = _HEADER + _OF_SLOT * slot
         self._words[at] += received
         self._words[at + 1] += sent
+
+    def connected(self, slot: int, change: int) -> None:
+        """Count an outgoing connection that has come (1) or gone (-1)."""
+        self._words[_HEADER + _OF_SLOT * slot + 2] += change
 
     def failed(self, slot: int, kind: str) -> None:
         """Note what ended the slot's connection."""
@@ -67,13 +72,13 @@ class SharedCounters:
         Args:
             kind: how the child itself ended, where that was an error.
         """
-        at = _HEADER + 2 * slot
+        at = _HEADER + _OF_SLOT * slot
         error = self._slot_errors[slot * _NAME :][:_NAME]
         kind = kind or _unpacked(error)
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
-        self._words[at] = self._words[at + 1] = 0
+        self._words[at] = self._words[at + 1] = self._words[at + 2] = 0
         self._words[_VERSION] += 1
         error[:] = bytes(_NAME)
         if kind:
@@ -91,7 +96,7 @@ class SharedCounters:
             if name[0] == 0:
                 name[:] = packed
             if name == packed:
-                self._words[_HEADER + 2 * self._slots + index] += 1
+                self._words[_HEADER + _OF_SLOT * self._slots + index] += 1
                 return
 
     # -- any process
@@ -102,15 +107,16 @@ class SharedCounters:
         for _ in range(_READ_TRIES):
             version = self._words[_VERSION]
             stats.bytes_in, stats.bytes_out = self._words[_BYTES_IN], self._words[_BYTES_OUT]
-            counted = self._words[_HEADER : _HEADER + 2 * self._slots].tolist()
+            counted = self._words[_HEADER : _HEADER + _OF_SLOT * self._slots].tolist()
             if version % 2 == 0 and version == self._words[_VERSION]:
                 break
-        stats.bytes_in += sum(counted[::2])
-        stats.bytes_out += sum(counted[1::2])
+        stats.bytes_in += sum(counted[::_OF_SLOT])
+        stats.bytes_out += sum(counted[1::_OF_SLOT])
+        stats.outgoing = sum(counted[2::_OF_SLOT])
         for index in range(_KINDS):
             kind = _unpacked(self._kinds[index * _NAME :][:_NAME])
             if kind:
-                stats.errors[kind] = self._words[_HEADER + 2 * self._slots + index]
+                stats.errors[kind] = self._words[_HEADER + _OF_SLOT * self._slots + index]
         return stats
 
 

@@ -194,8 +194,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "self._clear_hold(HOLD_BACKLOG)",
-                "self._clear_hold(HOLD_BACKLOG | HOLD_USER)",
+                "feeder._clear_hold(HOLD_BACKLOG)",
+                "feeder._clear_hold(HOLD_BACKLOG | HOLD_USER)",
             ),
         ),
         ("protection_does_not_lift_the_protocols_own_pause",),
@@ -224,8 +224,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "self._set_hold(HOLD_CLOSING)\n        if not self.get_write_buffer_size():",
-                "self._set_hold(HOLD_CLOSING)\n        if True:",
+                "self._peer.close()\n        if not self.get_write_buffer_size():",
+                "self._peer.close()\n        if True:",
             ),
         ),
         ("close_sends_what_is_queued_first",),
