@@ -38,7 +38,7 @@ HOLD_EOF = 4  # the peer has sent EOF
 HOLD_CLOSING = 8  # close() was called, or the connection is lost
 HOLD_CONNECT = 16  # relay() waits for the other side
 
-_RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
+RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
 
 
 class BaseTransport(abc.ABC):
@@ -299,7 +299,7 @@ class BaseTransport(abc.ABC):
         if exc is not None and not isinstance(exc, MuxcoreError):
             sock = self._socket()
             if sock is not None:
-                sock.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+                sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         if exc is not None or self._state == OPEN:  # else both were closed: send what is queued
             self._fail(exc)
 

@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
+from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
-from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
@@ -38,7 +38,16 @@ class AsyncioEngine(Engine):
     name = "asyncio"
     model = "epoll"
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"adopt", "flow_control", "half_close", "shared_state", "threadsafe_calls", "timers"}
+        {
+            "adopt",
+            "connect",
+            "flow_control",
+            "half_close",
+            "relay",
+            "shared_state",
+            "threadsafe_calls",
+            "timers",
+        }
     )
 
     def __init__(
@@ -53,7 +62,7 @@ class AsyncioEngine(Engine):
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._listeners: list[_Listener] = []
         self._opening: set[asyncio.Task[None]] = set()
-        self._transports: dict[AsyncioTransport, None] = {}
+        self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._ended: asyncio.Future[None] = self.loop.create_future()
         self.stopping = self._closed = False
         self._clean = True  # no connection was cut short by the end of the engine
@@ -72,12 +81,7 @@ class AsyncioEngine(Engine):
         accepting.prepare(sock)
         self.call_soon_threadsafe(self._adopted, sock, service)
 
-    def connect(
-        self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
-        self.need("connect")
-
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
         """Serve a connected, non-blocking socket."""
         try:
             protocol = dispatch.make_protocol(service)
@@ -87,12 +91,15 @@ class AsyncioEngine(Engine):
             self.counters.errors[type(exc).__name__] += 1
             sock.close()
             return
-        self.counters.open += 1
-        self.counters.total += 1
+        if outgoing:
+            self.counters.outgoing += 1
+        else:
+            self.counters.open += 1
+            self.counters.total += 1
         transport = AsyncioTransport(
             self, protocol, peername, verb_of(service) or verb_of(protocol)
         )
-        self._transports[transport] = None
+        self._transports[transport] = outgoing
         task = self.loop.create_task(self._open(sock, transport))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -106,6 +113,20 @@ class AsyncioEngine(Engine):
                 self.gone(transport, exc)
             if not isinstance(exc, OSError):
                 raise
+
+    # -- outgoing connections
+
+    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+        return Attempt(self, family, sockaddr, done)
+
+    def open_attempt(self, attempt: Attempt, service: Service) -> None:
+        self.open(attempt.sock, service, attempt.peername, outgoing=True)
+
+    def outgoing(self) -> int:
+        return self.counters.outgoing + len(self.connecting)
+
+    def connect_failed(self, exc: BaseException) -> None:
+        self.counters.errors[type(exc).__name__] += 1
 
     # -- calls
 
@@ -121,6 +142,9 @@ class AsyncioEngine(Engine):
             raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
         self._calls.append((call, args))
         self.loop.call_soon_threadsafe(self._run_call)
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        self.loop.call_soon(dispatch.run_call, call, args)
 
     def _run_call(self) -> None:
         if self._calls:  # close() may have made it already
@@ -162,6 +186,7 @@ class AsyncioEngine(Engine):
 
     def stats(self) -> Stats:
         stats = self.counters.snapshot()
+        stats.outgoing = self.outgoing()
         for transport in list(self._transports):
             received, sent = transport.counted()
             stats.bytes_in += received
@@ -176,6 +201,7 @@ class AsyncioEngine(Engine):
             self._run_call()
         for listener in self._listeners:
             listener.close()
+        self.end_connecting()
         for task in self._opening:
             task.cancel()
         for transport in list(self._transports):
@@ -200,6 +226,7 @@ class AsyncioEngine(Engine):
         self.stopping = True
         for listener in self._listeners:
             listener.close()
+        self.end_connecting()
         for transport in list(self._transports):
             transport.close()
         self._timers.add(self.limits.drain_timeout, self._cut_short)
@@ -220,9 +247,11 @@ class AsyncioEngine(Engine):
 
     def gone(self, transport: AsyncioTransport, exc: BaseException | None) -> None:
         """Forget a connection: its ``connection_lost`` has been delivered."""
-        del self._transports[transport]
+        if self._transports.pop(transport):
+            self.counters.outgoing -= 1
+        else:
+            self.counters.open -= 1
         received, sent = transport.counted()
-        self.counters.open -= 1
         self.counters.bytes_in += received
         self.counters.bytes_out += sent
         if exc is not None:

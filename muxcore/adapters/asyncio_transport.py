@@ -9,12 +9,19 @@ only where ``protocol.py`` says that muxcore is stricter, and by the verbs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Iterable
 from typing import Any
 
+from muxcore import address as addresses
 from muxcore import dispatch
-from muxcore.errors import BufferLimitExceeded, IdleTimeout
-from muxcore.protocol import Bytes, Verb, handles
+from muxcore.adapters.asyncio_bridges import RelayBridge, VerbBridge, bridge_for
+from muxcore.address import Address
+from muxcore.errors import BufferLimitExceeded, HalfCloseTimeout, IdleTimeout, MuxcoreError
+from muxcore.joining import Joining
+from muxcore.protocol import Bytes, Verb
+from muxcore.transport import RESET
 
 _IDLE_LOOKS = 4  # looks at the counters in the length of one idle deadline
 
@@ -36,6 +43,7 @@ class AsyncioTransport:
         self._inner: Any = None  # asyncio's transport, once there is one
         self._declared = verb
         self._verb: Verb | None = None
+        self._peer: Any = None  # under relay(): the other side, or what brings it
         self._reason: BaseException | None = None  # for connection_lost: why we aborted
         self._lost = False
         self._eof_written = self._eof_heard = False
@@ -43,9 +51,10 @@ class AsyncioTransport:
         self._early = b""  # received although paused: see _arrived
         self._bytes_in = self._written = 0
         self._unsent: int | None = None  # of the write buffer that an abort dropped
-        self._moved = (0, 0, 0.0)  # (in, out) and when they last changed
+        self._moved: tuple[tuple[int, ...], float] = ((), 0.0)  # what was counted, and when
         self._idle_timer: asyncio.TimerHandle | None = None
-        self.bridge: asyncio.BaseProtocol = _bridge_for(self, protocol)
+        self._half_timer: asyncio.TimerHandle | None = None
+        self.bridge: asyncio.BaseProtocol = bridge_for(self, protocol)
 
     @property
     def server(self) -> Any:
@@ -77,7 +86,7 @@ class AsyncioTransport:
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         if self._verb is None:
-            self.bridge = _bridge_for(self, protocol)
+            self.bridge = bridge_for(self, protocol)
             self._inner.set_protocol(self.bridge)
 
     def is_reading(self) -> bool:
@@ -89,7 +98,7 @@ class AsyncioTransport:
             self._inner.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.is_closing():
+        if self._verb is None and not self.is_closing():
             self._user_paused = False
             self._read_if_allowed()
 
@@ -131,10 +140,15 @@ class AsyncioTransport:
         return self._lost or self._inner is None or self._inner.is_closing()
 
     def close(self) -> None:
-        if self._inner is not None:
+        if self._inner is not None and not self.is_closing():
             self._inner.close()
+            if self._peer is not None:
+                self._peer.close()
 
     def abort(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            peer._fail(None)
         if self._inner is not None and not self._lost:
             if self._unsent is None:
                 self._unsent = self._inner.get_write_buffer_size()
@@ -151,26 +165,93 @@ class AsyncioTransport:
     def relay(
         self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
     ) -> None:
-        self._engine.need("relay")
+        self._check(Verb.RELAY, "the connection")
+        if isinstance(peer, str | int | Address):
+            joining = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
+            self._verb, self._peer = Verb.RELAY, joining
+            self._user_paused = True
+            self._inner.pause_reading()
+            return
+        if not isinstance(peer, AsyncioTransport):
+            raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
+        if peer is self or peer._engine is not self._engine:
+            which = "the connection itself" if peer is self else "a connection of another server"
+            raise ValueError(f"relay(): the peer is {which}")
+        peer._check(Verb.RELAY, "the peer")
+        self._join(peer, first, back)
+
+    def _check(self, verb: Verb, who: str) -> None:
+        if self.is_closing():
+            raise ValueError(f"{verb.value}(): {who} is closing")
+        if self._verb is not None:
+            raise ValueError(f"{verb.value}(): {who} is under {self._verb.value}() already")
+        if self._eof_written:
+            raise ValueError(f"{verb.value}(): {who} has sent EOF already")
 
     def _begin(self, verb: Verb) -> None:
-        if self.is_closing():
-            raise ValueError(f"{verb.value}(): the connection is closing")
-        if self._verb is not None:
-            raise ValueError(
-                f"{verb.value}(): the connection is under {self._verb.value}() already"
-            )
-        if self._eof_written:
-            raise ValueError(f"{verb.value}(): EOF was sent already")
+        self._check(verb, "the connection")
         self._verb = verb
         self._user_paused = False
-        self.bridge = _VerbBridge(self)
+        self.bridge = VerbBridge(self)
         self._inner.set_protocol(self.bridge)
         if self.get_write_buffer_size() > self.get_write_buffer_limits()[1]:
             self._protect()
         self._read_if_allowed()
         if self._eof_heard:  # before the verb: answer it now
             self.close()
+
+    # -- a relay: asyncio's transports flush before they send EOF or close
+
+    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+        """Let every further byte of either go to the other, after ``first`` and ``back``."""
+        self._peer, peer._peer = peer, self
+        for side, head in ((peer, first), (self, back)):
+            side._verb = Verb.RELAY
+            side._user_paused = side._protected = False
+            side.bridge = RelayBridge(side)
+            side._inner.set_protocol(side.bridge)
+            if head:
+                side._write(head)
+        for side, other in ((self, peer), (peer, self)):
+            if other.get_write_buffer_size() > other.get_write_buffer_limits()[1]:
+                side._protect()
+            else:
+                side._read_if_allowed()
+            if side._eof_heard:  # before the join: pass it on now
+                side._pass_on_eof()
+
+    def _hold_peer(self, on: bool) -> None:
+        """What waits to be sent here stops the other side from reading, or no longer does."""
+        if isinstance(self._peer, AsyncioTransport):
+            if on:
+                self._peer._protect()
+            else:
+                self._peer._unprotect()
+
+    def _pass_on_eof(self) -> None:
+        """This side has ended: so does the other's writing; the second EOF ends both."""
+        peer = self._peer
+        if peer is None or peer._eof_written or peer.is_closing():
+            return
+        peer._eof_written = True
+        if self._eof_written:
+            self.close()
+            return
+        peer._inner.write_eof()
+        limit = self._engine.limits.half_close_timeout
+        if limit is not None:
+            exc = HalfCloseTimeout(limit)
+            self._half_timer = self._engine.loop.call_later(limit, self._fail, exc)
+
+    def _orphaned(self, exc: BaseException | None) -> None:
+        """The other side is lost: end as it did; a reset by the network is passed on as one."""
+        self._peer = None
+        if exc is not None and not isinstance(exc, MuxcoreError):
+            with contextlib.suppress(OSError):
+                sock = self._inner.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if exc is not None or not self.is_closing():
+            self._fail(exc)
 
     # -- the stricter rules
 
@@ -226,6 +307,8 @@ class AsyncioTransport:
     def _deliver(self, data: bytes) -> None:
         if self._verb is Verb.ECHO:
             self._write(data)
+        elif self._verb is Verb.RELAY and self._peer is not None:
+            self._peer._write(data)
         elif self._verb is None and not self.is_closing():
             dispatch.call(self, self._protocol, "data_received", data)
 
@@ -236,7 +319,7 @@ class AsyncioTransport:
         limits = self._engine.limits
         inner.set_write_buffer_limits(high=limits.write_high, low=limits.write_low)
         if limits.idle_timeout is not None:
-            self._moved = (0, 0, self._engine.loop.time())
+            self._moved = ((), self._engine.loop.time())
             self._look_idle()
         dispatch.call(self, self._protocol, "connection_made", self)
         if self._declared is not None and self._verb is None and not self.is_closing():
@@ -246,106 +329,31 @@ class AsyncioTransport:
 
     def _gone(self, exc: BaseException | None) -> None:
         self._lost = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._half_timer):
+            if timer is not None:
+                timer.cancel()
         reason = exc if self._reason is None else self._reason
         try:
             dispatch.call(self, self._protocol, "connection_lost", reason)
         finally:
+            peer, self._peer = self._peer, None
+            if peer is not None:
+                peer._orphaned(reason)
             self._engine.gone(self, reason)
 
     def _look_idle(self) -> None:
         """Look whether a byte has moved; asyncio does not tell when it sends one."""
         limit, now = self._engine.limits.idle_timeout, self._engine.loop.time()
-        counted = self.counted()
-        if counted != self._moved[:2]:
-            self._moved = (*counted, now)
-        if now - self._moved[2] >= limit:
+        counted: tuple[int, ...] = self.counted()
+        if isinstance(self._peer, AsyncioTransport):  # a relay has one deadline
+            counted += self._peer.counted()
+        if counted != self._moved[0]:
+            self._moved = (counted, now)
+        if now - self._moved[1] >= limit:
             self._fail(IdleTimeout(limit))
         elif not self._lost:
             self._idle_timer = self._engine.loop.call_later(limit / _IDLE_LOOKS, self._look_idle)
 
 
-class _Bridge:
-    """What asyncio calls, whichever kind the user's protocol is of."""
-
-    def __init__(self, transport: AsyncioTransport) -> None:
-        self._transport = transport
-
-    def connection_made(self, inner: Any) -> None:
-        self._transport._made(inner)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._transport._gone(exc)
-
-    def pause_writing(self) -> None:
-        transport = self._transport
-        if handles(transport._protocol, "pause_writing"):
-            dispatch.call(transport, transport._protocol, "pause_writing")
-        else:
-            transport._protect()
-
-    def resume_writing(self) -> None:
-        transport = self._transport
-        if transport._protected:
-            transport._unprotect()
-        else:
-            dispatch.call(transport, transport._protocol, "resume_writing")
-
-    def eof_received(self) -> bool:
-        transport = self._transport
-        transport._eof_heard = True
-        return bool(dispatch.call(transport, transport._protocol, "eof_received"))
-
-
-class _StreamBridge(_Bridge, asyncio.Protocol):
-    def data_received(self, data: bytes) -> None:
-        self._transport._arrived(data)
-
-
-class _BufferedBridge(_Bridge, asyncio.BufferedProtocol):
-    def get_buffer(self, sizehint: int) -> Any:
-        transport = self._transport
-        try:
-            buffer = transport._protocol.get_buffer(sizehint)
-            if not memoryview(buffer).nbytes:
-                raise RuntimeError("get_buffer() returned an empty buffer")
-        except Exception as exc:
-            # raised, not aborted: both loops close for it; uvloop 0.23 crashes on abort() in here
-            transport._reason = exc
-            raise
-        return buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        transport = self._transport
-        transport._bytes_in += nbytes
-        if transport._reason is None:
-            dispatch.call(transport, transport._protocol, "buffer_updated", nbytes)
-
-
-class _VerbBridge(_Bridge, asyncio.Protocol):
-    """Under a verb: the user's protocol hears of nothing but ``connection_lost``."""
-
-    def data_received(self, data: bytes) -> None:
-        self._transport._arrived(data)
-
-    def pause_writing(self) -> None:
-        self._transport._protect()
-
-    def resume_writing(self) -> None:
-        if self._transport._protected:
-            self._transport._unprotect()
-
-    def eof_received(self) -> bool:
-        self._transport._eof_heard = True
-        return False  # asyncio sends what is queued, then closes
-
-
 def _is_bytes(data: Any) -> bool:
     return isinstance(data, bytes | bytearray | memoryview)
-
-
-def _bridge_for(transport: AsyncioTransport, protocol: Any) -> asyncio.BaseProtocol:
-    if not hasattr(protocol, "data_received") and hasattr(protocol, "get_buffer"):
-        return _BufferedBridge(transport)
-    return _StreamBridge(transport)
