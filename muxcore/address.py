@@ -60,15 +60,25 @@ def parse(text: str | int | Address) -> Address:
     if text.startswith("unix:"):
         return Address(path=_unix_path(text[5:]))
     if re.fullmatch(r"[+-]?[0-9]+", text):
-        return Address("127.0.0.1", _port(text, text))
+        return Address("127.0.0.1", _port(text, "127.0.0.1", text))
     if text.startswith("["):
         return _bracketed(text)
+    if "://" in text:
+        raise AddressError(
+            f"address {text!r} is a URL: leave out the scheme and the path, as in 'localhost:9000'"
+        )
+    if text.startswith(("/", "./", "../", "@")):
+        raise AddressError(f"address {text!r} is a unix socket's: write 'unix:{text}'")
     if text.count(":") > 1:
-        raise AddressError(_bare_ipv6(text))
+        shown = _right(f"[{text.rpartition(':')[0]}]:{text.rpartition(':')[2]}", f"[{text}]:9000")
+        raise AddressError(
+            f"address {text!r}: an IPv6 address is written in brackets, as in '{shown}'"
+        )
     host, colon, port = text.rpartition(":")
     if not colon:
         what = "has no port" if text else "is empty"
-        raise AddressError(f"address {text!r} {what}: write '{text or '127.0.0.1'}:9000'")
+        raise AddressError(f"address {text!r} {what}: write '{_right(f'{text}:9000')}'")
+    number = _port(port, host, text)
     if not host:
         raise AddressError(
             f"address {text!r} does not say where to listen: write '127.0.0.1:{port}' for this "
@@ -81,9 +91,10 @@ def parse(text: str | int | Address) -> Address:
     if re.fullmatch(r"[0-9.]+", host):
         _literal(host, ipaddress.IPv4Address, text)
     elif len(host) > 253 or not _NAME.fullmatch(host):
-        hint = "; a URL is not an address: leave out the scheme and the path" if "/" in host else ""
-        raise AddressError(f"address {text!r}: {host!r} is not a host name{hint}")
-    return Address(host, _port(port, text))
+        raise AddressError(
+            f"address {text!r}: {host!r} is not a host name; write for example 'localhost:{port}'"
+        )
+    return Address(host, number)
 
 
 def resolve(address: Address, *, passive: bool = False) -> list[tuple[socket.AddressFamily, Any]]:
@@ -127,7 +138,10 @@ def _sun_path(path: str) -> str:
 def _unix_path(path: str) -> str:
     if not path:
         raise AddressError("address 'unix:' has no path: write 'unix:/run/app.sock'")
-    size = len(os.fsencode(path))
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeEncodeError as exc:
+        raise AddressError(f"unix path {path!r} cannot name a file: {exc}") from None
     if size > _UNIX_PATH_MAX:
         raise AddressError(
             f"unix path of {size} bytes is over the kernel's {_UNIX_PATH_MAX}: use a shorter one"
@@ -140,18 +154,20 @@ def _unix_path(path: str) -> str:
 def _bracketed(text: str) -> Address:
     host, bracket, rest = text[1:].partition("]")
     if not bracket or not rest.startswith(":"):
-        raise AddressError(f"address {text!r}: write an IPv6 address as '[{host}]:9000'")
-    _literal(host.partition("%")[0], ipaddress.IPv6Address, text)
-    return Address(host, _port(rest[1:], text))
+        shown = _right(f"[{host}]:9000")
+        raise AddressError(f"address {text!r}: write an IPv6 address as '{shown}'")
+    _literal(host, ipaddress.IPv6Address, text)
+    return Address(host, _port(rest[1:], f"[{host}]", text))
 
 
-def _bare_ipv6(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return f"address {text!r}: write an IPv6 address in brackets, as in '[{host}]:{port}'"
-    return f"address {text!r} has no port: write '[{text}]:9000'"
+def _right(*spellings: str) -> str:
+    """Return the first that is right: an error must not show one that is refused as well."""
+    for spelling in spellings:
+        try:
+            return str(parse(spelling))
+        except AddressError:
+            continue
+    return "[::1]:9000" if spellings[0].startswith("[") else "127.0.0.1:9000"
 
 
 def _literal(
@@ -164,10 +180,10 @@ def _literal(
         raise AddressError(f"address {text!r}: {exc}; write for example '{example}'") from None
 
 
-def _port(port: str, text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", port) or int(port) > _PORT_MAX:
+def _port(port: str, host: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _PORT_MAX:
         raise AddressError(
             f"address {text!r}: port {port!r} is not a number from 0 to {_PORT_MAX} "
-            "(0: any free port)"
+            f"(0: any free port); write for example '{_right(f'{host}:9000')}'"
         )
     return int(port)
