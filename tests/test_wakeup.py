@@ -1,0 +1,110 @@
+"""The waker and the stop signals."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from muxcore.wakeup import StopSignals, Waker
+
+
+@pytest.fixture
+def waker() -> Iterator[Waker]:
+    with contextlib.closing(Waker()) as waker:
+        yield waker
+
+
+def awake(waker: Waker) -> bool:
+    return bool(select.select([waker], [], [], 0)[0])
+
+
+def test_a_wake_from_another_thread_ends_the_sleep(waker: Waker) -> None:
+    assert not awake(waker)
+    thread = threading.Thread(target=waker.wake)
+    thread.start()
+    assert select.select([waker], [], [], 10)[0]
+    thread.join()
+    waker.drain()
+    assert not awake(waker)
+
+
+def test_ten_thousand_wakes_neither_block_nor_outlast_one_drain(waker: Waker) -> None:
+    for _ in range(10_000):  # more than the socketpair holds
+        waker.wake()
+    assert awake(waker)
+    waker.drain()
+    assert not awake(waker)
+    waker.drain()  # of nothing, does not wait
+
+
+def test_a_wake_after_the_end_is_harmless() -> None:
+    waker = Waker()
+    waker.close()
+    waker.wake()
+    waker.close()
+
+
+class Asked:
+    """A loop's stop and abort, which only note that they were called."""
+
+    def __init__(self, waker: Waker) -> None:
+        self.heard: list[str] = []
+        self.signals = StopSignals(
+            waker.signal_fileno(),
+            lambda: self.heard.append("stop"),
+            lambda: self.heard.append("abort"),
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_for_a_stop_and_wakes_the_loop_and_a_second_one_aborts(
+    waker: Waker, number: signal.Signals
+) -> None:
+    asked = Asked(waker)
+    with asked.signals:
+        signal.raise_signal(number)
+        assert asked.heard == ["stop"]
+        assert awake(waker)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert asked.heard == ["stop", "abort", "abort"]
+    assert asked.signals.received == [number, signal.SIGTERM, signal.SIGINT]
+
+
+def test_handlers_and_wakeup_descriptor_of_before_are_put_back(waker: Waker) -> None:
+    def mine(number: int, frame: Any) -> None: ...
+
+    with contextlib.closing(Waker()) as other:
+        fd_before = signal.set_wakeup_fd(other.signal_fileno())
+        before = {n: signal.signal(n, mine) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with contextlib.suppress(LookupError), Asked(waker).signals:
+                assert signal.getsignal(signal.SIGINT) is not mine
+                raise LookupError
+            assert signal.getsignal(signal.SIGINT) is mine
+            assert signal.getsignal(signal.SIGTERM) is mine
+            assert signal.set_wakeup_fd(fd_before) == other.signal_fileno()
+        finally:
+            signal.set_wakeup_fd(fd_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def test_outside_the_main_thread_nothing_is_touched(waker: Waker) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found: list[Any] = []
+
+    def elsewhere() -> None:
+        with Asked(waker).signals:
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found == [before]
