@@ -186,12 +186,13 @@ static void tell_python(mux_loop *loop, mux_slot *slot)
 static void count_error(mux_loop *loop, int32_t error)
 {
     const int last = (int)(sizeof loop->stats->errors / sizeof *loop->stats->errors) - 1;
+    const int number = error > 0 ? error & ~MUX_PASSED_ON : 0;
     if (error == MUX_IDLE)
         MUX_COUNT(loop->stats->idle, 1);
     else if (error == MUX_HALF_CLOSED)
         MUX_COUNT(loop->stats->half_closed, 1);
-    else if (error)
-        MUX_COUNT(loop->stats->errors[error < last ? error : last], 1);
+    else if (number)
+        MUX_COUNT(loop->stats->errors[number < last ? number : last], 1);
 }
 
 void mux_slot_lost(mux_loop *loop, mux_slot *slot, int32_t error)

@@ -28,13 +28,14 @@ enum mux_event_kind {
     MUX_EV_DATA,         /* value: how many bytes; data: they */
     MUX_EV_EOF,
     MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
-    MUX_EV_LOST,    /* value: errno, 0, or MUX_IDLE */
+    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, MUX_IDLE or MUX_HALF_CLOSED */
     MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
     MUX_EV_CONNECTED /* value: errno, or 0: it is open, and held until Python lets it go */
 };
 
 #define MUX_IDLE (-1)        /* the idle deadline has passed */
 #define MUX_HALF_CLOSED (-2) /* a relay's other direction went on for too long */
+#define MUX_PASSED_ON 0x10000 /* beside an errno: it was the relay's other side that failed */
 
 typedef struct mux_event {
     uint32_t slot;

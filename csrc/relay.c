@@ -131,7 +131,7 @@ void mux_relay_orphaned(mux_loop *loop, mux_slot *peer, int32_t error)
     if (!error && peer->state == MUX_CLOSING)
         return; /* both were closed: it still sends what is queued */
     peer->abortive = error > 0;
-    mux_slot_lost(loop, peer, error);
+    mux_slot_lost(loop, peer, error > 0 ? error | MUX_PASSED_ON : error);
 }
 
 /* -- what Python may ask for */

@@ -21,6 +21,7 @@ from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
+from muxcore.services.relay import Relay
 from muxcore.stats import Stats
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "IdleTimeout",
     "Limits",
     "MuxcoreError",
+    "Relay",
     "Server",
     "ServiceError",
     "Stats",

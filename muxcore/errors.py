@@ -86,3 +86,12 @@ class ConnectTimeout(MuxcoreError, TimeoutError):
 
     def __init__(self, address: str, seconds: float) -> None:
         super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
+
+
+def passed_on(exc: BaseException) -> BaseException:
+    """Return what a relay's other side hears of an error: one like it, with it as its cause."""
+    if type(exc).__module__ != "builtins" or not isinstance(exc, OSError):
+        return exc
+    heard = type(exc)(*exc.args)
+    heard.__cause__ = exc
+    return heard

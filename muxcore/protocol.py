@@ -115,6 +115,9 @@ class Transport(Protocol):
     ) -> None:
         """Join this connection with another: every further byte of either goes to the other.
 
+        An error of the network on one side ends the other with a reset; what that one's
+        ``connection_lost`` receives has the error itself as its ``__cause__``.
+
         Args:
             peer: another transport of the same running server, or an address to connect to.
             first: bytes that go to the peer before all others.

@@ -12,11 +12,12 @@ capabilities, the addresses.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import signal
 import socket
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,7 +43,9 @@ class Server:
             print(server.addresses)
 
     Args:
-        service: a zero-argument callable that returns a protocol: a class, or a service object.
+        service: a zero-argument callable that returns a protocol: a class, or a service object. Its
+            attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
+            of ``Limits`` to values that are laid over those given here, are respected if present.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
             once.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
@@ -53,7 +56,7 @@ class Server:
         allow_threads: let an engine that forks start beside running threads.
 
     Raises:
-        ServiceError: the service is not callable.
+        ServiceError: the service is not callable, or brings a limit that does not exist.
         UnknownEngine, EngineUnavailable: see ``muxcore.engine``.
         CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger.
         AddressError: an address is malformed.
@@ -81,6 +84,7 @@ class Server:
         self._service = service
         self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
         self._reuse_port = reuse_port
+        limits = _limits_with(service, limits or Limits())
         self._engine: Engine = chosen(limits, trigger=trigger, allow_threads=allow_threads)
         self._engine.server = self
         self._state = "created"
@@ -285,6 +289,18 @@ def serve(
         allow_threads=allow_threads,
     )
     return server.run(on_ready)
+
+
+def _limits_with(service: Service, limits: Limits) -> Limits:
+    """Lay what a service brings over the limits."""
+    brought = getattr(service, "limits", None)
+    if not isinstance(brought, Mapping):
+        return limits
+    try:
+        return dataclasses.replace(limits, **brought)
+    except (TypeError, ValueError) as exc:
+        name = dispatch.describe(service)
+        raise ServiceError(f"service {name} brings limits that cannot be: {exc}") from exc
 
 
 def _stop_at_exit(server: Server) -> Callable[[], None]:

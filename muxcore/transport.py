@@ -25,7 +25,7 @@ from typing import Any
 from muxcore import address as addresses
 from muxcore import dispatch
 from muxcore.address import Address
-from muxcore.errors import BufferLimitExceeded, IdleTimeout, MuxcoreError
+from muxcore.errors import BufferLimitExceeded, IdleTimeout, MuxcoreError, passed_on
 from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb, handles
 from muxcore.transport_socket import TransportSocket
@@ -297,6 +297,7 @@ class BaseTransport(abc.ABC):
         """The other side is lost: end as it did; a reset by the network is passed on as one."""
         self._peer = None
         if exc is not None and not isinstance(exc, MuxcoreError):
+            exc = passed_on(exc)
             sock = self._socket()
             if sock is not None:
                 sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)

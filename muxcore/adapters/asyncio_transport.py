@@ -18,7 +18,13 @@ from muxcore import address as addresses
 from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import RelayBridge, VerbBridge, bridge_for
 from muxcore.address import Address
-from muxcore.errors import BufferLimitExceeded, HalfCloseTimeout, IdleTimeout, MuxcoreError
+from muxcore.errors import (
+    BufferLimitExceeded,
+    HalfCloseTimeout,
+    IdleTimeout,
+    MuxcoreError,
+    passed_on,
+)
 from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb
 from muxcore.transport import RESET
@@ -205,13 +211,14 @@ class AsyncioTransport:
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
         """Let every further byte of either go to the other, after ``first`` and ``back``."""
         self._peer, peer._peer = peer, self
-        for side, head in ((peer, first), (self, back)):
+        for side, other, head in ((peer, self, first), (self, peer, back)):
             side._verb = Verb.RELAY
             side._user_paused = side._protected = False
             side.bridge = RelayBridge(side)
             side._inner.set_protocol(side.bridge)
-            if head:
-                side._write(head)
+            early, other._early = other._early, b""
+            if head or early:
+                side._write(bytes(head) + early)
         for side, other in ((self, peer), (peer, self)):
             if other.get_write_buffer_size() > other.get_write_buffer_limits()[1]:
                 side._protect()
@@ -247,6 +254,7 @@ class AsyncioTransport:
         """The other side is lost: end as it did; a reset by the network is passed on as one."""
         self._peer = None
         if exc is not None and not isinstance(exc, MuxcoreError):
+            exc = passed_on(exc)
             with contextlib.suppress(OSError):
                 sock = self._inner.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

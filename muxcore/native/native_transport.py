@@ -15,7 +15,7 @@ import os
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import HalfCloseTimeout, IdleTimeout
+from muxcore.errors import HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
@@ -46,6 +46,7 @@ ROOM = GATHERED_MOST - 2 * SMALL
 DIRECT, GATHERING, FREE = range(3)
 
 _IDLE, _HALF_CLOSED = -1, -2  # MUX_IDLE, MUX_HALF_CLOSED
+_PASSED_ON = 0x10000  # MUX_PASSED_ON
 
 
 class NativeTransport(BaseTransport):
@@ -265,7 +266,10 @@ class NativeTransport(BaseTransport):
             elif error == _HALF_CLOSED:
                 exc = HalfCloseTimeout(engine.limits.half_close_timeout)
             else:
-                exc = OSError(error, os.strerror(error))
+                number = error & ~_PASSED_ON
+                exc = OSError(number, os.strerror(number))
+                if number != error:
+                    exc = passed_on(exc)
         if exc is not None:
             engine.errors[type(exc).__name__] += 1
         self._end = self._counted()
