@@ -76,7 +76,7 @@ def imports(path: Path) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value.partition(":")[0]
-            names = [name] if name in MODULES or name == _CORE else []
+            names = [name] if "." in name and (name in MODULES or name == _CORE) else []
         yield from filter(None, (module_of(name) for name in names))
 
 
