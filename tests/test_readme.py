@@ -1,0 +1,122 @@
+"""The README keeps its word: its programs run, its commands exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import muxcore
+from muxcore import cli
+
+_ROOT = Path(__file__).parents[1]
+_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_MAKEFILE = (_ROOT / "Makefile").read_text(encoding="utf-8")
+
+_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+_PROGRAMS = [text for language, text in _BLOCKS if language == "python"]
+_LINES = [
+    line
+    for language, text in _BLOCKS
+    if language in ("", "sh", "console")
+    for line in text.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+_PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)
+_MENTIONED = re.findall(r"`((?:muxcore|make|python3?) [^`]+)`", _PROSE)
+
+
+def words(line: str) -> list[str]:
+    """Split a command line as a shell does, without what explains it."""
+    return shlex.split(re.split(r"   +", line)[0], comments=True)
+
+
+def check_make(arguments: list[str]) -> None:
+    for argument in arguments:
+        name, assigned, _ = argument.partition("=")
+        found = rf"^(export )?{name} \?=" if assigned else rf"^{name}:"
+        assert re.search(found, _MAKEFILE, re.MULTILINE), f"the Makefile has no {argument}"
+
+
+def check_python(arguments: list[str]) -> None:
+    """Let the script or module parse the very arguments, as far as --help."""
+    command = [sys.executable, *arguments, "--help"]
+    subprocess.run(command, cwd=_ROOT, env=_environment(), check=True, capture_output=True)
+
+
+def check_pip(arguments: list[str]) -> None:
+    assert arguments[0] == "install"
+    for extra in re.findall(r"\[(\w+)\]", " ".join(arguments)):
+        assert f"\n{extra} = [" in (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(_ROOT)}
+
+
+def test_there_is_something_to_check() -> None:
+    assert _PROGRAMS
+    assert {words(line)[0] for line in _LINES} >= {"muxcore", "make"}
+
+
+@pytest.mark.parametrize("program", _PROGRAMS, ids=lambda text: text.splitlines()[0])
+def test_each_program_runs(program: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("line", _LINES)
+def test_each_command_line_is_one_that_can_be_typed(line: str) -> None:
+    program, *arguments = words(line)
+    if program == "muxcore":
+        cli._parser().parse_args(arguments)
+    elif program == "make":
+        check_make(arguments)
+    elif program in ("python", "python3"):
+        check_python(arguments)
+    elif program == "pip":
+        check_pip(arguments)
+    else:
+        pytest.fail(f"nobody checks that {program!r} is a command: say how, here")
+
+
+@pytest.mark.parametrize("line", _MENTIONED)
+def test_each_command_that_the_text_mentions_exists_with_its_options(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, *arguments = shlex.split(line)
+    if program == "make":
+        check_make(arguments)
+    elif program == "muxcore":  # perhaps without its operands
+        with pytest.raises(SystemExit) as ended:
+            cli.main([arguments[0], "--help"])
+        assert ended.value.code == 0
+        known = capsys.readouterr().out
+        for option in arguments[1:]:
+            assert not option.startswith("-") or option in known
+    else:
+        check_python(arguments)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", _README))
+def test_each_link_leads_somewhere(target: str) -> None:
+    assert target.startswith("https://") or (_ROOT / target).exists()
+
+
+def test_the_table_names_every_engine_and_the_commands_are_all_shown() -> None:
+    rows = "\n".join(line for line in _README.splitlines() if line.startswith("|"))
+    assert [info.name for info in muxcore.engines() if f"`{info.name}`" not in rows] == []
+    shown = {words(line)[1] for line in _LINES if line.startswith("muxcore ")}
+    assert set(cli.COMMANDS) - shown <= {"discard", "demo"}, "mentioned in the text, by make"
