@@ -69,7 +69,7 @@ def test_sigterm_sends_what_is_queued_and_ends_with_0(command: Start, tmp_path: 
 
 
 def test_sigint_ends_with_130(command: Start) -> None:
-    echo = command("echo", "0")
+    echo = command("echo", "0", "--engine", "pure")
     Peer.play(echo.address, "send 10; read 10; close")
     echo.signal(signal.SIGINT)
     assert echo.status() == 130
@@ -155,7 +155,7 @@ def test_a_client_without_a_name_is_numbered(command: Start, tmp_path: Path) -> 
 
 def test_q_prints_nothing(command: Start, tmp_path: Path) -> None:
     where = f"unix:{tmp_path}/s"
-    echo = command("echo", where, "-q")
+    echo = command("echo", where, "-q", "--engine", "pure")
 
     def served() -> bool:  # it says nothing that could be waited for
         try:
