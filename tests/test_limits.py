@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from typing import Any
 
@@ -23,7 +24,7 @@ def limits(values: dict[str, Any]) -> Limits:
 
 @pytest.mark.parametrize("name", _FIELDS)
 def test_each_limit_is_explained_where_it_stands(name: str) -> None:
-    assert f"\n        {name}: " in (Limits.__doc__ or "")
+    assert f"\n    {name}: " in (inspect.getdoc(Limits) or "")
 
 
 @pytest.mark.parametrize("name", _FIELDS)
