@@ -29,6 +29,7 @@ class Peer:
     package: str = ""
     program: str = ""
     relays: bool = False
+    arguments: tuple[str, ...] = ()
 
 
 PEERS = (
@@ -40,6 +41,8 @@ PEERS = (
     Peer("trio", "trio_echo.py", package="trio"),
     Peer("socketserver-forking", "socketserver_forking.py"),
     Peer("socat", "socat_echo.py", program="socat"),
+    Peer("relay", "muxcore_relay.py", relays=True),
+    Peer("relay-router", "muxcore_relay.py", relays=True, arguments=("router",)),
     Peer("relay-floor", "floor_relay.c", program="cc", relays=True),
     Peer("relay-uvloop", "uvloop_relay.py", package="uvloop", relays=True),
     Peer("relay-haproxy", "haproxy_relay.py", program="haproxy", relays=True),
@@ -79,7 +82,7 @@ def subject(name: str, upstream: str = "") -> Subject:
         raise LookupError(f"peer {name}: {reason}")
     path = HERE / peer.file
     program = (str(_compiled(path)),) if path.suffix == ".c" else (sys.executable, str(path))
-    return Subject(name, (*program, "0", *([upstream] if peer.relays else [])))
+    return Subject(name, (*program, "0", *([upstream] if peer.relays else []), *peer.arguments))
 
 
 def _program(name: str) -> str | None:

@@ -30,16 +30,21 @@ def _cell(name: str, size: int = 64, **load: Any) -> Cell:
 
 
 # A relay is judged by its CPU at the same offered rate, so its cells are open loops.
-RELAY_CELLS = ("relay-50", "relay-bulk")
+RELAY_CELLS = ("relay-50", "relay-full", "relay-bulk-1", "relay-bulk-8", "relay-churn")
 CELLS = {
     "64B-50": _cell("64 B, 50 connections"),
     "64B-1000": _cell("64 B, 1,000 connections", connections=1000),
     "16KiB-50": _cell("16 KiB, 50 connections", size=16_384),
     "deep": _cell("64 B sixteen deep, 50 connections", depth=16),
     "relay-50": _cell("64 B relayed, 50 connections, 20,000/s", rate=20_000.0),
-    "relay-bulk": _cell(
+    "relay-full": _cell("64 B relayed, 50 connections"),
+    "relay-bulk-1": _cell(
+        "256 KiB relayed, 1 connection, 1,000/s", 262_144, connections=1, rate=1e3
+    ),
+    "relay-bulk-8": _cell(
         "256 KiB relayed, 8 connections, 2,000/s", 262_144, connections=8, rate=2e3
     ),
+    "relay-churn": _cell("connect, one message relayed, close", workload="churn", sources=100),
     "churn": _cell("connect, one message, close", workload="churn", sources=100),
 }
 
@@ -57,6 +62,18 @@ TARGETS = (
     Target("deep", CALLBACK, "uvloop", "rate", 1.0),
     Target("churn", VERB, "floor", "rate", 0.9),
     Target("churn", VERB, "uvloop", "cpu", 1.5),
+    Target("relay-50", "relay", "relay-haproxy", "cpu", 1.05),
+    Target("relay-50", "relay", "relay-nginx", "cpu", 1.0),
+    Target("relay-50", "relay", "relay-uvloop", "cpu", 1.2),
+    Target("relay-50", "relay-router", "relay-nginx", "cpu", 1.0),
+    Target("relay-full", "relay", "relay-haproxy", "rate", 1.0),
+    Target("relay-full", "relay", "relay-nginx", "rate", 1.0),
+    *(
+        Target(cell, "relay", reference, "cpu", 1.0)
+        for cell in ("relay-bulk-1", "relay-bulk-8")
+        for reference in ("relay-haproxy", "relay-uvloop")
+    ),
+    Target("relay-churn", "relay", "relay-haproxy", "cpu", 0.5),
 )
 
 # (subject, at most so many bytes for an idle connection in the process)

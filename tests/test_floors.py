@@ -24,7 +24,7 @@ _FLOORS = [
     ["address"],
     ["protocol", "joining"],
     ["dispatch", "wakeup", "accepting"],
-    ["timers", "connecting", "transport"],
+    ["timers", "calls", "connecting", "transport"],
     ["engine"],
     ["pure", "native", "adapters"],
     ["registry"],

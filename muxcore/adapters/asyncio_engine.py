@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -22,6 +21,7 @@ from typing import Any, ClassVar
 from muxcore import accepting, dispatch
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
+from muxcore.calls import Calls
 from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
@@ -59,7 +59,7 @@ class AsyncioEngine(Engine):
         self._timers = Timers(self.limits.timers)
         self._alarm: asyncio.TimerHandle | None = None  # at the next timer's time
         self._waker = Waker()
-        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._calls = Calls(self.limits.callbacks)
         self._listeners: list[_Listener] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
@@ -136,11 +136,7 @@ class AsyncioEngine(Engine):
         return timer
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        if self._closed:
-            raise RuntimeError("the server has ended: it makes no more calls")
-        if len(self._calls) >= self.limits.callbacks:
-            raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
-        self._calls.append((call, args))
+        self._calls.add(call, args)
         self.loop.call_soon_threadsafe(self._run_call)
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
@@ -196,7 +192,7 @@ class AsyncioEngine(Engine):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed = self.stopping = True
+        self._closed = self._calls.closed = self.stopping = True
         while self._calls:  # sockets that were to be adopted are closed
             self._run_call()
         for listener in self._listeners:

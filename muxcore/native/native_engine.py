@@ -25,11 +25,12 @@ import socket
 import struct
 import time
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
+from muxcore.calls import Calls
 from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.native import core
@@ -112,7 +113,7 @@ class NativeEpollEngine(Engine):
         self._transports: list[NativeTransport | Attempt | None] = []
         self._listeners: dict[int, tuple[Any, Service]] = {}
         self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
-        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._calls = Calls(self.limits.callbacks)
         self._stop_asked = self._abort_asked = self._stopping = self._closed = False
         self._forked = False  # this process is a fork of the engine's
         self._clean = True
@@ -149,11 +150,7 @@ class NativeEpollEngine(Engine):
         return self.timers.add(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        if self._closed:
-            raise RuntimeError("the server has ended: it makes no more calls")
-        if len(self._calls) >= self.limits.callbacks:
-            raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
-        self._calls.append((call, args))  # atomic, so no lock: a signal handler may call this
+        self._calls.add(call, args)
         self._waker.wake()
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
@@ -201,10 +198,10 @@ class NativeEpollEngine(Engine):
             self.end_connecting()
             for transport in self._open_transports():
                 transport.abort()
-            self._run_calls()
+            self._calls.run()
             while self._open_transports():  # a connection_lost may have aborted others
                 self._batch(0)
-        self._closed = True
+        self._closed = self._calls.closed = True
         self.timers.clear()
         loop, self.loop = self.loop, self.ffi.NULL  # transports may be asked things ever after
         self.lib.mux_loop_free(loop)
@@ -216,7 +213,7 @@ class NativeEpollEngine(Engine):
         self._batch(self._deadline())
         self.timers.run_due()
         if self._calls:
-            self._run_calls()
+            self._calls.run()
         if self._stop_asked:
             self._wind_down()
         if self.parts:
@@ -307,11 +304,6 @@ class NativeEpollEngine(Engine):
             )
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
-    def _run_calls(self) -> None:
-        for _ in range(len(self._calls)):  # what these calls queue waits for the next turn
-            call, args = self._calls.popleft()
-            dispatch.run_call(call, args)
-
     def _wind_down(self) -> None:
         """Answer ``stop()`` and ``abort()``, once each."""
         if not self._stopping:
@@ -331,12 +323,11 @@ class NativeEpollEngine(Engine):
             self.lib.mux_close_unseen(self.loop, 1)
 
     def _close_listeners(self) -> None:
-        for slot, (sock, _) in self._listeners.items():
+        for slot in self._listeners:
             self.lib.mux_unlisten(self.loop, slot)
+        for sock, _ in (*self._listeners.values(), *self._waiting):
             accepting.close_listener(sock)
         self._listeners.clear()
-        for sock, _ in self._waiting:
-            accepting.close_listener(sock)
         self._waiting.clear()
 
     # -- connections

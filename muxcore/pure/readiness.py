@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import errno
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
+from muxcore.calls import Calls
 from muxcore.engine import Engine
 from muxcore.errors import BindError
 from muxcore.limits import Limits
@@ -67,7 +67,7 @@ class ReadinessEngine(Engine):
         ] = {}  # in the order they were opened: outgoing?
         self._listeners: list[_Listener] = []
         self._again: dict[StreamTransport, None] = {}
-        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._calls = Calls(self.limits.callbacks)
         self._stop_asked = self._abort_asked = self._stopping = self._closed = False
         self._clean = True  # no connection was cut short by the end of the engine
         self._poller.watch(self._waker.fileno(), READ)
@@ -131,11 +131,7 @@ class ReadinessEngine(Engine):
         return self.timers.add(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        if self._closed:
-            raise RuntimeError("the server has ended: it makes no more calls")
-        if len(self._calls) >= self.limits.callbacks:
-            raise RuntimeError(f"{len(self._calls)} calls are queued: see Limits.callbacks")
-        self._calls.append((call, args))  # atomic, so no lock: a signal handler may call this
+        self._calls.add(call, args)
         self._waker.wake()
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
@@ -179,10 +175,10 @@ class ReadinessEngine(Engine):
         self.end_connecting()
         for transport in list(self._transports):
             transport.abort()
-        self._run_calls()
+        self._calls.run()
         while self._transports:  # a connection_lost may have aborted others; calls that go on
-            self._run_calls()  # queueing themselves do not hold up the end
-        self._closed = True
+            self._calls.run()  # queueing themselves do not hold up the end
+        self._closed = self._calls.closed = True
         self.timers.clear()
         self._poller.close()
         self._waker.close()
@@ -202,18 +198,13 @@ class ReadinessEngine(Engine):
             for transport in again:
                 transport.read()
         self.timers.run_due()
-        self._run_calls()
+        self._calls.run()
         if self._stop_asked:
             self._wind_down()
 
     def on_event(self, mask: int, hung_up: bool) -> None:
         """The waker's event: the loop is awake, which is all it was for."""
         self._waker.drain()
-
-    def _run_calls(self) -> None:
-        for _ in range(len(self._calls)):  # what these calls queue waits for the next turn
-            call, args = self._calls.popleft()
-            dispatch.run_call(call, args)
 
     def _wind_down(self) -> None:
         """Answer ``stop()`` and ``abort()``, once each."""

@@ -1,0 +1,42 @@
+"""Calls that wait for a loop: a queue that any thread, and any signal handler, may append to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from muxcore.dispatch import run_call
+
+Call: TypeAlias = tuple[Callable[..., object], tuple[Any, ...]]
+
+
+class Calls(deque[Call]):
+    """The queued calls of one engine.
+
+    Args:
+        cap: calls that others may queue; the engine's own are appended without asking.
+    """
+
+    def __init__(self, cap: int) -> None:
+        super().__init__()
+        self._cap = cap
+        self.closed = False  # the engine has ended: nobody would make another call
+
+    def add(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Queue somebody else's call; atomic, so it takes no lock.
+
+        Raises:
+            RuntimeError: the engine has ended, or the queue is full.
+        """
+        if self.closed:
+            raise RuntimeError("the server has ended: it makes no more calls")
+        if len(self) >= self._cap:
+            raise RuntimeError(f"{len(self)} calls are queued: see Limits.callbacks")
+        self.append((call, args))
+
+    def run(self) -> None:
+        """Make the calls that are queued; what these queue waits for the next turn."""
+        for _ in range(len(self)):
+            call, args = self.popleft()
+            run_call(call, args)
