@@ -62,12 +62,11 @@ class Connecting:
         engine.connecting[self] = None
         self._deadline = engine.call_later(timeout, self._too_late)
         if full:
-            reason = f"cannot connect to {where}: as many are open as Limits.connections allows"
-            engine.call_soon(self._failed, OSError(errno.EAGAIN, reason))
+            engine.call_soon(self._failed, too_many(where))
         elif where.path or _is_literal(where.host):
-            self._start(addresses.resolve(where))
+            engine.call_soon(self._resolved, self._found())
         else:
-            _look_up(self._resolve)
+            _look_up(self._look_up)
 
     def cancel(self) -> None:
         """Drop it: its service hears nothing. Harmless, and idempotent, after an outcome."""
@@ -79,28 +78,29 @@ class Connecting:
 
     # -- addresses
 
-    def _resolve(self) -> None:
+    def _look_up(self) -> None:
         """Look the name up; in a thread of its own."""
-        found: list[tuple[int, Any]] | OSError
-        try:
-            found = [(int(family), sockaddr) for family, sockaddr in addresses.resolve(self._where)]
-        except OSError as exc:
-            reason = f"cannot connect to {self._where}: {exc.strerror or exc}"
-            found = type(exc)(exc.errno, reason)
+        if self._service is None:
+            return
+        found = self._found()
         try:
             self._engine.call_soon_threadsafe(self._resolved, found)
         except RuntimeError:
             pass  # the engine has ended meanwhile, and this with it
 
+    def _found(self) -> list[tuple[int, Any]] | OSError:
+        """Return the addresses, or why there are none."""
+        try:
+            return list(addresses.resolve(self._where))
+        except OSError as exc:
+            return type(exc)(exc.errno, f"cannot connect to {self._where}: {exc.strerror or exc}")
+
     def _resolved(self, found: list[tuple[int, Any]] | OSError) -> None:
         if isinstance(found, OSError):
             self._failed(found)
         else:
-            self._start(found)
-
-    def _start(self, found: Any) -> None:
-        self._left.extend(_in_turns(found))
-        self._try_next()
+            self._left.extend(_in_turns(found))
+            self._try_next()
 
     # -- attempts
 
@@ -123,7 +123,7 @@ class Connecting:
             if self._left:
                 self._try_next()
             elif not self._attempts:
-                self._failed(self._why())
+                self._failed(failure(self._where, self._errors))
             return
         service = self._service
         self._end()
@@ -134,26 +134,13 @@ class Connecting:
 
     # -- the end
 
-    def _why(self) -> OSError:
-        reasons = {where: os.strerror(error) for error, where in self._errors}
-        tried = "; ".join(f"{where}: {reason}" for where, reason in reasons.items())
-        if list(reasons) == [str(self._where)]:
-            tried = reasons[str(self._where)]
-        return OSError(self._errors[-1][0], f"cannot connect to {self._where}: {tried}")
-
     def _failed(self, exc: BaseException) -> None:
         service = self._service
         if service is None:
             return
         self._end()
         self._engine.connect_failed(exc)
-        try:
-            protocol = dispatch.make_protocol(service)
-        except Exception as broken:
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed after %s", name, exc, exc_info=broken)
-            return
-        dispatch.run_call(getattr(protocol, "connection_lost", _nobody), (exc,))
+        tell_failed(service, exc)
 
     def _end(self) -> None:
         self._service = None
@@ -167,8 +154,45 @@ class Connecting:
         self._engine.connecting.pop(self, None)
 
 
+# -- how it fails
+
+
+def too_many(where: Address) -> OSError:
+    """Return the error of a connection beyond the cap."""
+    reason = f"cannot connect to {where}: as many are open as Limits.connections allows"
+    return OSError(errno.EAGAIN, reason)
+
+
+def failure(where: Address, errors: list[tuple[int, str]]) -> OSError:
+    """Return the one error that says why none of the addresses would do.
+
+    Args:
+        where: what was asked for.
+        errors: (errno, address) of each that was tried.
+    """
+    reasons = {tried: os.strerror(error) for error, tried in errors}
+    why = "; ".join(f"{tried}: {reason}" for tried, reason in reasons.items())
+    if list(reasons) == [str(where)]:
+        why = reasons[str(where)]
+    return OSError(errors[-1][0], f"cannot connect to {where}: {why}")
+
+
+def tell_failed(service: Service, exc: BaseException) -> None:
+    """Let the service's protocol hear that there is no connection."""
+    try:
+        protocol = dispatch.make_protocol(service)
+    except Exception as broken:
+        name = dispatch.describe(service)
+        dispatch.logger.error("service %s failed after %s", name, exc, exc_info=broken)
+        return
+    dispatch.run_call(getattr(protocol, "connection_lost", _nobody), (exc,))
+
+
 def _nobody(exc: BaseException) -> None:
     """Stand in for a ``connection_lost`` that the protocol does not have."""
+
+
+# -- names and addresses
 
 
 def _is_literal(host: str) -> bool:

@@ -4,16 +4,22 @@
 needs: while it does not read, its process waits in send(2), and nobody else notices. The waits are
 bounded by the kernel itself (SO_RCVTIMEO and SO_SNDTIMEO, socket(7)), which costs no call a
 message.
+
+Under ``relay()`` that would not do: while the process waited to send to one side that does not
+read, it would not receive from the other, and two peers that both send first would wait for ever.
+So a relay's two sides queue what the kernel does not take, and the child asks poll(2) about both.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
+import time
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import CapabilityMissing, IdleTimeout
+from muxcore.errors import CapabilityMissing, HalfCloseTimeout
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.transport import HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport
@@ -32,7 +38,18 @@ class BlockingTransport(BaseTransport):
         slot: this child's slot in them.
     """
 
-    __slots__ = ("_bytes_in", "_bytes_out", "_counters", "_reason", "_slot", "sock", "stopping")
+    __slots__ = (
+        "_bytes_in",
+        "_bytes_out",
+        "_counters",
+        "_half_at",
+        "_moved_at",
+        "_queue",
+        "_reason",
+        "_slot",
+        "_stopping",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -48,8 +65,11 @@ class BlockingTransport(BaseTransport):
         self._slot = slot
         self._bytes_in = 0
         self._bytes_out = 0
+        self._queue = b""  # under a relay: what the kernel has not taken yet
+        self._moved_at = time.monotonic()  # when a byte last moved
+        self._half_at: float | None = None  # when its direction of a relay ended
         self._reason: BaseException | None = None  # for connection_lost
-        self.stopping = False
+        self._stopping = False
         super().__init__(engine, protocol, peername)
         sock.setblocking(True)
         if engine.limits.idle_timeout is not None:
@@ -69,20 +89,38 @@ class BlockingTransport(BaseTransport):
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    @property
-    def peer(self) -> Any:
-        """The other side of a relay, or None."""
-        return self._peer if isinstance(self._peer, BlockingTransport) else None
+    def wants(self) -> int:
+        """Return what poll(2) is to wait for."""
+        return (0 if self._hold else select.POLLIN) | (select.POLLOUT if self._queue else 0)
 
-    def wants_data(self) -> bool:
-        return not self._hold
+    def on_event(self, events: int) -> None:
+        """Handle what poll(2) has reported; of a hang-up or an error both calls will tell."""
+        if events & ~select.POLLIN and self._queue:
+            self._flush()
+        if events & ~select.POLLOUT and not self._hold:
+            self.receive(socket.MSG_DONTWAIT)
+
+    def time_left(self) -> float | None:
+        """Return the seconds until its next deadline, None if it has none; overdue, it is ended."""
+        limits, now = self._engine.limits, time.monotonic()
+        left: list[float] = []
+        if limits.idle_timeout is not None:  # a relay's deadline is the pair's
+            moved_at = max(self._moved_at, self._partner()._moved_at)
+            left.append(moved_at + limits.idle_timeout - now)
+            if left[-1] <= 0:
+                self._idle(limits.idle_timeout)
+        if limits.half_close_timeout is not None and self._half_at is not None:
+            left.append(self._half_at + limits.half_close_timeout - now)
+            if left[-1] <= 0:
+                self._fail(HalfCloseTimeout(limits.half_close_timeout))
+        return max(0.0, min(left)) if left else None
 
     def is_lost(self) -> bool:
         return self._state == LOST
 
     def end(self) -> None:
         """Close it because nothing can happen to it any more: nobody else runs in this process."""
-        if self._state == OPEN and self._hold & HOLD_USER and not self.stopping:
+        if self._state == OPEN and self._hold & HOLD_USER and not self._stopping:
             self._fail(
                 CapabilityMissing(
                     "reading is paused, and in a process of its own nothing is left to resume it: "
@@ -104,23 +142,23 @@ class BlockingTransport(BaseTransport):
 
         The pending receive returns at once; a send goes on, so that what is being written arrives.
         """
-        how = socket.SHUT_RDWR if self.stopping else socket.SHUT_RD
-        self.stopping = True
+        how = socket.SHUT_RDWR if self._stopping else socket.SHUT_RD
+        self._stopping = True
         self._set_hold(HOLD_EOF)
         try:
             self.sock.shutdown(how)
         except OSError:
             pass  # the peer was faster
 
-    def receive(self) -> None:
-        """Wait for bytes and deliver them."""
+    def receive(self, flags: int = 0) -> None:
+        """Wait for bytes, or with MSG_DONTWAIT do not, and deliver them."""
         if self._on_data is None:
-            self._receive_into()
+            self._receive_into(flags)
             return
         try:
-            data = self.sock.recv(self._engine.limits.read_chunk)
+            data = self.sock.recv(self._engine.limits.read_chunk, flags)
         except OSError as exc:
-            self._fail(self._timed_out(exc))
+            self._call_failed(exc, flags)
             return
         if not data:
             self._ended()
@@ -131,8 +169,8 @@ class BlockingTransport(BaseTransport):
         except Exception as exc:
             dispatch.failed(self, self._protocol, "data_received", exc)
 
-    def _receive_into(self) -> None:
-        """Wait for bytes in a BufferedProtocol's own buffer."""
+    def _receive_into(self, flags: int) -> None:
+        """Receive into a BufferedProtocol's own buffer."""
         protocol = self._protocol
         try:
             buffer = memoryview(protocol.get_buffer(-1)).cast("B")
@@ -142,9 +180,9 @@ class BlockingTransport(BaseTransport):
             dispatch.failed(self, protocol, "get_buffer", exc)
             return
         try:
-            size = self.sock.recv_into(buffer)
+            size = self.sock.recv_into(buffer, 0, flags)
         except OSError as exc:
-            self._fail(self._timed_out(exc))
+            self._call_failed(exc, flags)
             return
         if not size:
             self._ended()
@@ -154,16 +192,18 @@ class BlockingTransport(BaseTransport):
 
     def _ended(self) -> None:
         """EOF: the peer's, or the one that ``stop`` made."""
-        if not self.stopping:
+        if not self._stopping:
             self._eof_received()
 
-    def _timed_out(self, exc: OSError) -> OSError:
-        """Translate the EAGAIN of SO_RCVTIMEO and SO_SNDTIMEO."""
-        if isinstance(exc, BlockingIOError):
-            return IdleTimeout(self._engine.limits.idle_timeout)
-        return exc
+    def _call_failed(self, exc: OSError, flags: int) -> None:
+        """Fail, but for EAGAIN: it is poll's to wait on, or the deadline (SO_RCVTIMEO)."""
+        if not isinstance(exc, BlockingIOError):
+            self._fail(exc)
+        elif not flags & socket.MSG_DONTWAIT:
+            self._idle(self._engine.limits.idle_timeout)
 
     def count(self, received: int, sent: int) -> None:
+        self._moved_at = time.monotonic()
         self._bytes_in += received
         self._bytes_out += sent
         self._counters.add(self._slot, received, sent)
@@ -171,19 +211,34 @@ class BlockingTransport(BaseTransport):
     # -- for the base class
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return len(self._queue)
 
     def _put(self, data: Bytes) -> None:
-        """Send all of it, and wait until the kernel has taken it."""
+        """Send all of it, and wait until the kernel has taken it; under a relay queue the rest."""
         view = memoryview(data)
         view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        if self._verb is not Verb.RELAY:
+            self._send(view, 0)
+            return
+        self._queue += view if self._queue else self._send(view, socket.MSG_DONTWAIT)
+        if self._queue:
+            self._grown(len(self._queue))
+
+    def _flush(self) -> None:
+        self._queue = bytes(self._send(memoryview(self._queue), socket.MSG_DONTWAIT))
+        if self._state != LOST:
+            self._shrunk(len(self._queue))
+
+    def _send(self, view: memoryview, flags: int) -> memoryview:
+        """Return what the kernel did not take; of a connection that failed, nothing is left."""
         try:
             while view:
-                sent = self.sock.send(view)
+                sent = self.sock.send(view, flags)
                 self.count(0, sent)
                 view = view[sent:]
         except OSError as exc:
-            self._fail(self._timed_out(exc))
+            self._call_failed(exc, flags)
+        return view if self._state != LOST else view[:0]
 
     def _shutdown_write(self) -> None:
         try:
@@ -193,18 +248,18 @@ class BlockingTransport(BaseTransport):
 
     def _drop(self, exc: BaseException | None) -> None:
         self._reason = exc
+        self._queue = b""
         if exc is not None:
             self._counters.failed(self._slot, type(exc).__name__)
 
     def _reading_changed(self) -> None:
-        """Nothing to arm: ``serve`` asks before each receive."""
+        """Nothing to arm: the child asks before each turn."""
 
     def _verb_begun(self, verb: Verb) -> None:
-        if verb is not Verb.RELAY:  # that is the pump's
-            self._on_data = self._put if verb is Verb.ECHO else _drop_bytes
+        self._on_data = _drop_bytes if verb is Verb.DISCARD else self._partner()._put
 
     def _half_closed(self) -> None:
-        """The pump keeps that deadline."""
+        self._half_at = time.monotonic()
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out
