@@ -177,6 +177,8 @@ class AsyncioTransport:
             self._verb, self._peer = Verb.RELAY, joining
             self._user_paused = True
             self._inner.pause_reading()
+            self.bridge = RelayBridge(self)  # uvloop may tell of an EOF all the same
+            self._inner.set_protocol(self.bridge)
             return
         if not isinstance(peer, AsyncioTransport):
             raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
@@ -238,7 +240,7 @@ class AsyncioTransport:
     def _pass_on_eof(self) -> None:
         """This side has ended: so does the other's writing; the second EOF ends both."""
         peer = self._peer
-        if peer is None or peer._eof_written or peer.is_closing():
+        if not isinstance(peer, AsyncioTransport) or peer._eof_written or peer.is_closing():
             return
         peer._eof_written = True
         if self._eof_written:

@@ -288,6 +288,13 @@ class NativeTransport(BaseTransport):
 
     # -- a relay
 
+    def relay(
+        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
+    ) -> None:
+        self._cross()
+        super().relay(peer, first=first, back=back, timeout=timeout)
+        self._find_way()
+
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
         self._cross()
         engine = self._engine

@@ -28,6 +28,7 @@ import pytest
 import muxcore
 from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.recorder import Event, Journal, Journaled, key_of
+from muxcore.testing.upstream import Upstream
 
 T = TypeVar("T")
 
@@ -70,6 +71,10 @@ class Run:
     def play(self, script: str) -> Peer:
         """Let a new peer play a script."""
         return self.keep(Peer.play(self.address, script))
+
+    def accept(self, upstream: Upstream) -> Peer:
+        """Return the next connection of an upstream; it too is closed when the scenario ends."""
+        return self.keep(upstream.accept())
 
     def keep(self, peer: Peer) -> Peer:
         self._peers.append(peer)
@@ -188,6 +193,32 @@ def eventually(holds: Callable[[], bool], what: str | Callable[[], str]) -> None
         if time.monotonic() > until:
             raise AssertionError(what if isinstance(what, str) else what())
         time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
+    """Make calls that may wait, each in a thread of its own, while the block runs.
+
+    What one of them raises is raised at the block's end.
+    """
+    raised: list[BaseException] = []
+
+    def run(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as exc:
+            raised.append(exc)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
+    if raised:
+        raise raised[0]
 
 
 def each_engine(suite: type[EngineSuite], model: str = "") -> dict[str, type[EngineSuite]]:

@@ -5,13 +5,28 @@ asyncio is the oracle: every scenario holds on the adapters too. Each file is on
 
 from muxcore.testing.contract.calls import Calls
 from muxcore.testing.contract.closing import Closing
+from muxcore.testing.contract.connecting import Connecting
 from muxcore.testing.contract.flow import Flow
+from muxcore.testing.contract.joining import Joining
 from muxcore.testing.contract.opening import Opening
 from muxcore.testing.contract.reading import Reading
+from muxcore.testing.contract.relaying import Relaying
 from muxcore.testing.contract.strictness import Strictness
 from muxcore.testing.contract.verbs import Verbs
 from muxcore.testing.contract.writing import Writing
 
 
-class ContractSuite(Opening, Reading, Writing, Flow, Closing, Strictness, Verbs, Calls):
+class ContractSuite(
+    Opening,
+    Reading,
+    Writing,
+    Flow,
+    Closing,
+    Strictness,
+    Verbs,
+    Connecting,
+    Joining,
+    Relaying,
+    Calls,
+):
     """Every chapter of the contract, for one engine; see ``EngineSuite``."""

@@ -4,10 +4,11 @@ from muxcore.testing.survival.clients import Clients
 from muxcore.testing.survival.descriptors import Descriptors
 from muxcore.testing.survival.ending import Ending
 from muxcore.testing.survival.processes import ProcessSuite
+from muxcore.testing.survival.relays import Relays
 from muxcore.testing.survival.turns import Turns
 
 __all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
-class SurvivalSuite(Clients, Turns, Descriptors, Ending):
+class SurvivalSuite(Clients, Turns, Descriptors, Relays, Ending):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""

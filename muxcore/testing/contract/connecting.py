@@ -1,0 +1,233 @@
+"""Outgoing connections: how they come about, and how they do not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import muxcore
+from muxcore import address as addresses
+from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data
+from muxcore.testing.suite import EngineSuite, eventually
+from muxcore.testing.upstream import Silent, Upstream, refusing
+
+_NAME = "several.test"
+
+
+class Connecting(EngineSuite):
+    def test_a_connection_that_is_asked_for_is_made(self) -> None:
+        self.needs("connect")
+        with Upstream() as upstream, self.serving(_connects(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            run.wait_for(MADE, there)
+            there.send(b"hello")
+            run.wait_for(data(b"hello"), there)
+            assert run.server.stats().outgoing == 1
+            assert run.server.stats().open == 1  # the client alone
+            there.close()
+            assert run.life(there) == [MADE, data(b"hello"), EOF, LOST]
+            client.close()
+            run.life(client)
+
+    def test_its_protocol_writes_and_hears_eof(self) -> None:
+        self.needs("connect")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(b"question")
+
+        with Upstream() as upstream, self.serving(_connects(upstream.address, Asks)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            assert there.read(8) == b"question"
+            there.shutdown_write()
+            there.read_eof()
+            assert run.life(there)[-1] == LOST
+            client.close()
+
+    def test_a_refused_connection_is_lost_and_never_made(self) -> None:
+        self.needs("connect")
+        with self.serving(_connects(refusing())) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "ConnectionRefusedError")]
+
+    def test_a_connection_has_a_deadline(self) -> None:
+        self.needs("connect")
+        with Silent() as silent, self.serving(_connects(silent.address, timeout=0.1)) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "ConnectTimeout")]
+            eventually(lambda: run.server.stats().outgoing == 0, "it is still on its way")
+
+    def test_a_cancelled_connection_calls_nobody(self) -> None:
+        self.needs("connect")
+
+        class Cancels(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                handle = transport.server.connect(silent.address, self.unwanted)
+                handle.cancel()
+                handle.cancel()
+
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data)
+
+            def unwanted(self) -> Any:
+                self.note("called")
+
+        with Silent() as silent, self.serving(Cancels) as run:
+            client = run.connect()
+            client.send(b"still here")
+            assert client.read(10) == b"still here"
+            assert run.server.stats().outgoing == 0
+            client.close()
+            assert run.life(client) == [MADE, EOF, LOST]
+
+    def test_a_malformed_address_is_an_error_at_once(self) -> None:
+        self.needs("connect")
+
+        class Tries(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                try:
+                    transport.server.connect(":5432", Recorder)
+                except muxcore.AddressError as exc:
+                    self.note(type(exc).__name__)
+
+        with self.serving(Tries) as run:
+            run.connect()
+            run.wait_for(("note", "AddressError"))
+
+    def test_every_address_of_a_name_is_tried(self) -> None:
+        self.needs("connect")
+        with (
+            Upstream() as upstream,
+            _name_means(refusing(), refusing(), upstream.address),
+            self.serving(_connects(f"{_NAME}:1")) as run,
+        ):
+            client = run.connect()
+            run.wait_for(MADE, run.accept(upstream))
+            client.close()
+
+    def test_an_address_that_is_silent_does_not_hold_up_the_next(self) -> None:
+        self.needs("connect")
+        with (
+            Silent() as silent,
+            Upstream() as upstream,
+            _name_means(silent.address, upstream.address),
+            self.serving(_connects(f"{_NAME}:1", timeout=2)) as run,
+        ):
+            client = run.connect()
+            run.wait_for(MADE, run.accept(upstream))
+            eventually(lambda: run.server.stats().outgoing == 1, "the loser is still open")
+            client.close()
+
+    def test_when_every_address_fails_the_error_names_each(self) -> None:
+        self.needs("connect")
+        refused = refusing(), refusing()
+        with _name_means(*refused), self.serving(_connects(f"{_NAME}:1", text=True)) as run:
+            run.connect()
+            ((_, text),) = [e for e in run.wait_for("outcome") if e[0] == "outcome"]
+            assert all(address in text for address in (_NAME, *refused))
+            assert os.strerror(errno.ECONNREFUSED) in text
+
+    def test_a_name_without_an_address_is_an_error_with_its_reason(self) -> None:
+        self.needs("connect")
+        with _name_means(), self.serving(_connects(f"{_NAME}:1")) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "gaierror")]
+
+    def test_the_end_of_the_server_ends_what_is_on_its_way(self) -> None:
+        self.needs("connect", "shared_state")
+        with Silent() as silent, self.serving(_connects(silent.address)) as run:
+            run.connect()
+            run.wait_for(MADE)
+            assert run.server.stop() is True
+            assert ("outcome", "ConnectionAbortedError") in run.events()
+
+    def test_a_unix_address_is_connected_to(self) -> None:
+        self.needs("connect")
+        where = f"unix:@muxcore-testing-{os.getpid()}-{id(self)}"
+        with Upstream(where=where) as upstream, self.serving(_connects(where)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            there.send(b"local")
+            there.close()
+            client.close()
+            eventually(lambda: run.server.stats().outgoing == 0, "it is still open")
+
+    def test_a_service_that_fails_drops_the_connection(self) -> None:
+        self.needs("connect")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.server.connect(upstream.address, self.broken)
+
+            def broken(self) -> Any:
+                raise RuntimeError("no protocol")
+
+        with Upstream() as upstream, self.serving(Asks) as run:
+            client = run.connect()
+            run.accept(upstream).read_end()
+            client.close()
+            run.life(client)
+
+
+class _Outcome(Recorder):
+    """The protocol of a connection that was asked for: a failure is the asker's event."""
+
+    def __init__(self, asker: Recorder, text: bool) -> None:
+        super().__init__(asker.journal)
+        self._asker = asker
+        self._text = text
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.transport is None:
+            self._asker.record("outcome", str(exc) if self._text else type(exc).__name__)
+        else:
+            super().connection_lost(exc)
+
+
+def _connects(
+    where: str,
+    protocol: Callable[..., Any] | None = None,
+    *,
+    timeout: float | None = None,
+    text: bool = False,
+) -> type[Recorder]:
+    """Return a protocol that connects to ``where`` when it is made."""
+
+    class Connects(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if protocol is not None:
+                service: Any = functools.partial(protocol, self.journal)
+            else:
+                service = functools.partial(_Outcome, self, text)
+            transport.server.connect(where, service, timeout=timeout)
+
+    return Connects
+
+
+@contextlib.contextmanager
+def _name_means(*where: str) -> Iterator[None]:
+    """Let a name have these addresses while the block runs, and none if there are none."""
+    real = addresses.resolve
+
+    def resolve(address: addresses.Address, *, passive: bool = False) -> Any:
+        if address.host != _NAME:
+            return real(address, passive=passive)
+        if not where:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [found for each in where for found in real(addresses.parse(each))]
+
+    with mock.patch.object(addresses, "resolve", resolve):
+        yield

@@ -1,0 +1,297 @@
+"""Under a relay: two connections whose bytes go to each other, until both directions have ended."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+from muxcore.testing.peer import SMALL, Peer, narrow
+from muxcore.testing.recorder import LOST, MADE, Recorder, lost
+from muxcore.testing.suite import EngineSuite, Run, meanwhile
+from muxcore.testing.upstream import Upstream
+
+MIB = 1 << 20
+_BULK = 8 * MIB
+
+
+class Relaying(EngineSuite):
+    def test_bytes_go_both_ways(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.send(b"ping")
+            there = run.accept(upstream)
+            assert there.read(4) == b"ping"
+            there.send(b"pong")
+            assert client.read(4) == b"pong"
+            client.close()
+            there.read_eof()
+            there.close()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_the_clients_half_close_leaves_the_other_direction_open(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.send(b"last words")
+            client.shutdown_write()
+            there = run.accept(upstream)
+            assert there.read_all() == b"last words"
+            there.send(b"the answer")
+            assert client.read(10) == b"the answer"
+            there.close()
+            client.read_eof()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_the_upstreams_half_close_leaves_the_other_direction_open(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            there.send(b"that was all")
+            there.shutdown_write()
+            assert client.read_all() == b"that was all"
+            client.send(b"thanks")
+            assert there.read(6) == b"thanks"
+            client.close()
+            there.read_eof()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_an_eof_comes_after_the_whole_of_what_was_sent(self) -> None:
+        self.needs("relay")
+        with Upstream(narrow=True) as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+
+            def send() -> None:
+                client.send(2 * MIB)
+                client.shutdown_write()
+
+            there = run.accept(upstream)
+            with meanwhile(send):
+                there.pause(0.05)  # what is on its way has filled every buffer
+                there.read_pattern(2 * MIB)
+                there.read_eof()
+            there.close()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_a_reset_by_the_client_passes_to_the_upstream(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.send(b"x")
+            there = run.accept(upstream)
+            there.read(1)
+            client.reset()
+            there.read_reset()
+            assert run.life(client) == [MADE, lost("ConnectionResetError")]
+
+    def test_a_reset_by_the_upstream_passes_to_the_client(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.send(b"x")
+            there = run.accept(upstream)
+            there.read(1)
+            there.reset()
+            client.read_reset()
+            assert run.life(client) == [MADE, lost("ConnectionResetError")]
+
+    def test_an_upstream_that_reads_slowly_holds_up_the_client_and_loses_nothing(self) -> None:
+        self.needs("relay")
+        with Upstream(narrow=True) as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            self._holds_up(run, client, run.accept(upstream))
+            assert run.life(client) == [MADE, LOST]
+
+    def test_a_client_that_reads_slowly_holds_up_the_upstream_and_loses_nothing(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address), narrow()) as run:
+            client = run.connect(receive_buffer=SMALL)
+            self._holds_up(run, run.accept(upstream), client)
+            assert run.life(client) == [MADE, LOST]
+
+    def _holds_up(self, run: Run, sender: Peer, reader: Peer) -> None:
+        taken = sender.send_until_full(62 * MIB)
+        assert taken < 32 * MIB  # the rest waits on the sender's side
+        stats = run.server.stats()
+        assert stats.bytes_in - stats.bytes_out < MIB  # high water, and what one receive brings
+        reader.send(b"meanwhile")  # the other direction goes on
+        assert sender.read(9) == b"meanwhile"
+        sender.shutdown_write()
+        assert len(reader.read_all()) == taken
+        reader.close()
+
+    def test_megabytes_both_ways_at_once_arrive_byte_for_byte(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            steps = itertools.product(("send", "read_pattern"), (client, there))
+            with meanwhile(*(functools.partial(getattr(p, step), _BULK) for step, p in steps)):
+                pass
+            for peer in (client, there):
+                peer.shutdown_write()
+            for peer in (client, there):
+                peer.read_eof()
+            assert run.life(client) == [MADE, LOST]
+            assert run.server.stats().bytes_in == 2 * _BULK
+
+    def test_a_reset_after_a_half_close_passes_to_the_other_side(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.shutdown_write()
+            there = run.accept(upstream)
+            there.read_eof()
+            there.reset()
+            client.read_reset()
+            assert run.life(client) == [MADE, lost("ConnectionResetError")]
+
+    def test_the_tail_of_a_direction_arrives_although_the_other_has_ended(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address), narrow()) as run:
+            client = run.connect(receive_buffer=SMALL)
+            there = run.accept(upstream)
+            client.shutdown_write()
+            there.read_eof()
+
+            def send() -> None:
+                there.send(2 * MIB)
+                there.close()
+
+            with meanwhile(send):
+                client.pause(0.05)  # what is on its way has filled every buffer
+                client.read_pattern(2 * MIB)
+                client.read_eof()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_two_clients_are_joined_and_each_hears_its_end_once(self) -> None:
+        self.needs("relay", "shared_state")
+        with self.serving(pairs()) as run:
+            left, right = run.connect(), run.connect()
+            left.send(100_000)
+            right.read_pattern(100_000)
+            right.send(100_000)
+            left.read_pattern(100_000)
+            left.close()
+            right.read_eof()
+            right.close()
+            for peer in (left, right):
+                assert run.life(peer) == [MADE, LOST]
+
+    def test_a_reset_of_one_client_is_heard_on_both_sides(self) -> None:
+        self.needs("relay", "shared_state")
+        with self.serving(pairs()) as run:
+            left, right = run.connect(), run.connect()
+            left.send(1)
+            right.read(1)
+            left.reset()
+            right.read_reset()
+            for peer in (left, right):
+                assert run.life(peer) == [MADE, lost("ConnectionResetError")]
+
+    def test_close_sends_first_what_is_queued_for_the_other_side(self) -> None:
+        self.needs("relay", "shared_state", "threadsafe_calls")
+        with Upstream(narrow=True) as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            client.send_until_full(62 * MIB)
+            run.call(run.protocol(client).transport.close)
+            assert len(there.read_all()) == run.server.stats().bytes_in
+            assert run.life(client) == [MADE, LOST]
+
+    def test_abort_ends_both_sides_at_once(self) -> None:
+        self.needs("relay", "shared_state", "threadsafe_calls")
+        with Upstream(narrow=True) as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            client.send_until_full(62 * MIB)
+            run.call(run.protocol(client).transport.abort)
+            assert run.life(client) == [MADE, LOST]
+            there.read_end()
+            client.read_end()
+
+    def test_either_of_two_clients_may_be_closed_or_aborted(self) -> None:
+        self.needs("relay", "shared_state", "threadsafe_calls")
+        with self.serving(pairs()) as run:
+            for end in ("close", "abort"):
+                for ended in range(2):
+                    peers = [run.connect(), run.connect()]
+                    peers[0].send(1)
+                    peers[1].read(1)
+                    run.call(getattr(run.protocol(peers[ended]).transport, end))
+                    for peer in peers:
+                        peer.read_eof()
+                        assert run.life(peer) == [MADE, LOST]
+
+    def test_another_protocol_hears_the_end_and_nothing_else(self) -> None:
+        self.needs("relay", "shared_state", "threadsafe_calls")
+
+        class Successor(Recorder):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                self.note("mine")
+
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            transport = run.protocol(client).transport
+            successor = Successor(run.journal)
+            successor.key = run.journal.key(transport)
+            run.call(transport.set_protocol, successor)
+            client.send(b"still relayed")
+            assert there.read(13) == b"still relayed"
+            there.close()
+            client.read_eof()
+            client.close()
+            assert run.wait_for(("note", "mine"), client) == [MADE, ("note", "mine")]
+
+    def test_the_bytes_of_each_direction_are_counted(self) -> None:
+        self.needs("relay")
+
+        class Counts(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.relay(upstream.address, first=b"12345")
+
+            def connection_lost(self, exc: BaseException | None) -> None:
+                self.note(self.transport.get_extra_info("bytes"))
+                super().connection_lost(exc)
+
+        with Upstream() as upstream, self.serving(Counts) as run:
+            client = run.connect()
+            client.send(b"6789")
+            there = run.accept(upstream)
+            assert there.read(9) == b"123456789"
+            there.send(b"ok")
+            there.close()
+            assert client.read_all() == b"ok"
+            client.close()
+            assert run.life(client) == [MADE, ("note", (4, 2)), LOST]
+
+
+def relays(where: str, **options: Any) -> type[Recorder]:
+    """Return a protocol that relays its connection to ``where`` at once."""
+
+    class Relays(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.relay(where, **options)
+
+    return Relays
+
+
+def pairs() -> type[Recorder]:
+    """Return a protocol that joins every second connection with the one before it."""
+    waiting: list[Any] = []
+
+    class Pairs(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if waiting:
+                transport.relay(waiting.pop())
+            else:
+                transport.pause_reading()
+                waiting.append(transport)
+
+    return Pairs

@@ -1,0 +1,134 @@
+"""Relays in trouble: deadlines, caps, an upstream that dies, many pairs at once."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from muxcore import Limits
+from muxcore.testing.contract.relaying import relays
+from muxcore.testing.peer import pattern
+from muxcore.testing.recorder import LOST, MADE, Recorder, lost
+from muxcore.testing.suite import EngineSuite, eventually
+from muxcore.testing.upstream import Silent, Upstream
+
+_PAIRS = 50
+
+
+class Relays(EngineSuite):
+    def test_a_relay_is_idle_only_when_neither_direction_moves(self) -> None:
+        self.needs("relay")
+        limits = Limits(idle_timeout=0.4)
+        with (
+            Upstream() as upstream,
+            self.serving(relays(upstream.address), limits=limits) as run,
+        ):
+            client = run.connect()
+            there = run.accept(upstream)
+            for _ in range(8):  # twice the deadline, in one direction alone
+                client.pause(0.1)
+                there.send(b"x")
+                assert client.read(1) == b"x"
+            client.read_end()
+            there.read_end()
+            assert run.life(client) == [MADE, lost("IdleTimeout")]
+
+    def test_the_second_direction_has_a_deadline_once_the_first_has_ended(self) -> None:
+        self.needs("relay")
+        limits = Limits(half_close_timeout=0.2)
+        with (
+            Upstream() as upstream,
+            self.serving(relays(upstream.address), limits=limits) as run,
+        ):
+            client = run.connect()
+            there = run.accept(upstream)
+            client.shutdown_write()
+            there.read_eof()
+            client.read_end()
+            assert run.life(client) == [MADE, lost("HalfCloseTimeout")]
+
+    def test_a_relay_that_ends_in_time_hears_of_no_deadline(self) -> None:
+        self.needs("relay")
+        limits = Limits(half_close_timeout=30)
+        with (
+            Upstream() as upstream,
+            self.serving(relays(upstream.address), limits=limits) as run,
+        ):
+            client = run.connect()
+            there = run.accept(upstream)
+            client.shutdown_write()
+            there.read_eof()
+            there.close()
+            client.read_eof()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_many_relays_at_once_keep_their_bytes_apart(self) -> None:
+        self.needs("relay")
+
+        class Routes(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.relay(upstream.address, first=data)
+
+        with Upstream() as upstream, self.serving(Routes) as run:
+            clients = {}
+            for number in range(_PAIRS):
+                client = run.connect()
+                client.send(b"%03d" % number)
+                clients[b"%03d" % number] = client
+            for _ in range(_PAIRS):
+                there = run.accept(upstream)
+                client = clients[there.read(3)]
+                there.send(5000)
+                client.send(7000)
+                assert there.read(7000) == pattern(7000)
+                client.read_pattern(5000)
+                client.shutdown_write()
+                there.read_eof()
+                there.close()
+                client.read_eof()
+            eventually(lambda: run.server.stats().open == 0, "a pair is left")
+            assert run.server.stats().outgoing == 0
+
+    def test_outgoing_connections_have_a_cap_of_their_own(self) -> None:
+        self.needs("connect", "shared_state", "threadsafe_calls")
+        outcomes: list[str] = []
+
+        class Outcome:
+            def connection_lost(self, exc: BaseException | None) -> None:
+                outcomes.append(type(exc).__name__)
+
+        with Silent() as silent, self.serving(Recorder, limits=Limits(connections=2)) as run:
+            connect = functools.partial(run.server.connect, silent.address, Outcome)
+            handles = [run.call(connect) for _ in range(3)]
+            eventually(lambda: outcomes == ["BlockingIOError"], lambda: f"not refused: {outcomes}")
+            for handle in handles:
+                run.call(handle.cancel)
+
+    def test_the_end_of_the_server_sends_what_both_sides_are_to_get(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            client.send(b"to the upstream")
+            there = run.accept(upstream)
+            assert there.read(15) == b"to the upstream"
+            there.send(b"to the client")
+            assert client.read(13) == b"to the client"
+            assert run.server.stop() is True
+            client.read_eof()
+            there.read_eof()
+
+    def test_an_upstream_that_dies_in_mid_stream_ends_its_own_relay_alone(self) -> None:
+        self.needs("relay")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            clients: list[Any] = []
+            peers: list[Any] = []
+            for _ in range(2):
+                clients.append(run.connect())
+                peers.append(run.accept(upstream))
+            clients[0].send_until_full(8 << 20)
+            peers[0].reset()
+            clients[0].read_end()
+            clients[1].send(1000)
+            peers[1].read_pattern(1000)
+            kind = run.life(clients[0])[-1][1]
+            assert kind in ("ConnectionResetError", "BrokenPipeError")
