@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from muxcore._version import __version__
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
 
-COMMANDS = ("engines", "echo", "discard", "serve", "load", "compare", "demo")
+COMMANDS = ("engines", "echo", "discard", "serve", "relay", "load", "compare", "demo")
 
 _WRONGLY_ASKED = (AddressError, ServiceError, UnknownEngine)
 

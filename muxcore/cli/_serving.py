@@ -14,14 +14,17 @@ from muxcore.limits import Limits
 from muxcore.protocol import Service
 from muxcore.server import Server
 
+ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the addresses, the choice of an engine, the verbosity and the limits."""
-    parser.add_argument(
-        "address",
-        nargs="+",
-        help="a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one",
-    )
+    """Add the addresses, and the options."""
+    parser.add_argument("address", nargs="+", help=ADDRESS)
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of an engine, the verbosity and the limits."""
     parser.add_argument(
         "--engine", help="an engine, a model, or auto, pure, native (default: auto)"
     )

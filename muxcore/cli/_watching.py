@@ -21,7 +21,7 @@ def watched(service: Service, *, messages: bool) -> Service:
     def make() -> _Watched:
         return _Watched(make_protocol(service), messages)
 
-    for name in ("verb", "requires"):
+    for name in ("verb", "requires", "limits"):
         if hasattr(service, name):
             setattr(make, name, getattr(service, name))
     return make
