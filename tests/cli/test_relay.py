@@ -1,0 +1,50 @@
+"""``muxcore relay``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from muxcore.testing.peer import Peer
+from muxcore.testing.upstream import Upstream, refusing
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form: str) -> None:
+    with Upstream() as upstream:
+        relay = command("relay", "0", refusing(), upstream.address, "--access-log", form)
+        with Peer(relay.address) as client:
+            client.send(b"hello")
+            there = upstream.accept()
+            assert there.read(5) == b"hello"
+            there.close()
+            client.read_end()
+        line = relay.line()
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
+    if form == "json":
+        assert json.loads(line)["bytes_up"] == 5
+    else:
+        assert f"to {upstream.address}: 5 bytes up" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["0", ":5432"], "does not say where"),
+        (["0", "db:1", "db:1"], "given twice"),
+        (["0", "db:1", "--max-connections", "0"], "max_connections"),
+        (["0", "db:1", "--policy", "random"], "invalid choice"),
+        (["0"], "UPSTREAM"),
+    ],
+)
+def test_a_wrong_use_is_status_2_with_a_reason(
+    command: Callable[..., Any], arguments: list[str], what: str
+) -> None:
+    relay = command("relay", *arguments)
+    assert relay.status() == 2
+    assert what in relay.complaint()

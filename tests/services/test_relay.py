@@ -1,0 +1,219 @@
+"""The relay service on every engine: fail-over, caps, log lines, counters."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import muxcore
+from muxcore.services.relay import Record
+from muxcore.services.relay.access_log import as_json, as_text
+from muxcore.testing.peer import DEADLINE, Peer
+from muxcore.testing.suite import eventually
+from muxcore.testing.upstream import Upstream, refusing
+
+ENGINES = [info.name for info in muxcore.engines() if info.available]
+SHARED = [name for name in ENGINES if "shared_state" in muxcore.engine(name).capabilities]
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as made:
+        yield made
+
+
+class Log:
+    """Collects the records of ended connections."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._come = threading.Condition()
+
+    def __call__(self, record: Record) -> None:
+        with self._come:
+            self.records.append(record)
+            self._come.notify_all()
+
+    def only(self) -> Record:
+        with self._come:
+            assert self._come.wait_for(lambda: self.records, DEADLINE), "no connection was logged"
+            (record,) = self.records
+            return record
+
+
+def _served(relay: muxcore.Relay, engine: str) -> muxcore.Server:
+    return muxcore.Server(relay, "127.0.0.1:0", engine=engine, allow_threads=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_is_joined_with_its_upstream(engine: str, upstream: Upstream) -> None:
+    with _served(muxcore.Relay(upstream.address), engine) as server:
+        with Peer(server.addresses[0]) as client:
+            client.send(100_000)
+            there = upstream.accept()
+            there.read_pattern(100_000)
+            there.send(b"answer")
+            assert client.read(6) == b"answer"
+            client.shutdown_write()
+            there.read_eof()
+            there.close()
+            client.read_eof()
+        eventually(lambda: server.stats().open == 0, "the pair is still open")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_next_upstream_takes_over_from_one_that_refuses(
+    engine: str, upstream: Upstream
+) -> None:
+    relay = muxcore.Relay(refusing(), upstream.address)
+    with _served(relay, engine) as server:
+        for number in range(4):
+            with Peer(server.addresses[0]) as client:
+                there = upstream.accept()
+                there.send(b"%d" % number)
+                assert client.read(1) == b"%d" % number
+                there.close()
+                client.read_eof()
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_each_upstream_is_counted(engine: str, upstream: Upstream) -> None:
+    dead = refusing()
+    relay = muxcore.Relay(dead, upstream.address)
+    with _served(relay, engine) as server, Peer(server.addresses[0]) as client:
+        there = upstream.accept()
+        there.send(b"x")
+        client.read(1)
+        stats = relay.stats()
+        assert (stats[dead].failed, stats[dead].state) == (1, "resting")
+        assert (stats[upstream.address].active, stats[upstream.address].total) == (1, 1)
+        there.close()
+        client.read_eof()
+        client.close()
+        eventually(lambda: relay.stats()[upstream.address].active == 0, "it is still counted")
+        assert server.stats().errors["ConnectionRefusedError"] == 1
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_a_record_tells_how_it_went(engine: str, upstream: Upstream) -> None:
+    log = Log()
+    with _served(muxcore.Relay(upstream.address, access_log=log), engine) as server:
+        with Peer(server.addresses[0]) as client:
+            client.send(b"12345")
+            there = upstream.accept()
+            assert there.read(5) == b"12345"
+            there.send(b"123")
+            assert client.read(3) == b"123"
+            there.close()
+            client.read_eof()
+        record = log.only()
+    assert (record.bytes_up, record.bytes_down, record.ended) == (5, 3, "closed")
+    assert record.upstream == upstream.address
+    assert f"to {upstream.address}: 5 bytes up, 3 down" in as_text(record)
+    assert json.loads(as_json(record))["bytes_up"] == 5
+
+
+@pytest.mark.parametrize("engine", SHARED)
+@pytest.mark.parametrize("side", ["client", "upstream"])
+def test_a_record_tells_who_reset_it(engine: str, side: str, upstream: Upstream) -> None:
+    log = Log()
+    with _served(muxcore.Relay(upstream.address, access_log=log), engine) as server:
+        with Peer(server.addresses[0]) as client:
+            client.send(b"x")
+            there = upstream.accept()
+            there.read(1)
+            (client if side == "client" else there).reset()
+            (there if side == "client" else client).read_reset()
+        assert log.only().ended == f"reset by {side}"
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_where_no_upstream_can_be_had_the_client_is_refused(engine: str) -> None:
+    log = Log()
+    with _served(muxcore.Relay(refusing(), refusing(), access_log=log), engine) as server:
+        with Peer(server.addresses[0]) as client:
+            client.read_end()
+        record = log.only()
+    assert record.ended == "refused"
+    assert len(record.failures) == 2
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_at_the_cap_further_clients_wait(engine: str, upstream: Upstream) -> None:
+    with (
+        _served(muxcore.Relay(upstream.address, max_connections=1), engine) as server,
+        Peer(server.addresses[0]) as first,
+        Peer(server.addresses[0]) as second,
+    ):
+        there = upstream.accept()
+        there.send(b"x")
+        first.read(1)
+        assert server.stats().open == 1
+        first.close()
+        there.read_eof()
+        there.close()
+        upstream.accept().send(b"y")
+        assert second.read(1) == b"y"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_idle_pair_is_cut(engine: str, upstream: Upstream) -> None:
+    with (
+        _served(muxcore.Relay(upstream.address, idle_timeout=0.2), engine) as server,
+        Peer(server.addresses[0]) as client,
+    ):
+        there = upstream.accept()
+        client.read_end()
+        there.read_end()
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_upstreams_may_be_ipv6_or_unix(engine: str) -> None:
+    path = f"unix:@muxcore-relay-{os.getpid()}-{engine}"
+    for where in (path, "[::1]:0"):
+        try:
+            made = Upstream(where=where)
+        except OSError:
+            continue  # this machine has no IPv6
+        with (
+            made as upstream,
+            _served(muxcore.Relay(upstream.address), engine) as server,
+            Peer(server.addresses[0]) as client,
+        ):
+            upstream.accept().send(b"x")
+            assert client.read(1) == b"x"
+
+
+def test_what_cannot_work_is_refused_before_anything_is_bound() -> None:
+    with pytest.raises(TypeError, match="at least one upstream"):
+        muxcore.Relay()
+    with pytest.raises(muxcore.AddressError, match="5432"):
+        muxcore.Relay(":5432")
+    with pytest.raises(muxcore.AddressError, match="port 0"):
+        muxcore.Relay("db:0")
+    with pytest.raises(muxcore.AddressError, match="twice"):
+        muxcore.Relay("db:1", "db:1")
+    with pytest.raises(ValueError, match="round-robin"):
+        muxcore.Relay("db:1", policy="random")
+    with pytest.raises(ValueError, match="idle_timeout"):
+        muxcore.Relay("db:1", idle_timeout=-1)
+    with pytest.raises(ValueError, match="access_log"):
+        muxcore.Relay("db:1", access_log="xml")
+    with pytest.raises(muxcore.CapabilityMissing, match="shared_state"):
+        muxcore.Server(muxcore.Relay("db:1", policy="least-connections"), 0, engine="pure-process")
+
+
+def test_the_access_log_goes_through_logging(
+    upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "muxcore.access")
+    with _served(muxcore.Relay(upstream.address, access_log="json"), "pure-epoll") as server:
+        with Peer(server.addresses[0]):
+            upstream.accept().close()
+        eventually(lambda: len(caplog.messages) > 0, "nothing was logged")
+    assert json.loads(caplog.messages[-1])["ended"] == "closed"
