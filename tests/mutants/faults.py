@@ -305,8 +305,8 @@ MUTANTS = [
         (
             (
                 READINESS,
-                "signal handler may call this\n        self._waker.wake()",
-                "signal handler may call this",
+                "self._calls.add(call, args)\n        self._waker.wake()",
+                "self._calls.add(call, args)",
             ),
         ),
         ("calls_from_another_thread_run_in_the_engines_thread_and_in_order",),

@@ -159,7 +159,7 @@ class Strictness(EngineSuite):
             run.journal.wait(
                 lambda: run.call(transport.get_write_buffer_size) == 0, "an empty write buffer"
             )
-            run.play("send 1; close")
+            run.life(run.play("send 1; close"))
             assert run.events(peer) == [MADE]
             run.call(transport.resume_reading)
             run.wait_for(("data_received", b"held"), peer)
