@@ -58,11 +58,11 @@ class Connecting:
         self._left: deque[tuple[int, Any]] = deque()  # addresses not tried yet
         self._errors: list[tuple[int, str]] = []
         self._next: Any = None  # timer of the next attempt
-        full = engine.outgoing() >= engine.limits.connections
+        refusal = refused(engine, where, engine.outgoing())
         engine.connecting[self] = None
         self._deadline = engine.call_later(timeout, self._too_late)
-        if full:
-            engine.call_soon(self._failed, too_many(where))
+        if refusal is not None:
+            engine.call_soon(self._failed, refusal)
         elif where.path or _is_literal(where.host):
             engine.call_soon(self._resolved, self._found())
         else:
@@ -157,10 +157,25 @@ class Connecting:
 # -- how it fails
 
 
-def too_many(where: Address) -> OSError:
-    """Return the error of a connection beyond the cap."""
-    reason = f"cannot connect to {where}: as many are open as Limits.connections allows"
-    return OSError(errno.EAGAIN, reason)
+def ended() -> OSError:
+    """Return the error of a connection that the end of the server overtook."""
+    return ConnectionAbortedError(errno.ECONNABORTED, "the server is ending")
+
+
+def refused(engine: Any, where: Address, outgoing: int) -> OSError | None:
+    """Return why a connection must not even be tried, or None.
+
+    Args:
+        engine: the engine.
+        where: the address.
+        outgoing: how many are open, or on their way.
+    """
+    if engine.ending:
+        return ended()
+    if outgoing >= engine.limits.connections:
+        reason = f"cannot connect to {where}: as many are open as Limits.connections allows"
+        return OSError(errno.EAGAIN, reason)
+    return None
 
 
 def failure(where: Address, errors: list[tuple[int, str]]) -> OSError:

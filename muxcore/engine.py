@@ -11,14 +11,13 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
-import errno
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import address as addresses
 from muxcore.address import Address
-from muxcore.connecting import Connecting
+from muxcore.connecting import Connecting, ended
 from muxcore.errors import CapabilityMissing
 from muxcore.limits import Limits
 from muxcore.protocol import Service
@@ -70,6 +69,7 @@ class Engine(abc.ABC):
         self.allow_threads = allow_threads
         self.server: Any = self  # what transport.server returns; Server puts itself here
         self.connecting: dict[Connecting, None] = {}  # in the order they began
+        self.ending = False  # from then on nothing is connected to
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._drained = True
@@ -148,9 +148,10 @@ class Engine(abc.ABC):
         raise NotImplementedError
 
     def end_connecting(self) -> None:
-        """Let what is on its way fail: the engine is ending."""
+        """Let what is on its way fail, and whatever else is asked for: the engine is ending."""
+        self.ending = True
         for each in list(self.connecting):
-            each.fail(ConnectionAbortedError(errno.ECONNABORTED, "the server is ending"))
+            each.fail(ended())
 
     # -- calls
 

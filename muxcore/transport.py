@@ -279,27 +279,25 @@ class BaseTransport(abc.ABC):
         if peer is None or peer._eof_written:
             return
         peer._eof_written = True
-        if not self._end_if_both_have():
+        self._end_if_both_have()
+        if self._state != LOST:
             if not self._eof_written:
                 self._half_closed()
             if not peer.get_write_buffer_size():
                 peer._shutdown_write()
 
-    def _end_if_both_have(self) -> bool:
+    def _end_if_both_have(self) -> None:
         """End a relay of which both directions have, and all is sent."""
         sides = (self, self._peer)
-        if not all(side._eof_written and not side.get_write_buffer_size() for side in sides):
-            return False
-        self._fail(None)
-        return True
+        if all(side._eof_written and not side.get_write_buffer_size() for side in sides):
+            self._fail(None)
 
     def _orphaned(self, exc: BaseException | None) -> None:
         """The other side is lost: end as it did; a reset by the network is passed on as one."""
         self._peer = None
         if exc is not None and not isinstance(exc, MuxcoreError):
             exc = passed_on(exc)
-            sock = self._socket()
-            if sock is not None:
+            if (sock := self._socket()) is not None:
                 sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         if exc is not None or self._state == OPEN:  # else both were closed: send what is queued
             self._fail(exc)
@@ -316,14 +314,17 @@ class BaseTransport(abc.ABC):
 
     def _grown(self, size: int) -> None:
         """The write buffer has grown to ``size``: pause who fills it, or give the peer up."""
-        if size > self._engine.limits.write_buffer:
-            self._fail(BufferLimitExceeded(size, self._engine.limits.write_buffer))
-        elif size > self._high and not self._choked:
+        self._keep_cap(size)
+        if size > self._high and not self._choked and self._state != LOST:
             self._choked = True
             if self._verb is not None or not handles(self._protocol, "pause_writing"):
                 self._partner()._set_hold(HOLD_BACKLOG)
             else:
                 dispatch.call(self, self._protocol, "pause_writing")
+
+    def _keep_cap(self, size: int) -> None:
+        if size > self._engine.limits.write_buffer:
+            self._fail(BufferLimitExceeded(size, self._engine.limits.write_buffer))
 
     def _shrunk(self, size: int) -> None:
         """The write buffer has shrunk to ``size``: let who was paused go on, or finish."""

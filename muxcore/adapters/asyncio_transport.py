@@ -152,9 +152,12 @@ class AsyncioTransport:
                 self._peer.close()
 
     def abort(self) -> None:
-        peer, self._peer = self._peer, None
+        peer = self._peer
+        self._fail(None)
         if peer is not None:
             peer._fail(None)
+
+    def _cut(self) -> None:
         if self._inner is not None and not self._lost:
             if self._unsent is None:
                 self._unsent = self._inner.get_write_buffer_size()
@@ -269,7 +272,7 @@ class AsyncioTransport:
         """Close now, and have ``connection_lost`` receive ``exc``."""
         if not self._lost and self._reason is None:
             self._reason = exc
-            self.abort()
+            self._cut()
 
     def _write(self, data: Bytes) -> None:
         inner = self._inner

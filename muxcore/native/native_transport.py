@@ -309,6 +309,7 @@ class NativeTransport(BaseTransport):
             side._on_data = None
             side._hold &= HOLD_EOF | HOLD_CLOSING
         for side in (self, peer):
+            side._keep_cap(side.get_write_buffer_size())
             if side._hold & HOLD_EOF:  # it was heard before: pass it on now
                 side._give_to_peer(b"")
         for side in (self, peer):

@@ -42,13 +42,9 @@ class Outgoing:
         """Drop it: its service hears nothing. Harmless after an outcome."""
         self._service = None
 
-    def refuse(self) -> None:
-        """Let it fail: as many are open as may be."""
-        self._error = connecting.too_many(self._where)
-
-    def abort(self) -> None:
-        """Let it fail: the server is ending. For a signal handler, so it tells nobody yet."""
-        self._error = ConnectionAbortedError(errno.ECONNABORTED, "the server is ending")
+    def fail(self, exc: OSError) -> None:
+        """Let it fail. For a signal handler too, so it tells nobody yet."""
+        self._error = exc
         if self._sock is not None:
             with contextlib.suppress(OSError):  # it has not begun, or is closed again
                 self._sock.shutdown(socket.SHUT_RDWR)  # ends the wait in poll(2)
@@ -103,7 +99,7 @@ class Outgoing:
             error = sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO
-        if error != errno.EINPROGRESS or self._error is not None:  # abort() may have come first
+        if error != errno.EINPROGRESS or self._error is not None:  # fail() may have come first
             return error
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLOUT)

@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from typing import Any
 
+from muxcore import connecting
 from muxcore.address import Address
 from muxcore.protocol import Service, Verb
 from muxcore.pure.blocking_outgoing import Outgoing
@@ -67,18 +68,21 @@ class Child:
     def stop(self) -> None:
         """End soon; called by the signal handler, the second time because the first did not do."""
         self._stops += 1
+        self._engine.ending = True
         for outgoing in list(self._outgoing):
-            outgoing.abort()
+            outgoing.fail(connecting.ended())
         for transport in self._transports:
             transport.stop()
 
     def connect(self, where: Address, service: Service, timeout: float) -> Outgoing:
         """Open a connection once the callback that asks for it has returned."""
         outgoing = Outgoing(self, where, service, timeout)
-        if self.counters.snapshot().outgoing >= self._engine.limits.connections:
-            outgoing.refuse()
+        already = self.counters.snapshot().outgoing
         self.counters.connected(self.slot, 1)
-        self._outgoing.append(outgoing)
+        self._outgoing.append(outgoing)  # from here on stop() sees it
+        refusal = connecting.refused(self._engine, where, already)
+        if refusal is not None:
+            outgoing.fail(refusal)
         return outgoing
 
     def failed(self, exc: BaseException) -> None:

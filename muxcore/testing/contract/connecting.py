@@ -56,8 +56,11 @@ class Connecting(EngineSuite):
     def test_a_refused_connection_is_lost_and_never_made(self) -> None:
         self.needs("connect")
         with self.serving(_connects(refusing())) as run:
-            run.connect()
+            client = run.connect()
             assert run.wait_for("outcome") == [MADE, ("outcome", "ConnectionRefusedError")]
+            client.close()
+            errors = {"ConnectionRefusedError": 1}
+            eventually(lambda: run.server.stats().errors == errors, "it is not counted")
 
     def test_a_connection_has_a_deadline(self) -> None:
         self.needs("connect")
@@ -151,6 +154,20 @@ class Connecting(EngineSuite):
             run.wait_for(MADE)
             assert run.server.stop() is True
             assert ("outcome", "ConnectionAbortedError") in run.events()
+
+    def test_while_the_server_ends_nothing_is_connected_to(self) -> None:
+        self.needs("connect")
+
+        class Asks(Recorder):
+            def connection_lost(self, exc: BaseException | None) -> None:
+                super().connection_lost(exc)
+                self.transport.server.connect(upstream.address, lambda: _Outcome(self, False))
+
+        with Upstream() as upstream, self.serving(Asks) as run:
+            run.connect()
+            run.wait_for(MADE)
+            assert run.server.stop() is True
+            assert ("outcome", "ConnectionAbortedError") in run.wait_for("outcome")
 
     def test_a_unix_address_is_connected_to(self) -> None:
         self.needs("connect")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from muxcore import Limits
@@ -40,12 +39,14 @@ class Relays(EngineSuite):
             Upstream() as upstream,
             self.serving(relays(upstream.address), limits=limits) as run,
         ):
-            client = run.connect()
-            there = run.accept(upstream)
-            client.shutdown_write()
-            there.read_eof()
-            client.read_end()
-            assert run.life(client) == [MADE, lost("HalfCloseTimeout")]
+            for first in ("client", "upstream"):
+                client = run.connect()
+                there = run.accept(upstream)
+                ends, goes_on = (client, there) if first == "client" else (there, client)
+                ends.shutdown_write()
+                goes_on.read_eof()
+                ends.read_end()
+                assert run.life(client) == [MADE, lost("HalfCloseTimeout")]
 
     def test_a_relay_that_ends_in_time_hears_of_no_deadline(self) -> None:
         self.needs("relay")
@@ -90,19 +91,69 @@ class Relays(EngineSuite):
             assert run.server.stats().outgoing == 0
 
     def test_outgoing_connections_have_a_cap_of_their_own(self) -> None:
-        self.needs("connect", "shared_state", "threadsafe_calls")
-        outcomes: list[str] = []
+        self.needs("connect")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                for _ in range(3):
+                    transport.server.connect(silent.address, lambda: Outcome(self), timeout=0.2)
 
         class Outcome:
-            def connection_lost(self, exc: BaseException | None) -> None:
-                outcomes.append(type(exc).__name__)
+            def __init__(self, asker: Recorder) -> None:
+                self.asker = asker
 
-        with Silent() as silent, self.serving(Recorder, limits=Limits(connections=2)) as run:
-            connect = functools.partial(run.server.connect, silent.address, Outcome)
-            handles = [run.call(connect) for _ in range(3)]
-            eventually(lambda: outcomes == ["BlockingIOError"], lambda: f"not refused: {outcomes}")
-            for handle in handles:
-                run.call(handle.cancel)
+            def connection_lost(self, exc: BaseException | None) -> None:
+                self.asker.note(type(exc).__name__)
+
+        with Silent() as silent, self.serving(Asks, limits=Limits(connections=2)) as run:
+            run.connect()
+            expected = ["BlockingIOError", "ConnectTimeout", "ConnectTimeout"]
+            eventually(
+                lambda: sorted(e[1] for e in run.events() if e[0] == "note") == expected,
+                lambda: f"outcomes: {run.events()}",
+            )
+
+    def test_a_relay_holds_up_no_other_connection_of_its_protocol(self) -> None:
+        self.needs("relay")
+
+        class Splits(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.server.connect(aside.address, Answers)
+                transport.relay(upstream.address)
+
+        class Answers:
+            def connection_made(self, transport: Any) -> None:
+                self.transport = transport
+
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data.upper())
+
+        with Upstream() as upstream, Upstream() as aside, self.serving(Splits) as run:
+            client = run.connect()
+            there, other = run.accept(upstream), run.accept(aside)
+            for _ in range(3):
+                client.send(b"relayed")
+                assert there.read(7) == b"relayed"
+                other.send(b"answered")
+                assert other.read(8) == b"ANSWERED"
+            for peer in (there, other):
+                peer.close()
+            client.read_eof()
+            client.close()
+            assert run.life(client) == [MADE, LOST]
+
+    def test_first_bytes_beyond_the_cap_of_a_write_buffer_end_both_sides(self) -> None:
+        self.needs("relay")
+        limits = Limits(write_buffer=1 << 17)
+        with Upstream(narrow=True) as upstream:
+            service = relays(upstream.address, first=bytes(8 << 20))
+            with self.serving(service, limits=limits) as run:
+                client = run.connect()
+                run.accept(upstream).read_end()
+                client.read_end()
+                assert run.life(client) == [MADE, lost("BufferLimitExceeded")]
 
     def test_the_end_of_the_server_sends_what_both_sides_are_to_get(self) -> None:
         self.needs("relay")
