@@ -38,11 +38,6 @@ void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void 
     loop->used += (uint32_t)(sizeof accepted + size);
 }
 
-static bool out_of_resources(int error)
-{
-    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
 /* accept(2): the network's errors are the connection's, which is gone: take the next. */
 static bool of_the_connection(int error)
 {
@@ -66,7 +61,7 @@ static bool of_the_connection(int error)
 
 void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
 {
-    if (of_the_connection(error) && !out_of_resources(error))
+    if (of_the_connection(error))
         return;
     MUX_COUNT(loop->stats->accept_errors, 1);
     if (!listener->failing && loop->count < MUX_EVENTS) {

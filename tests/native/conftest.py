@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,27 @@ def program() -> Iterator[Callable[[str], Path]]:
     flags = ["-std=c11", "-O1", "-g", "-pthread", "-DMUX_FAULTS", *WARNINGS.split()]
     if sanitize:
         flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
-    sources = [path for path in CSRC.glob("*.c") if not path.name.startswith(("_", "load"))]
+    sources = [path for path in CSRC.glob("*.c") if not path.name.startswith("_")]
     with tempfile.TemporaryDirectory(prefix="muxcore-native-") as folder:
+
+        def compile_to(target: Path, *what: object) -> Path:
+            command = [*compiler, *flags, f"-I{CSRC}", f"-I{HERE}", "-o", target, *what]
+            subprocess.run([str(word) for word in command], check=True, timeout=120)
+            return target
+
+        @functools.cache
+        def core() -> list[Path]:
+            """Compile what the programs share, once, on as many cores as there are."""
+            files = [HERE / "memory_backend.c", *sources]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return list(
+                    pool.map(
+                        lambda file: compile_to(Path(folder, file.stem + ".o"), "-c", file), files
+                    )
+                )
 
         @functools.cache
         def compiled(unit: str) -> Path:
-            target = Path(folder, unit)
-            command = [*compiler, *flags, f"-I{CSRC}", f"-I{HERE}", "-o", str(target)]
-            files = [HERE / f"{unit}.c", HERE / "memory_backend.c", *sources]
-            subprocess.run([*command, *map(str, files)], check=True, timeout=120)
-            return target
+            return compile_to(Path(folder, unit), HERE / f"{unit}.c", *core())
 
         yield compiled

@@ -5,7 +5,8 @@
 #   CC       the compiler; cc
 #
 # First the C test programs, each built anew: address + undefined behaviour, thread, valgrind. Then both
-# suites on a core that is itself built with address + undefined behaviour, in a folder of its own.
+# suites, the engine's own tests and the load generator's, on a core that is itself built with address +
+# undefined behaviour, in a folder of its own.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
@@ -17,7 +18,7 @@ MUXCORE_SANITIZE=address,undefined UBSAN_OPTIONS=halt_on_error=1 pytest tests/na
 echo "== C programs: threads"
 # the kernel's address randomization may leave no room for TSan's shadow: setarch -R turns it off
 MUXCORE_SANITIZE=thread MUXCORE_TEST_WRAPPER="$(setarch -R true 2>/dev/null && echo setarch -R)" \
-    pytest tests/native/test_units.py -k "thread or polls"
+    pytest tests/native/test_units.py
 if command -v valgrind >/dev/null; then
     echo "== C programs: valgrind"
     MUXCORE_FAULT_DEPTH=2 MUXCORE_TEST_WRAPPER="valgrind -q --error-exitcode=9 --leak-check=full" \
@@ -26,20 +27,22 @@ else
     echo "valgrind is not installed: left out"
 fi
 
-echo "== both suites on a core with address + undefined-behaviour sanitizers"
+echo "== Python tests on a core with address + undefined-behaviour sanitizers"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r setup.py pyproject.toml README.md csrc muxcore "$work" 2>/dev/null ||
-    cp -r setup.py pyproject.toml csrc muxcore "$work"
+cp -r setup.py pyproject.toml README.md csrc muxcore tests "$work"
 rm -f "$work"/muxcore/native/_core*.so
-(
-    cd "$work"
-    CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer" \
-        LDFLAGS="-fsanitize=address,undefined" MUXCORE_BUILD=native \
-        "$python" setup.py -q build_ext --inplace --build-temp "$work/build" >build.log 2>&1 ||
-        { cat build.log; exit 1; }
-)
+cd "$work" # with "python -m" the package comes from here, whatever is installed
+CFLAGS="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer" \
+    LDFLAGS="-fsanitize=address,undefined" MUXCORE_BUILD=native \
+    "$python" setup.py -q build_ext --inplace --build-temp build >build.log 2>&1 ||
+    { cat build.log; exit 1; }
 # Python itself leaks by design at exit, so leaks are the C programs' business
-LD_PRELOAD="$("$CC" -print-file-name=libasan.so):$("$CC" -print-file-name=libubsan.so)" \
-    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    PYTHONPATH="$work" pytest tests/contract tests/survival -k native
+LD_PRELOAD="$("$CC" -print-file-name=libasan.so):$("$CC" -print-file-name=libubsan.so)"
+export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+used=$("$python" -c 'import muxcore.native._core as core; print(core.__file__)')
+case "$used" in
+"$work"/*) ;;
+*) echo "the tests would run on $used, which is not the sanitized core" >&2 && exit 1 ;;
+esac
+pytest tests/contract tests/survival tests/load tests/native -k "native and not test_unit"
