@@ -189,9 +189,12 @@ int mux_forget(mux_loop *loop, uint32_t index, uint32_t generation)
         return -ESTALE;
     if (slot->state == MUX_LOST || !mux_relay_peer(loop, slot))
         return -EBUSY;
-    for (uint32_t i = 0; i < loop->count; i++)
-        if (loop->events[i].slot == index)
+    for (uint32_t i = 0; i < loop->count; i++) {
+        const mux_event *event = &loop->events[i];
+        bool birth = event->kind == MUX_EV_CONNECTED || event->kind == MUX_EV_ACCEPTED;
+        if (event->slot == index && !birth) /* before its birth Python could not have joined it */
             return -EBUSY;
+    }
     slot->seen = false;
     return 0;
 }

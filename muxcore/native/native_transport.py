@@ -333,7 +333,8 @@ class NativeTransport(BaseTransport):
         engine = self._engine
         if not engine.lib.mux_forget(engine.loop, self._slot, self._generation):
             engine.set_transport(self._slot, None)
-            self._peer._peer = None  # nothing else keeps this object
+            if self._peer is not None:  # else the other side was forgotten before
+                self._peer._peer = None  # nothing else keeps this object
 
     # -- for the base class
 

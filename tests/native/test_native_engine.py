@@ -268,3 +268,29 @@ def test_an_idle_connection_costs_at_most(service: Any, most: int) -> None:
     _grown(service, few)  # what is made once, is made now
     each = (_grown(service, many) - _grown(service, few)) / (many - few)
     assert each + _SLOT <= most
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_of_a_relay_python_keeps_only_the_side_that_hears_its_end(heard: bool) -> None:
+    class Route:
+        def connection_made(self, transport: Any) -> None:
+            transport.relay(upstream.addresses[0])
+
+    class Listen(Route):
+        def connection_lost(self, exc: BaseException | None) -> None:
+            lost.append(exc)
+
+    lost: list[BaseException | None] = []
+    service = Listen if heard else Route
+    with (
+        muxcore.Server(muxcore.Echo, "127.0.0.1:0") as upstream,
+        muxcore.Server(service, "127.0.0.1:0", engine="native-epoll") as server,
+    ):
+        with connect(server) as sock:
+            sock.sendall(b"ping")
+            assert read(sock, 4) == b"ping"
+            kept = server._engine._open_transports()  # type: ignore[attr-defined]
+            assert len(kept) == int(heard)
+            assert (server.stats().open, server.stats().outgoing) == (1, 1)
+        until(lambda: server.stats().open == server.stats().outgoing == 0)
+    assert lost == [None] * heard

@@ -260,6 +260,19 @@ TEST(a_forgotten_side_ends_without_an_event)
     end();
 }
 
+TEST(a_connection_is_forgotten_in_the_turn_that_connected_it)
+{
+    begin(usual());
+    pair(1);
+    int64_t made = mux_connect(loop, "where", 5, &right_generation);
+    right_slot = (uint32_t)made;
+    CHECK_EQUAL(poll_now(), 1);
+    expect(0, MUX_EV_CONNECTED, 0);
+    CHECK_EQUAL(join("", ""), 0);
+    CHECK_EQUAL(mux_forget(loop, right_slot, right_generation), 0);
+    end();
+}
+
 TEST(only_two_open_connections_without_a_verb_are_joined)
 {
     begin(usual());
