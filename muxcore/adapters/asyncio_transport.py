@@ -313,9 +313,10 @@ class AsyncioTransport:
         self._bytes_in += len(data)
         if self._user_paused:
             self._early += data
-            self._inner.pause_reading()
         else:
             self._deliver(data)
+        if (self._user_paused or self._protected) and not self.is_closing():
+            self._inner.pause_reading()
 
     def _deliver(self, data: bytes) -> None:
         if self._verb is Verb.ECHO:

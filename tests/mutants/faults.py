@@ -209,7 +209,7 @@ MUTANTS = [
     Mutant(
         "pause_writing at the mark instead of above it",
         "PureEpollLevel",
-        ((TRANSPORT, "elif size > self._high and", "elif size >= self._high and"),),
+        ((TRANSPORT, "if size > self._high and", "if size >= self._high and"),),
         ("pause_comes_strictly_above_high_water",),
     ),
     Mutant(

@@ -19,7 +19,11 @@ import pytest
 
 import muxcore
 
-from .faults import MUTANTS, Mutant
+from .faults import MUTANTS as ENGINE_MUTANTS
+from .faults import Mutant
+from .relay_faults import RELAY_MUTANTS
+
+MUTANTS = [*ENGINE_MUTANTS, *RELAY_MUTANTS]
 
 _PACKAGE = Path(muxcore.__file__).parent
 _AT_A_TIME = 2  # more than the machine has cores makes each slower, and none faster

@@ -52,6 +52,23 @@ class Joining(EngineSuite):
             assert client.read(8) == b"backmore"
             client.reset()
 
+    def test_a_backlog_from_before_the_join_holds_up_the_other_side(self) -> None:
+        self.needs("relay", "flow_control")
+
+        class Writes(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(pattern(MIB))
+                transport.relay(upstream.address)
+
+        with Upstream() as upstream, self.serving(Writes, narrow()) as run:
+            client = run.connect(receive_buffer=SMALL)
+            taken = run.accept(upstream).send_until_full(62 * MIB)
+            assert taken < 32 * MIB
+            assert run.server.stats().bytes_in < MIB
+            client.read_pattern(MIB)
+            client.read(taken)
+
     def test_what_came_before_the_join_is_not_lost(self) -> None:
         self.needs("relay")
         with Upstream() as upstream, self.serving(relays(upstream.address)) as run:

@@ -6,7 +6,7 @@ from typing import Any
 
 from muxcore import Limits
 from muxcore.testing.contract.relaying import relays
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import SMALL, narrow, pattern
 from muxcore.testing.recorder import LOST, MADE, Recorder, lost
 from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.upstream import Silent, Upstream
@@ -31,6 +31,20 @@ class Relays(EngineSuite):
             client.read_end()
             there.read_end()
             assert run.life(client) == [MADE, lost("IdleTimeout")]
+
+    def test_a_relay_whose_reader_is_slow_is_not_idle(self) -> None:
+        self.needs("relay")
+        limits = Limits(idle_timeout=0.5, write_high=4 << 20, write_low=0)
+        with (
+            Upstream() as upstream,
+            self.serving(relays(upstream.address), narrow(), limits=limits) as run,
+        ):
+            client = run.connect(receive_buffer=SMALL)
+            taken = run.accept(upstream).send_until_full(62 << 20, quiet=0.1)
+            for _ in range(20):  # twice the deadline; the upstream's side is held all the time
+                client.read(SMALL)
+                client.pause(0.05)
+            client.read(taken - 20 * SMALL)
 
     def test_the_second_direction_has_a_deadline_once_the_first_has_ended(self) -> None:
         self.needs("relay")

@@ -1,0 +1,204 @@
+"""The planted faults of connecting and relaying: what relays get wrong."""
+
+from __future__ import annotations
+
+from .faults import STREAM, TRANSPORT, Mutant
+
+CONNECTING = "connecting.py"
+_CLOSE = "    def close(self) -> None:\n        "
+_ORPHANED = "    def _orphaned(self, exc: BaseException | None) -> None:\n        "
+
+RELAY_MUTANTS = [
+    Mutant(
+        "a half-close loses the tail that is still queued",
+        "PureEpollLevel",
+        (
+            (
+                TRANSPORT,
+                "            if not peer.get_write_buffer_size():\n                peer._shutdown",
+                "            if True:\n                peer._shutdown",
+            ),
+        ),
+        ("an_eof_comes_after_the_whole_of_what_was_sent",),
+    ),
+    Mutant(
+        "the second EOF loses the tail of the other direction",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "all(side._eof_written and not side.get_write_buffer_size() for",
+                "all(side._eof_written for",
+            ),
+        ),
+        ("the_tail_of_a_direction_arrives_although_the_other_has_ended",),
+    ),
+    Mutant(
+        "an EOF ends both directions",
+        "PureEpollEdge",
+        (
+            (
+                TRANSPORT,
+                "if self._verb is Verb.RELAY:\n            self._pass_on_eof()",
+                "if self._verb is Verb.RELAY:\n            self.close()",
+            ),
+        ),
+        ("the_clients_half_close_leaves_the_other_direction_open",),
+    ),
+    Mutant(
+        "an EOF is not passed on",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "if self._verb is Verb.RELAY:\n            self._pass_on_eof()",
+                "if self._verb is Verb.RELAY:\n            pass",
+            ),
+        ),
+        ("the_upstreams_half_close_leaves_the_other_direction_open",),
+    ),
+    Mutant(
+        "an EOF that was heard before the join is forgotten",
+        "PureEpollLevel",
+        (
+            (
+                TRANSPORT,
+                "if side._hold & HOLD_EOF:  # it was heard before: pass",
+                "if False:  # it was heard before: pass",
+            ),
+        ),
+        ("an_eof_heard_before_is_passed_on",),
+    ),
+    Mutant(
+        "a reset becomes an EOF on the other side",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "if (sock := self._socket()) is not None:",
+                "if (sock := None) is not None:",
+            ),
+        ),
+        ("a_reset_by_the_client_passes_to_the_upstream",),
+    ),
+    Mutant(
+        "which side failed cannot be told",
+        "PureEpollLevel",
+        ((TRANSPORT, "            exc = passed_on(exc)\n", ""),),
+        ("a_reset_of_one_client_is_heard_on_both_sides",),
+    ),
+    Mutant(
+        "a backlog does not hold up who causes it",
+        "PureEpollLevel",
+        (
+            (
+                TRANSPORT,
+                "self._partner()._set_hold(HOLD_BACKLOG)",
+                "self._set_hold(HOLD_BACKLOG)",
+            ),
+        ),
+        ("an_upstream_that_reads_slowly_holds_up_the_client_and_loses_nothing",),
+    ),
+    Mutant(
+        "a backlog from before the join is forgotten",
+        "PureEpollEdge",
+        ((TRANSPORT, "            if other._choked:\n", "            if False:\n"),),
+        ("a_backlog_from_before_the_join_holds_up_the_other_side",),
+    ),
+    Mutant(
+        "the first bytes come after the stream's",
+        "PureSelect",
+        (
+            (
+                TRANSPORT,
+                "                side._put(head)\n",
+                "                self._engine.call_later(0.1, side._put, head)\n",
+            ),
+        ),
+        ("first_and_back_go_before_all_others",),
+    ),
+    Mutant(
+        "close drops what the other side is to get",
+        "PureEpollLevel",
+        ((TRANSPORT, "            self._peer.close()\n", "            self._peer.abort()\n"),),
+        ("close_sends_first_what_is_queued_for_the_other_side",),
+    ),
+    Mutant(
+        "abort leaves the other side open",
+        "PureSelect",
+        (
+            (TRANSPORT, "if exc is not None or self._state == OPEN:", "if exc is not None:"),
+            (TRANSPORT, "            peer._fail(None)\n", "            pass\n"),
+        ),
+        ("either_of_two_clients_may_be_closed_or_aborted",),
+    ),
+    Mutant(
+        "each side of a relay has an idle deadline of its own",
+        "PureEpollLevel",
+        ((STREAM, "self._moved_at, self._partner()._moved_at", "self._moved_at, self._moved_at"),),
+        ("a_relay_whose_reader_is_slow_is_not_idle",),
+    ),
+    Mutant(
+        "the second direction may go on for ever",
+        "PureSelect",
+        (
+            (
+                STREAM,
+                "        if limit is not None:\n            exc",
+                "        if False:\n            exc",
+            ),
+        ),
+        ("the_second_direction_has_a_deadline_once_the_first_has_ended",),
+    ),
+    Mutant(
+        "a client that is closed goes on being connected",
+        "PureEpollLevel",
+        (
+            ("joining.py", _CLOSE + "self._handle.cancel()", _CLOSE + "pass"),
+            ("joining.py", _ORPHANED + "self._handle.cancel()", _ORPHANED + "pass"),
+        ),
+        ("close_while_it_connects_ends_that_too",),
+    ),
+    Mutant(
+        "what is cancelled keeps its descriptor",
+        "PureSelect",
+        ((CONNECTING, "            attempt.cancel()\n", "            pass\n"),),
+        ("a_cancelled_connection_calls_nobody", "a_connection_has_a_deadline"),
+    ),
+    Mutant(
+        "only the first address of a name is tried",
+        "PureEpollLevel",
+        ((CONNECTING, "extend(_in_turns(found))", "extend(_in_turns(found)[:1])"),),
+        ("every_address_of_a_name_is_tried",),
+    ),
+    Mutant(
+        "the next address waits until the last has failed",
+        "PureSelect",
+        (
+            (
+                CONNECTING,
+                "        if self._left:\n            self._next = ",
+                "        if False:\n            self._next = ",
+            ),
+        ),
+        ("an_address_that_is_silent_does_not_hold_up_the_next",),
+    ),
+    Mutant(
+        "connecting has no cap",
+        "PureEpollLevel",
+        ((CONNECTING, "if outgoing >= engine.limits.connections:", "if False:"),),
+        ("outgoing_connections_have_a_cap_of_their_own",),
+    ),
+    Mutant(
+        "a server that ends goes on connecting",
+        "PureSelect",
+        (("engine.py", "            each.fail(ended())\n", "            pass\n"),),
+        ("the_end_of_the_server_ends_what_is_on_its_way",),
+    ),
+    Mutant(
+        "a relay's process waits for the side that does not read",
+        "PureProcess",
+        (("pure/blocking_transport.py", "if self._verb is not Verb.RELAY:", "if True:"),),
+        ("an_upstream_that_reads_slowly_holds_up_the_client_and_loses_nothing",),
+    ),
+]
