@@ -156,10 +156,13 @@ def test_a_choice_by_the_variable_never_falls_back_either(
         muxcore.engine()
 
 
-def test_a_model_means_its_best_available_engine(without: Callable[..., None]) -> None:
+def test_a_model_means_its_best_available_engine(
+    without: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
     without(NativeEpollEngine)
     assert muxcore.engine("epoll").name == "pure-epoll"
     assert muxcore.engine("pure").name == "pure-epoll"
+    assert caplog.messages == []  # it is what was asked for, and no fallback
     without(EpollEngine)
     with pytest.raises(EngineUnavailable, match="'native-epoll'"):
         muxcore.engine("epoll")  # asyncio's model is epoll too: it is chosen by its name only
@@ -248,6 +251,18 @@ def test_a_plug_in_with_a_priority_is_among_what_auto_takes(install: Install) ->
     assert names.index("pure-epoll") < names.index("mine") < names.index("pure-select")
     assert muxcore.engine("auto").name == "native-epoll"
     assert muxcore.engine("select").name == "mine"
+
+
+def test_a_plug_in_without_a_priority_is_taken_by_its_name_only(
+    install: Install, without: Callable[..., None]
+) -> None:
+    source = _WORKING.format(priority=0)
+    install("mine", "c_plug_in", source + "    unavailable = classmethod(lambda cls: None)\n")
+    without(*_BUILT_IN)
+    for name in ("auto", "select"):
+        with pytest.raises(EngineUnavailable, match="needs Linux"):
+            muxcore.engine(name)
+    assert muxcore.engine("mine").name == "mine"
 
 
 @pytest.mark.parametrize(

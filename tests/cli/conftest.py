@@ -15,6 +15,9 @@ from muxcore.testing.peer import DEADLINE
 
 _ROOT = Path(__file__).parents[2]
 
+# Output into a pipe is buffered, as it is where people run it: what is not flushed does not arrive.
+_ENVIRONMENT = os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": ""}
+
 
 class Command:
     """A running command that serves.
@@ -27,7 +30,7 @@ class Command:
         self.said: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "muxcore", *arguments],
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
+            env=_ENVIRONMENT,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

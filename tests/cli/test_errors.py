@@ -114,6 +114,17 @@ def test_help_and_version_end_with_0(capsys: Output) -> None:
     assert capsys.readouterr().out.startswith("muxcore 0.")
 
 
+def test_an_interrupt_ends_with_130_and_no_traceback(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("muxcore.registry.engines", interrupted)
+    assert status_of("engines") == 130
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)

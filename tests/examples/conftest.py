@@ -66,7 +66,7 @@ def _started(
 ) -> Iterator[subprocess.Popen[str]]:
     program = subprocess.Popen(
         [sys.executable, str(_ROOT / "examples" / f"{name}.py"), *arguments],
-        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        env=os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
