@@ -51,7 +51,8 @@ class Journal:
         self._written: list[tuple[str, Event]] = []
         self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._reader, self._writer = os.pipe()
+        reader, self._writer = os.pipe()
+        self._reader = os.fdopen(reader, "rb")
         self._thread: threading.Thread | None = None
         self.protocols: dict[str, Any] = {}
 
@@ -134,7 +135,7 @@ class Journal:
         if self._thread is not None:
             os.write(self._writer, _END)
             self._thread.join()
-        os.close(self._reader)
+        self._reader.close()
         os.close(self._writer)
         self.protocols.clear()
 
@@ -143,12 +144,11 @@ class Journal:
         os.write(self._writer, len(frame).to_bytes(2, "big") + frame)
 
     def _collect(self) -> None:
-        with os.fdopen(os.dup(self._reader), "rb") as pipe:
-            while (size := pipe.read(2)) != _END:
-                written = pickle.loads(pipe.read(int.from_bytes(size, "big")))
-                with self._changed:
-                    self._written.append(written)
-                    self._changed.notify_all()
+        while (size := self._reader.read(2)) != _END:
+            written = pickle.loads(self._reader.read(int.from_bytes(size, "big")))
+            with self._changed:
+                self._written.append(written)
+                self._changed.notify_all()
 
 
 class Journaled:
