@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from types import TracebackType
 from typing import Self
@@ -80,7 +81,14 @@ class Silent:
             each.close()
 
 
-def refusing() -> str:
-    """Return an address of this machine at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return addresses.of_socket(sock)
+def refusing(number: int = 0) -> str:
+    """Return an address of this machine that refuses; another one for each number."""
+    return addresses.of_socket(_bound(number))
+
+
+@functools.cache
+def _bound(number: int) -> socket.socket:
+    # Kept for good: a port that is let go can be the next server's own, which then meets itself.
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock

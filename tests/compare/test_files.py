@@ -10,6 +10,7 @@ from muxcore import Server
 from muxcore.compare.files import real_files, transfer
 from muxcore.compare.handlers import CallbackEcho
 from muxcore.compare.servers import ServerProcess
+from muxcore.testing.upstream import refusing
 
 
 def test_every_file_comes_back_and_is_verified(tmp_path: Path) -> None:
@@ -35,9 +36,7 @@ def test_a_changed_byte_is_found(tmp_path: Path, subject: Any) -> None:
 def test_a_server_that_is_not_there_is_a_problem_of_each_file(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"a")
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
-    run = transfer(address, [path], clients=2)
+    run = transfer(refusing(), [path], clients=2)
     assert run.verified == 0
     assert len(run.problems) == 2
     assert "refused" in run.problems[0]

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from muxcore.address import Address
+from muxcore.address import Address, parse
 from muxcore.load import LoadConfig, LoadResult, Phase, generator, parse_sizes, window
+from muxcore.testing.upstream import refusing
 
 
 def drive(
@@ -108,18 +109,14 @@ def test_a_server_that_closes_is_reported(kind: str, serve: Any) -> None:
 
 
 def test_a_refused_connection_is_reported(kind: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    result = drive(kind, Address("127.0.0.1", port), connections=4)
+    result = drive(kind, parse(refusing()), connections=4)
     assert result.errors == {"refused": 4}
     assert result.first_error == "Connection refused"
     assert not result.ok
 
 
 def test_churn_against_a_dead_server_ends_in_time_without_a_storm(kind: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    result = drive(kind, Address("127.0.0.1", port), connections=4, workload="churn")
+    result = drive(kind, parse(refusing()), connections=4, workload="churn")
     assert 0 < result.errors["refused"] < 100
 
 

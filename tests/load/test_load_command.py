@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 from typing import Any
 
 import pytest
 
 from muxcore.cli import main
+from muxcore.testing.upstream import refusing
 
 
 def test_a_right_server_gives_zero_and_a_summary(
@@ -50,9 +50,7 @@ def test_lost_replies_give_one(serve: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_no_server_gives_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    assert main(["load", str(port), "--duration", "0.1", "--warmup", "0"]) == 1
+    assert main(["load", refusing(), "--duration", "0.1", "--warmup", "0"]) == 1
     assert "Connection refused" in capsys.readouterr().out
 
 

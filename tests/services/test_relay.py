@@ -135,7 +135,7 @@ def test_a_record_tells_who_reset_it(engine: str, side: str, upstream: Upstream)
 @pytest.mark.parametrize("engine", SHARED)
 def test_where_no_upstream_can_be_had_the_client_is_refused(engine: str) -> None:
     log = Log()
-    with _served(muxcore.Relay(refusing(), refusing(), access_log=log), engine) as server:
+    with _served(muxcore.Relay(refusing(1), refusing(2), access_log=log), engine) as server:
         with Peer(server.addresses[0]) as client:
             client.read_end()
         record = log.only()

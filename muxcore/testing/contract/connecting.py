@@ -112,7 +112,7 @@ class Connecting(EngineSuite):
         self.needs("connect")
         with (
             Upstream() as upstream,
-            _name_means(refusing(), refusing(), upstream.address),
+            _name_means(refusing(1), refusing(2), upstream.address),
             self.serving(_connects(f"{_NAME}:1")) as run,
         ):
             client = run.connect()
@@ -134,7 +134,7 @@ class Connecting(EngineSuite):
 
     def test_when_every_address_fails_the_error_names_each(self) -> None:
         self.needs("connect")
-        refused = refusing(), refusing()
+        refused = refusing(1), refusing(2)
         with _name_means(*refused), self.serving(_connects(f"{_NAME}:1", text=True)) as run:
             run.connect()
             ((_, text),) = [e for e in run.wait_for("outcome") if e[0] == "outcome"]
