@@ -14,9 +14,23 @@ from typing import Any
 import pytest
 
 NOTHING_SKIPPED = ("pure-select", "pure-epoll")
+_TABLE = "muxcore-scenarios"  # the name of the plug-in that keeps the outcomes
 _MARKS = {"passed": "+", "failed": "FAIL", "skipped": "-"}
 
-_results = pytest.StashKey[dict[str, dict[str, str]]]()  # scenario: column: outcome
+_ENGINE = "engine"  # the property of a report that says whose it is
+
+
+class _Table:
+    """Scenario, engine, outcome; of every report, whichever process made it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        engine = dict(report.user_properties).get(_ENGINE)
+        if engine and (report.when == "call" or not report.passed):
+            scenario = report.nodeid.rpartition("::")[2]
+            self.rows.setdefault(scenario, {})[str(engine)] = report.outcome
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_results] = {}
+    config.pluginmanager.register(_Table(), _TABLE)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,14 +56,12 @@ def pytest_runtest_makereport(
         if problem:
             report.outcome = "failed"
             report.longrepr = problem
-    if report.when == "call" or not report.passed:
-        row = item.config.stash[_results].setdefault(item.name, {})
-        row[suite.__name__.removeprefix("Test")] = report.outcome
+    report.user_properties.append((_ENGINE, suite.__name__.removeprefix("Test")))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    results = config.stash[_results]
+    results = config.pluginmanager.get_plugin(_TABLE).rows
     if not results or not (config.getoption("--engines-table") or os.environ.get("CI")):
         return
     columns = sorted({column for row in results.values() for column in row})

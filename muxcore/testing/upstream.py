@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import socket
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -81,14 +82,9 @@ class Silent:
             each.close()
 
 
-def refusing(number: int = 0) -> str:
-    """Return an address of this machine that refuses; another one for each number."""
-    return addresses.of_socket(_bound(number))
-
-
-@functools.cache
-def _bound(number: int) -> socket.socket:
-    # Kept for good: a port that is let go can be the next server's own, which then meets itself.
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    return sock
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """Have an address that refuses: bound, for a free port could be the next server's own."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield addresses.of_socket(sock)

@@ -15,8 +15,8 @@ from muxcore.testing.upstream import Upstream, refusing
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form: str) -> None:
-    with Upstream() as upstream:
-        relay = command("relay", "0", refusing(), upstream.address, "--access-log", form)
+    with Upstream() as upstream, refusing() as dead:
+        relay = command("relay", "0", dead, upstream.address, "--access-log", form)
         with Peer(relay.address) as client:
             client.send(b"hello")
             there = upstream.accept()

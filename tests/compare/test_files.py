@@ -36,7 +36,8 @@ def test_a_changed_byte_is_found(tmp_path: Path, subject: Any) -> None:
 def test_a_server_that_is_not_there_is_a_problem_of_each_file(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"a")
-    run = transfer(refusing(), [path], clients=2)
+    with refusing() as address:
+        run = transfer(address, [path], clients=2)
     assert run.verified == 0
     assert len(run.problems) == 2
     assert "refused" in run.problems[0]

@@ -109,14 +109,16 @@ def test_a_server_that_closes_is_reported(kind: str, serve: Any) -> None:
 
 
 def test_a_refused_connection_is_reported(kind: str) -> None:
-    result = drive(kind, parse(refusing()), connections=4)
+    with refusing() as address:
+        result = drive(kind, parse(address), connections=4)
     assert result.errors == {"refused": 4}
     assert result.first_error == "Connection refused"
     assert not result.ok
 
 
 def test_churn_against_a_dead_server_ends_in_time_without_a_storm(kind: str) -> None:
-    result = drive(kind, parse(refusing()), connections=4, workload="churn")
+    with refusing() as address:
+        result = drive(kind, parse(address), connections=4, workload="churn")
     assert 0 < result.errors["refused"] < 100
 
 

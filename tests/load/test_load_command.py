@@ -50,7 +50,8 @@ def test_lost_replies_give_one(serve: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_no_server_gives_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["load", refusing(), "--duration", "0.1", "--warmup", "0"]) == 1
+    with refusing() as address:
+        assert main(["load", address, "--duration", "0.1", "--warmup", "0"]) == 1
     assert "Connection refused" in capsys.readouterr().out
 
 

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ from .relay_faults import RELAY_MUTANTS
 MUTANTS = [*ENGINE_MUTANTS, *RELAY_MUTANTS]
 
 _PACKAGE = Path(muxcore.__file__).parent
-_AT_A_TIME = 2  # more than the machine has cores makes each slower, and none faster
-_HARD_LIMIT = 60.0  # s; scenarios end by their own deadlines long before
+_HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before
 _DEADLINE = "2"  # s for what must happen; a mutant that is slow is caught as well
 _TESTS = """
 from muxcore.testing import ContractSuite, ProcessSuite, SurvivalSuite
@@ -83,31 +81,9 @@ def _run(mutant: Mutant, folder: Path, *, everything: bool) -> str:
     return output
 
 
-@pytest.fixture(scope="module")
-def outputs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str | BaseException]:
-    """Run the mutants whose tests were chosen, a few at a time."""
-    parameters = [getattr(item, "callspec", None) for item in request.session.items]
-    chosen = {p.params["mutant"].name for p in parameters if p and "mutant" in p.params}
-    mutants = [mutant for mutant in MUTANTS if mutant.name in chosen]
-
-    def run(mutant: Mutant) -> str | BaseException:
-        try:
-            return _run(mutant, tmp_path_factory.mktemp("mutant"), everything=False)
-        except (AssertionError, subprocess.TimeoutExpired) as exc:
-            return exc
-
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return dict(zip((m.name for m in mutants), pool.map(run, mutants), strict=True))
-
-
-@pytest.mark.timeout(240)  # the first waits for all of them
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_a_mutant_fails_a_scenario(mutant: Mutant, outputs: dict[str, str | BaseException]) -> None:
-    output = outputs[mutant.name]
-    if isinstance(output, BaseException):
-        raise output
+def test_a_mutant_fails_a_scenario(mutant: Mutant, tmp_path: Path) -> None:
+    output = _run(mutant, tmp_path, everything=False)
     assert re.search(r"\b1 failed", output), f"nothing caught: {mutant.name}\n{output}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -70,8 +71,10 @@ def test_a_client_is_joined_with_its_upstream(engine: str, upstream: Upstream) -
 def test_the_next_upstream_takes_over_from_one_that_refuses(
     engine: str, upstream: Upstream
 ) -> None:
-    relay = muxcore.Relay(refusing(), upstream.address)
-    with _served(relay, engine) as server:
+    with (
+        refusing() as dead,
+        _served(muxcore.Relay(dead, upstream.address), engine) as server,
+    ):
         for number in range(4):
             with Peer(server.addresses[0]) as client:
                 there = upstream.accept()
@@ -83,9 +86,11 @@ def test_the_next_upstream_takes_over_from_one_that_refuses(
 
 @pytest.mark.parametrize("engine", SHARED)
 def test_each_upstream_is_counted(engine: str, upstream: Upstream) -> None:
-    dead = refusing()
-    relay = muxcore.Relay(dead, upstream.address)
-    with _served(relay, engine) as server, Peer(server.addresses[0]) as client:
+    with contextlib.ExitStack() as stack:
+        dead = stack.enter_context(refusing())
+        relay = muxcore.Relay(dead, upstream.address)
+        server = stack.enter_context(_served(relay, engine))
+        client = stack.enter_context(Peer(server.addresses[0]))
         there = upstream.accept()
         there.send(b"x")
         client.read(1)
@@ -135,7 +140,11 @@ def test_a_record_tells_who_reset_it(engine: str, side: str, upstream: Upstream)
 @pytest.mark.parametrize("engine", SHARED)
 def test_where_no_upstream_can_be_had_the_client_is_refused(engine: str) -> None:
     log = Log()
-    with _served(muxcore.Relay(refusing(1), refusing(2), access_log=log), engine) as server:
+    with (
+        refusing() as one,
+        refusing() as other,
+        _served(muxcore.Relay(one, other, access_log=log), engine) as server,
+    ):
         with Peer(server.addresses[0]) as client:
             client.read_end()
         record = log.only()

@@ -55,7 +55,7 @@ class Connecting(EngineSuite):
 
     def test_a_refused_connection_is_lost_and_never_made(self) -> None:
         self.needs("connect")
-        with self.serving(_connects(refusing())) as run:
+        with refusing() as address, self.serving(_connects(address)) as run:
             client = run.connect()
             assert run.wait_for("outcome") == [MADE, ("outcome", "ConnectionRefusedError")]
             client.close()
@@ -112,7 +112,9 @@ class Connecting(EngineSuite):
         self.needs("connect")
         with (
             Upstream() as upstream,
-            _name_means(refusing(1), refusing(2), upstream.address),
+            refusing() as one,
+            refusing() as other,
+            _name_means(one, other, upstream.address),
             self.serving(_connects(f"{_NAME}:1")) as run,
         ):
             client = run.connect()
@@ -134,11 +136,15 @@ class Connecting(EngineSuite):
 
     def test_when_every_address_fails_the_error_names_each(self) -> None:
         self.needs("connect")
-        refused = refusing(1), refusing(2)
-        with _name_means(*refused), self.serving(_connects(f"{_NAME}:1", text=True)) as run:
+        with (
+            refusing() as one,
+            refusing() as other,
+            _name_means(one, other),
+            self.serving(_connects(f"{_NAME}:1", text=True)) as run,
+        ):
             run.connect()
             ((_, text),) = [e for e in run.wait_for("outcome") if e[0] == "outcome"]
-            assert all(address in text for address in (_NAME, *refused))
+            assert all(address in text for address in (_NAME, one, other))
             assert os.strerror(errno.ECONNREFUSED) in text
 
     def test_a_name_without_an_address_is_an_error_with_its_reason(self) -> None:

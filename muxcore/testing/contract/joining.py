@@ -79,7 +79,7 @@ class Joining(EngineSuite):
 
     def test_an_upstream_that_refuses_loses_the_connection(self) -> None:
         self.needs("relay")
-        with self.serving(relays(refusing())) as run:
+        with refusing() as address, self.serving(relays(address)) as run:
             client = run.connect()
             client.read_end()
             assert run.life(client) == [MADE, lost("ConnectionRefusedError")]
