@@ -4,11 +4,14 @@
 #   make test PYTHON=python3.12        another interpreter: the environment is made anew
 #   make test MUXCORE_BUILD=pure       without the C core
 #   make test PYTEST_ARGS='-k relay'   some of the tests
+#   make test WORKERS=0                one after the other, as for a debugger
 
 PYTHON ?= python3
 VENV ?= .venv
 CC ?= cc
 PYTEST_ARGS ?=
+# Three processes are for two cores: half of the tests' time is waiting.
+WORKERS ?= 3
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -89,7 +92,7 @@ demo: $(stamps)/build-requires ## every engine on real files over TCP, and one t
 	$(python) -m muxcore demo
 
 test: $(stamps)/uvloop ## the tests, with the C core as it is in the tree now (under 3 minutes)
-	@$(python) -m pytest $(PYTEST_ARGS)
+	@$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-deep: $(stamps)/extra-dev $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing, soak
 	@$(python) -m pytest -m deep $(PYTEST_ARGS)

@@ -26,7 +26,7 @@ MUTANTS = [*ENGINE_MUTANTS, *RELAY_MUTANTS]
 
 _PACKAGE = Path(muxcore.__file__).parent
 _HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before
-_DEADLINE = "2"  # s for what must happen; a mutant that is slow is caught as well
+_DEADLINE = "1"  # s for what must happen; a mutant that is slow is caught as well
 _TESTS = """
 from muxcore.testing import ContractSuite, ProcessSuite, SurvivalSuite
 

@@ -62,7 +62,8 @@ def test_both_suites_pass_against_the_installed_wheel(
     for suite in ("contract", "survival"):
         shutil.copytree(root / "tests" / suite, tmp_path / "tests" / suite)
     shutil.copy(root / "pyproject.toml", tmp_path)
-    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path, timeout=400)
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3"]
+    done = run(*command, cwd=tmp_path, timeout=400)
     assert "native-epoll" in _available(run, python, tmp_path)
     assert " passed" in done.stdout
     where = run(python, "-c", "import muxcore; print(muxcore.__file__)", cwd=tmp_path).stdout
