@@ -60,7 +60,7 @@ class Connecting:
         self._next: Any = None  # timer of the next attempt
         refusal = refused(engine, where, engine.outgoing())
         engine.connecting[self] = None
-        self._deadline = engine.call_later(timeout, self._too_late)
+        self._deadline = engine.alarm(timeout, self._too_late)
         if refusal is not None:
             engine.call_soon(self._failed, refusal)
         elif where.path or _is_literal(where.host):
@@ -113,7 +113,7 @@ class Connecting:
         attempt = self._engine.attempt(family, sockaddr, self._done)
         self._attempts[attempt] = addresses.from_sockaddr(family, sockaddr)
         if self._left:
-            self._next = self._engine.call_later(_NEXT_AFTER, self._try_next)
+            self._next = self._engine.alarm(_NEXT_AFTER, self._try_next)
 
     def _done(self, attempt: Any, error: int) -> None:
         """Hear that an attempt is connected, or has failed; never within attempt()."""

@@ -147,6 +147,10 @@ class Engine(abc.ABC):
         """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
         raise NotImplementedError
 
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
+        """Queue one for later, in seconds; it has ``cancel()``, and counts in no cap."""
+        raise NotImplementedError
+
     def end_connecting(self) -> None:
         """Let what is on its way fail, and whatever else is asked for: the engine is ending."""
         self.ending = True

@@ -20,13 +20,19 @@ _SWEEP_FROM = 64  # below that a sweep costs more than the heap
 class Timer:
     """A pending call; ``cancel()`` is idempotent, and harmless after the call was made."""
 
-    __slots__ = ("_args", "_call", "_timers", "when")
+    __slots__ = ("_args", "_call", "_own", "_timers", "when")
 
     def __init__(
-        self, timers: Timers, when: float, call: Callable[..., object], args: tuple[Any, ...]
+        self,
+        timers: Timers,
+        when: float,
+        call: Callable[..., object],
+        args: tuple[Any, ...],
+        own: bool,
     ):
         self.when = when
         self._timers: Timers | None = timers
+        self._own = own  # the engine's: not counted in the cap
         self._call: Callable[..., object] | None = call
         self._args = args
 
@@ -46,24 +52,31 @@ class Timer:
             run_call(call, args)
 
     def _clear(self) -> None:
+        if self._timers is not None and not self._own:
+            self._timers._others -= 1
         self._timers = self._call = None
         self._args = ()
 
 
 class Timers:
-    """The pending calls of one engine, at most ``cap`` of them."""
+    """The pending calls of one engine.
+
+    Args:
+        cap: calls that others may have pending; the engine's own are added without asking.
+    """
 
     def __init__(self, cap: int) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()  # equal times run in the order they were set
         self._cancelled = 0
+        self._others = 0  # pending, and not the engine's own
         self._cap = cap
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
 
     def add(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        """Run ``call(*args)`` in ``delay`` seconds.
+        """Run somebody else's ``call(*args)`` in ``delay`` seconds.
 
         Raises:
             ValueError: the delay is not a finite number.
@@ -71,11 +84,21 @@ class Timers:
         """
         if not -1e12 < delay < 1e12:
             raise ValueError(f"call_later needs a finite delay in seconds, not {delay!r}")
-        if len(self) >= self._cap:
+        if self._others >= self._cap:
             raise RuntimeError(
                 f"{self._cap} timers are pending: cancel some, or raise Limits.timers"
             )
-        timer = Timer(self, time.monotonic() + max(0.0, delay), call, args)
+        self._others += 1
+        return self._push(delay, call, args, own=False)
+
+    def add_own(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Run a call of the engine's own in ``delay`` seconds: a deadline, the end of a rest."""
+        return self._push(delay, call, args, own=True)
+
+    def _push(
+        self, delay: float, call: Callable[..., object], args: tuple[Any, ...], *, own: bool
+    ) -> Timer:
+        timer = Timer(self, time.monotonic() + max(0.0, delay), call, args, own)
         heapq.heappush(self._heap, (timer.when, next(self._order), timer))
         return timer
 

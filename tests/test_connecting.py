@@ -77,7 +77,7 @@ class Engine:
         self.call_soon(call, *args)
         self.wakened.release()
 
-    def call_later(self, delay: float, call: Callable[[], object]) -> Timer:
+    def alarm(self, delay: float, call: Callable[[], object]) -> Timer:
         timer = Timer(call)
         heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
         return timer

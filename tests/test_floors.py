@@ -26,6 +26,7 @@ _FLOORS = [
     ["dispatch", "wakeup", "accepting"],
     ["timers", "calls", "connecting", "transport"],
     ["engine"],
+    ["loop_engine"],
     ["pure", "native", "adapters"],
     ["registry"],
     ["services"],

@@ -13,59 +13,39 @@ connection still had queued as sent, and the idle deadline looks only four times
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any
 
 from muxcore import accepting, dispatch
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
-from muxcore.calls import Calls
-from muxcore.engine import Engine
 from muxcore.limits import Limits
+from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.stats import Stats
-from muxcore.timers import Timer, Timers
-from muxcore.wakeup import Waker
+from muxcore.timers import Timer
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
 
 
-class AsyncioEngine(Engine):
+class AsyncioEngine(LoopEngine):
     """asyncio's own loop behind the contract."""
 
     name = "asyncio"
     model = "epoll"
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {
-            "adopt",
-            "connect",
-            "flow_control",
-            "half_close",
-            "relay",
-            "shared_state",
-            "threadsafe_calls",
-            "timers",
-        }
-    )
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
-        self.counters = Stats()
+        self.counters = Stats(errors=self.errors)
         self.loop = self._new_loop()
-        self._timers = Timers(self.limits.timers)
-        self._alarm: asyncio.TimerHandle | None = None  # at the next timer's time
-        self._waker = Waker()
-        self._calls = Calls(self.limits.callbacks)
+        self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
         self._listeners: list[_Listener] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._ended: asyncio.Future[None] = self.loop.create_future()
-        self.stopping = self._closed = False
-        self._clean = True  # no connection was cut short by the end of the engine
 
     @staticmethod
     def _new_loop() -> asyncio.AbstractEventLoop:
@@ -77,18 +57,9 @@ class AsyncioEngine(Engine):
     def listen(self, sock: Any, service: Service) -> None:
         self._listeners.append(_Listener(self, sock, service))
 
-    def adopt(self, sock: Any, service: Service) -> None:
-        accepting.prepare(sock)
-        self.call_soon_threadsafe(self._adopted, sock, service)
-
     def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
-        """Serve a connected, non-blocking socket."""
-        try:
-            protocol = dispatch.make_protocol(service)
-        except Exception as exc:
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self.counters.errors[type(exc).__name__] += 1
+        protocol = self.protocol_for(service)
+        if protocol is None:
             sock.close()
             return
         if outgoing:
@@ -125,60 +96,43 @@ class AsyncioEngine(Engine):
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
 
-    def connect_failed(self, exc: BaseException) -> None:
-        self.counters.errors[type(exc).__name__] += 1
-
     # -- calls
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        timer = self._timers.add(delay, call, *args)
-        self._set_alarm()
+        timer = super().call_later(delay, call, *args)
+        self._set_bell()
         return timer
 
-    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        self._calls.add(call, args)
-        self.loop.call_soon_threadsafe(self._run_call)
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        timer = super().alarm(delay, call, *args)
+        self._set_bell()
+        return timer
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
         self.loop.call_soon(dispatch.run_call, call, args)
 
-    def _run_call(self) -> None:
-        if self._calls:  # close() may have made it already
-            call, args = self._calls.popleft()
-            dispatch.run_call(call, args)
-
-    def _set_alarm(self) -> None:
+    def _set_bell(self) -> None:
         """Look at the timers when the next one is due."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        delay = self._timers.delay()
-        self._alarm = None if delay is None else self.loop.call_later(delay, self._run_timers)
+        if self._bell is not None:
+            self._bell.cancel()
+        delay = self.timers.delay()
+        self._bell = None if delay is None else self.loop.call_later(delay, self._ring)
 
-    def _run_timers(self) -> None:
-        self._timers.run_due()
-        self._set_alarm()
+    def _ring(self) -> None:
+        self.timers.run_due()
+        self._set_bell()
 
     # -- its life
 
     def run(self) -> bool:
         try:
-            self.loop.add_reader(self._waker.fileno(), self._waker.drain)
+            self.loop.add_reader(self._waker.fileno(), self._woken)
             for listener in self._listeners:
                 listener.resume()
             self.loop.run_until_complete(self._ended)
         finally:
             self.close()
         return self._clean
-
-    def stop(self) -> None:
-        self._soon(self._wind_down)
-
-    def abort(self) -> None:
-        self._soon(self._wind_down)
-        self._soon(self._cut_short)
-
-    def signal_fileno(self) -> int:
-        return self._waker.signal_fileno()
 
     def stats(self) -> Stats:
         stats = self.counters.snapshot()
@@ -192,51 +146,43 @@ class AsyncioEngine(Engine):
     def close(self) -> None:
         if self._closed:
             return
-        self._closed = self._calls.closed = self.stopping = True
-        while self._calls:  # sockets that were to be adopted are closed
-            self._run_call()
-        for listener in self._listeners:
-            listener.close()
+        self._closed = self._calls.closed = True
+        self._close_listeners()
         self.end_connecting()
+        while self._calls:  # sockets that were to be adopted are closed
+            self._calls.run()
         for task in self._opening:
             task.cancel()
-        for transport in list(self._transports):
+        for transport in self._open_transports():
             transport.abort()
         for _ in range(_LAST_TURNS):
             if not (self._transports or self._opening):
                 break
             self.loop.run_until_complete(asyncio.sleep(0))
         self._ended.cancel()
-        self._timers.clear()
+        self.timers.clear()
         self.loop.close()
         self._waker.close()
 
-    def _soon(self, call: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: there is nothing left to end
-            self.loop.call_soon_threadsafe(call)
+    def _woken(self) -> None:
+        self._waker.drain()
+        self._calls.run()
+        if self._stop_asked:
+            self._wind_down()
 
-    def _wind_down(self) -> None:
-        """Answer ``stop()``."""
-        if self.stopping:
-            return
-        self.stopping = True
+    def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
-        self.end_connecting()
-        for transport in list(self._transports):
-            transport.close()
-        self._timers.add(self.limits.drain_timeout, self._cut_short)
-        self._set_alarm()
+
+    def _open_transports(self) -> list[AsyncioTransport]:
+        return list(self._transports)
+
+    def _drain(self) -> None:
+        super()._drain()
         self._end_if_empty()
 
-    def _cut_short(self) -> None:
-        """Answer ``abort()``, and the end of the drain."""
-        for transport in list(self._transports):
-            self._clean = self._clean and not transport.get_write_buffer_size()
-            transport.abort()
-
     def _end_if_empty(self) -> None:
-        if self.stopping and not self._transports and not self._ended.done():
+        if self.ending and not self._transports and not self._ended.done():
             self._ended.set_result(None)
 
     # -- for transports
@@ -251,20 +197,10 @@ class AsyncioEngine(Engine):
         self.counters.bytes_in += received
         self.counters.bytes_out += sent
         if exc is not None:
-            self.counters.errors[type(exc).__name__] += 1
+            self.errors[type(exc).__name__] += 1
         for listener in self._listeners:
             listener.make_room()
         self._end_if_empty()
-
-    def _adopted(self, sock: Any, service: Service) -> None:
-        if self.stopping:
-            sock.close()
-            return
-        try:
-            peername = sock.getpeername()
-        except OSError:
-            peername = None  # reset before we came to it: the first receive will say so
-        self.open(sock, service, peername)
 
 
 class UvloopEngine(AsyncioEngine):
@@ -338,7 +274,7 @@ class _Listener:
     def _rest(self, exc: Exception) -> None:
         """Stop asking for a while: the kernel would answer the same at full speed."""
         engine = self._engine
-        engine.counters.errors["accept"] += 1
+        engine.errors["accept"] += 1
         if not self._failing:
             dispatch.logger.warning(
                 "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause

@@ -338,7 +338,7 @@ class AsyncioTransport:
         dispatch.call(self, self._protocol, "connection_made", self)
         if self._declared is not None and self._verb is None and not self.is_closing():
             self._begin(self._declared)
-        if self._engine.stopping:  # it was on its way when the server's end began
+        if self._engine.ending:  # it was on its way when the server's end began
             self.close()
 
     def _gone(self, exc: BaseException | None) -> None:

@@ -25,22 +25,18 @@ import socket
 import struct
 import time
 from array import array
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from muxcore import accepting, dispatch
-from muxcore.calls import Calls
-from muxcore.engine import Engine
 from muxcore.limits import Limits
+from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import FREE, ROOM, VERBS, NativeTransport
 from muxcore.native.outgoing import Attempt
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
-from muxcore.timers import Timer, Timers
-from muxcore.wakeup import Waker
 
 logger = logging.getLogger("muxcore")
 
@@ -53,25 +49,12 @@ _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
 _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED = range(5, 8)
 
 
-class NativeEpollEngine(Engine):
+class NativeEpollEngine(LoopEngine):
     """One process, one thread, the C core's loop."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {
-            "adopt",
-            "connect",
-            "edge_trigger",
-            "flow_control",
-            "half_close",
-            "native_verbs",
-            "relay",
-            "shared_state",
-            "threadsafe_calls",
-            "timers",
-        }
-    )
+    capabilities = LoopEngine.capabilities | {"edge_trigger", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -84,10 +67,7 @@ class NativeEpollEngine(Engine):
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
-        self.timers = Timers(self.limits.timers)
         self.lib, self.ffi = core.lib, core.ffi
-        self.errors: Counter[str] = Counter()
-        self._waker = Waker()
         self._counted = core.new_counters()
         try:
             edge = trigger == "edge"
@@ -113,19 +93,12 @@ class NativeEpollEngine(Engine):
         self._transports: list[NativeTransport | Attempt | None] = []
         self._listeners: dict[int, tuple[Any, Service]] = {}
         self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
-        self._calls = Calls(self.limits.callbacks)
-        self._stop_asked = self._abort_asked = self._stopping = self._closed = False
         self._forked = False  # this process is a fork of the engine's
-        self._clean = True
 
     # -- what it serves
 
     def listen(self, sock: Any, service: Service) -> None:
         self._waiting.append((sock, service))
-
-    def adopt(self, sock: Any, service: Service) -> None:
-        accepting.prepare(sock)
-        self.call_soon_threadsafe(self._adopted, sock, service)
 
     # -- outgoing connections
 
@@ -133,29 +106,13 @@ class NativeEpollEngine(Engine):
         return Attempt(self, family, sockaddr, done)
 
     def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self._open(attempt.slot, attempt.generation, service, attempt.peername)
+        self._serve(attempt.slot, attempt.generation, service, attempt.peername)
         transport = self._transports[attempt.slot]
         if isinstance(transport, NativeTransport):  # C holds it until here
             transport.hold_in_c(bool(transport._hold))
 
     def outgoing(self) -> int:
         return int(self._counted.outgoing)
-
-    def connect_failed(self, exc: BaseException) -> None:
-        self.errors[type(exc).__name__] += 1
-
-    # -- calls
-
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        return self.timers.add(delay, call, *args)
-
-    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        self._calls.add(call, args)
-        self._waker.wake()
-
-    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
-        """Queue a call of the engine's own: stage 4 of this turn or the next."""
-        self._calls.append((call, args))
 
     # -- its life
 
@@ -164,22 +121,11 @@ class NativeEpollEngine(Engine):
             for sock, service in self._waiting:
                 self._listen(sock, service)
             self._waiting.clear()
-            while self._counted.open or self._counted.outgoing or not self._stopping:
+            while self._counted.open or self._counted.outgoing or not self.ending:
                 self._turn()
         finally:
             self.close()
         return self._clean
-
-    def stop(self) -> None:
-        self._stop_asked = True
-        self._waker.wake()
-
-    def abort(self) -> None:
-        self._abort_asked = True
-        self.stop()
-
-    def signal_fileno(self) -> int:
-        return self._waker.signal_fileno()
 
     def stats(self) -> Stats:
         return core.stats_of(self._counted, self.errors)
@@ -192,7 +138,6 @@ class NativeEpollEngine(Engine):
         """End without ceremony: every descriptor is closed, whatever state it is in."""
         if self._closed:
             return
-        self._stopping = True
         if not self._forked:
             self._close_listeners()
             self.end_connecting()
@@ -304,23 +249,14 @@ class NativeEpollEngine(Engine):
             )
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
-    def _wind_down(self) -> None:
-        """Answer ``stop()`` and ``abort()``, once each."""
-        if not self._stopping:
-            self._stopping = True
-            self._close_listeners()
-            self.end_connecting()
-            for transport in self._open_transports():
-                transport.close()
-            self.lib.mux_close_unseen(self.loop, 0)
-            self.timers.add(self.limits.drain_timeout, self.abort)
-        if self._abort_asked:
-            self._abort_asked = False
-            self._clean = self._clean and not self.lib.mux_unsent(self.loop)
-            for transport in self._open_transports():
-                self._clean = self._clean and not transport.get_write_buffer_size()
-                transport.abort()
-            self.lib.mux_close_unseen(self.loop, 1)
+    def _drain(self) -> None:
+        super()._drain()
+        self.lib.mux_close_unseen(self.loop, 0)
+
+    def _cut_short(self) -> None:
+        self._clean = self._clean and not self.lib.mux_unsent(self.loop)
+        super()._cut_short()
+        self.lib.mux_close_unseen(self.loop, 1)
 
     def _close_listeners(self) -> None:
         for slot in self._listeners:
@@ -347,18 +283,14 @@ class NativeEpollEngine(Engine):
         start = at + _ACCEPTED.size
         if listener in self._listeners:
             peername = RawAddress(self._arena[start : start + size])
-            self._open(slot, generation, self._listeners[listener][1], peername)
+            self._serve(slot, generation, self._listeners[listener][1], peername)
         else:  # an earlier callback of this batch has ended the listener
             self.lib.mux_refuse(self.loop, slot, generation)
 
-    def _open(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+    def _serve(self, slot: int, generation: int, service: Service, peername: Any) -> None:
         """Give a connection of the core its protocol and transport."""
-        try:
-            protocol = dispatch.make_protocol(service)
-        except Exception as exc:
-            name = dispatch.describe(service)
-            logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self.errors[type(exc).__name__] += 1
+        protocol = self.protocol_for(service)
+        if protocol is None:
             self.lib.mux_refuse(self.loop, slot, generation)
             return
         transport = NativeTransport(self, protocol, peername, slot, generation)
@@ -375,14 +307,7 @@ class NativeEpollEngine(Engine):
     def _open_transports(self) -> list[NativeTransport]:
         return [each for each in self._transports if isinstance(each, NativeTransport)]
 
-    def _adopted(self, sock: Any, service: Service) -> None:
-        if self._stopping:
-            sock.close()
-            return
-        try:
-            peername = sock.getpeername()
-        except OSError:
-            peername = None  # reset before we came to it: the first receive will say so
+    def open(self, sock: Any, service: Service, peername: Any) -> None:
         generation = self.ffi.new("uint32_t *")
         slot = self.lib.mux_adopt(self.loop, sock.fileno(), VERBS[None], True, generation)
         if slot < 0:
@@ -391,7 +316,7 @@ class NativeEpollEngine(Engine):
             sock.close()
             return
         sock.detach()
-        self._open(slot, generation[0], service, peername)
+        self._serve(slot, generation[0], service, peername)
 
     def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int) -> None:
         self.flush()  # what this connection wrote in this batch must not meet a free slot

@@ -19,34 +19,19 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
-from muxcore.calls import Calls
-from muxcore.engine import Engine
 from muxcore.errors import BindError
 from muxcore.limits import Limits
+from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.pure.outgoing import Attempt
 from muxcore.pure.poller import READ, WRITE, Poller
 from muxcore.pure.stream_transport import StreamTransport
 from muxcore.stats import Stats
-from muxcore.timers import Timer, Timers
-from muxcore.wakeup import Waker
 
 
-class ReadinessEngine(Engine):
+class ReadinessEngine(LoopEngine):
     """Everything of the select and epoll engines but who is ready."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset(
-        {
-            "adopt",
-            "connect",
-            "flow_control",
-            "half_close",
-            "relay",
-            "shared_state",
-            "threadsafe_calls",
-            "timers",
-        }
-    )
     poller: ClassVar[type[Poller]]
 
     def __init__(
@@ -54,9 +39,7 @@ class ReadinessEngine(Engine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.now = time.monotonic()  # of this turn: one look at the clock serves all its events
-        self.counters = Stats()
-        self.timers = Timers(self.limits.timers)
-        self._waker = Waker()
+        self.counters = Stats(errors=self.errors)
         self._poller = type(self).poller(trigger)
         self.edge = self._poller.edge
         # under a level trigger the next wait reports what is left, so one receive a turn is fairest
@@ -67,9 +50,6 @@ class ReadinessEngine(Engine):
         ] = {}  # in the order they were opened: outgoing?
         self._listeners: list[_Listener] = []
         self._again: dict[StreamTransport, None] = {}
-        self._calls = Calls(self.limits.callbacks)
-        self._stop_asked = self._abort_asked = self._stopping = self._closed = False
-        self._clean = True  # no connection was cut short by the end of the engine
         self._poller.watch(self._waker.fileno(), READ)
 
     # -- what it serves
@@ -81,24 +61,15 @@ class ReadinessEngine(Engine):
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(_Listener(self, sock, service))
 
-    def adopt(self, sock: Any, service: Service) -> None:
-        accepting.prepare(sock)
-        self.call_soon_threadsafe(self._adopted, sock, service)
-
     def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
-        """Serve a connected, non-blocking socket."""
         reason = self.refuse(sock.fileno())
         if reason is not None:
             dispatch.logger.warning("connection from %s is closed: %s", peername, reason)
-            self.counters.errors["refused"] += 1
+            self.errors["refused"] += 1
             sock.close()
             return
-        try:
-            protocol = dispatch.make_protocol(service)
-        except Exception as exc:
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self.counters.errors[type(exc).__name__] += 1
+        protocol = self.protocol_for(service)
+        if protocol is None:
             sock.close()
             return
         transport = StreamTransport(self, sock, protocol, peername)
@@ -122,43 +93,17 @@ class ReadinessEngine(Engine):
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
 
-    def connect_failed(self, exc: BaseException) -> None:
-        self.counters.errors[type(exc).__name__] += 1
-
-    # -- calls
-
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        return self.timers.add(delay, call, *args)
-
-    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        self._calls.add(call, args)
-        self._waker.wake()
-
-    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
-        self._calls.append((call, args))
-
     # -- its life
 
     def run(self) -> bool:
         try:
             for listener in self._listeners:
                 listener.resume()
-            while self._transports or not self._stopping:
+            while self._transports or not self.ending:
                 self._turn()
         finally:
             self.close()
         return self._clean
-
-    def stop(self) -> None:
-        self._stop_asked = True
-        self._waker.wake()
-
-    def abort(self) -> None:
-        self._abort_asked = True
-        self.stop()
-
-    def signal_fileno(self) -> int:
-        return self._waker.signal_fileno()
 
     def stats(self) -> Stats:
         stats = self.counters.snapshot()
@@ -169,11 +114,9 @@ class ReadinessEngine(Engine):
         """End without ceremony: every descriptor is closed, whatever state it is in."""
         if self._closed:
             return
-        self._stopping = True  # a socket that still waits to be adopted is closed, not served
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         self.end_connecting()
-        for transport in list(self._transports):
+        for transport in self._open_transports():
             transport.abort()
         self._calls.run()
         while self._transports:  # a connection_lost may have aborted others; calls that go on
@@ -206,21 +149,12 @@ class ReadinessEngine(Engine):
         """The waker's event: the loop is awake, which is all it was for."""
         self._waker.drain()
 
-    def _wind_down(self) -> None:
-        """Answer ``stop()`` and ``abort()``, once each."""
-        if not self._stopping:
-            self._stopping = True
-            for listener in self._listeners:
-                listener.close()
-            self.end_connecting()
-            for transport in list(self._transports):
-                transport.close()
-            self.timers.add(self.limits.drain_timeout, self.abort)
-        if self._abort_asked:
-            self._abort_asked = False
-            for transport in list(self._transports):
-                self._clean = self._clean and not transport.get_write_buffer_size()
-                transport.abort()
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _open_transports(self) -> list[StreamTransport]:
+        return list(self._transports)
 
     # -- for transports and attempts
 
@@ -255,7 +189,7 @@ class ReadinessEngine(Engine):
         self._handlers.pop(fd, None)
         self._again.pop(transport, None)
         if exc is not None:
-            self.counters.errors[type(exc).__name__] += 1
+            self.errors[type(exc).__name__] += 1
         self._calls.append((self._lost, (transport, exc)))
 
     def _lost(self, transport: StreamTransport, exc: BaseException | None) -> None:
@@ -268,16 +202,6 @@ class ReadinessEngine(Engine):
                 self.counters.open -= 1
             for listener in self._listeners:
                 listener.make_room()
-
-    def _adopted(self, sock: Any, service: Service) -> None:
-        if self._stopping:
-            sock.close()
-            return
-        try:
-            peername = sock.getpeername()
-        except OSError:
-            peername = None  # reset before we came to it: the first receive will say so
-        self.open(sock, service, peername)
 
 
 class _Listener:
@@ -338,14 +262,14 @@ class _Listener:
     def _rest(self, exc: Exception) -> None:
         """Stop asking for a while: the kernel would answer the same at full speed."""
         engine = self._engine
-        engine.counters.errors["accept"] += 1
+        engine.errors["accept"] += 1
         if not self._failing:
             dispatch.logger.warning(
                 "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause
             )
         self._resting = self._failing = True
         self._pause()
-        engine.timers.add(engine.limits.accept_pause, self._rested)
+        engine.alarm(engine.limits.accept_pause, self._rested)
 
     def _rested(self) -> None:
         self.resume()

@@ -223,7 +223,7 @@ class StreamTransport(BaseTransport):
         limit = self._engine.limits.half_close_timeout
         if limit is not None:
             exc = HalfCloseTimeout(limit)
-            self._half_timer = self._engine.timers.add(limit, self._fail, exc)
+            self._half_timer = self._engine.alarm(limit, self._fail, exc)
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out
@@ -269,7 +269,7 @@ class StreamTransport(BaseTransport):
         if left <= 0:
             self._idle(limit)
         else:
-            self._timer = self._engine.timers.add(left, self._watch_idle)
+            self._timer = self._engine.alarm(left, self._watch_idle)
 
 
 def _drop_bytes(data: bytes) -> None:

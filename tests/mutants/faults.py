@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LOOP = "loop_engine.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
 TRANSPORT = "transport.py"
@@ -275,7 +276,7 @@ MUTANTS = [
         (
             (
                 READINESS,
-                "        engine.timers.add(engine.limits.accept_pause, self._rested)",
+                "        engine.alarm(engine.limits.accept_pause, self._rested)",
                 "        self._rested()",
             ),
         ),
@@ -304,7 +305,7 @@ MUTANTS = [
         "PureSelect",
         (
             (
-                READINESS,
+                LOOP,
                 "self._calls.add(call, args)\n        self._waker.wake()",
                 "self._calls.add(call, args)",
             ),
@@ -314,7 +315,7 @@ MUTANTS = [
     Mutant(
         "the drain has no end",
         "PureEpollLevel",
-        ((READINESS, "            self.timers.add(self.limits.drain_timeout, self.abort)\n", ""),),
+        ((LOOP, "            self.alarm(self.limits.drain_timeout, self.abort)\n", ""),),
         ("a_drain_that_is_cut_short_ends_with_status_1",),
     ),
     Mutant(

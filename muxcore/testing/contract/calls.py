@@ -12,7 +12,7 @@ import pytest
 
 import muxcore
 from muxcore.testing.peer import DEADLINE, Peer
-from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data
+from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
 
 
@@ -41,6 +41,18 @@ class Calls(EngineSuite):
             run.call(run.server.call_later, 0.05, lambda: done.append(time.monotonic()))
             eventually(lambda: bool(done), "the timer ran")
             assert done[0] - start >= 0.05
+
+    def test_beyond_the_cap_on_timers_the_engines_own_still_run(self) -> None:
+        self.needs("timers", "threadsafe_calls")
+        limits = muxcore.Limits(timers=1, idle_timeout=0.05)
+        with self.serving(Recorder, limits=limits) as run:
+            pending = run.call(run.server.call_later, 3600, time.monotonic)
+            with pytest.raises(RuntimeError, match=r"Limits\.timers"):
+                run.call(run.server.call_later, 3600, time.monotonic)
+            client = run.connect()
+            assert run.life(client)[-1] == lost("IdleTimeout")
+            run.call(pending.cancel)
+            run.call(run.server.call_later, 3600, time.monotonic)  # and is given back
 
     def test_a_timer_runs_while_the_server_is_busy(self) -> None:
         self.needs("timers", "threadsafe_calls")

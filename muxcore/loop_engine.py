@@ -1,0 +1,141 @@
+"""What engines of one thread and one loop have in common, whoever waits for the events in them.
+
+A loop is told three things from other threads and from signal handlers, without a lock: a call is
+queued, ``stop()`` was asked for, ``abort()`` was asked for. A byte for its waker lets it look.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from muxcore import accepting, dispatch
+from muxcore.calls import Calls
+from muxcore.engine import Engine
+from muxcore.limits import Limits
+from muxcore.protocol import Service
+from muxcore.timers import Timer, Timers
+from muxcore.wakeup import Waker
+
+
+class LoopEngine(Engine):
+    """An engine of one loop: its timers, its queue of calls, its waker, and how it ends."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {
+            "adopt",
+            "connect",
+            "flow_control",
+            "half_close",
+            "relay",
+            "shared_state",
+            "threadsafe_calls",
+            "timers",
+        }
+    )
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self.errors: Counter[str] = Counter()  # by kind
+        self.timers = Timers(self.limits.timers)
+        self._calls = Calls(self.limits.callbacks)
+        self._waker = Waker()
+        self._stop_asked = self._abort_asked = self._closed = False
+        self._clean = True  # no connection was cut short by the end of the engine
+
+    # -- what an engine fills in
+
+    @abc.abstractmethod
+    def open(self, sock: Any, service: Service, peername: Any) -> None:
+        """Serve a connected, non-blocking socket."""
+
+    @abc.abstractmethod
+    def _close_listeners(self) -> None:
+        """Accept nothing from now on."""
+
+    @abc.abstractmethod
+    def _open_transports(self) -> Sequence[Any]:
+        """Return those whose ``connection_lost`` has not been called."""
+
+    # -- what it serves
+
+    def adopt(self, sock: Any, service: Service) -> None:
+        accepting.prepare(sock)
+        self.call_soon_threadsafe(self._adopted, sock, service)
+
+    def _adopted(self, sock: Any, service: Service) -> None:
+        if self.ending:
+            sock.close()
+            return
+        try:
+            peername = sock.getpeername()
+        except OSError:
+            peername = None  # reset before we came to it: the first receive will say so
+        self.open(sock, service, peername)
+
+    def protocol_for(self, service: Service) -> Any:
+        """Return a connection's protocol, or None where the service has failed."""
+        try:
+            return dispatch.make_protocol(service)
+        except Exception as exc:
+            name = dispatch.describe(service)
+            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
+            self.errors[type(exc).__name__] += 1
+            return None
+
+    def connect_failed(self, exc: BaseException) -> None:
+        self.errors[type(exc).__name__] += 1
+
+    # -- calls
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self.timers.add(delay, call, *args)
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.add(call, args)
+        self._waker.wake()
+
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self.timers.add_own(delay, call, *args)
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.append((call, args))
+
+    # -- its end
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._waker.wake()
+
+    def abort(self) -> None:
+        self._abort_asked = True
+        self.stop()
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def _wind_down(self) -> None:
+        """Answer ``stop()`` and ``abort()``, once each."""
+        if not self.ending:
+            self._close_listeners()
+            self.end_connecting()
+            self._drain()
+            self.alarm(self.limits.drain_timeout, self.abort)
+        if self._abort_asked:
+            self._abort_asked = False
+            self._cut_short()
+
+    def _drain(self) -> None:
+        """Close every connection, which sends what is queued first."""
+        for transport in self._open_transports():
+            transport.close()
+
+    def _cut_short(self) -> None:
+        """Abort what is still open."""
+        for transport in self._open_transports():
+            self._clean = self._clean and not transport.get_write_buffer_size()
+            transport.abort()
