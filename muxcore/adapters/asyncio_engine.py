@@ -57,23 +57,12 @@ class AsyncioEngine(LoopEngine):
     def listen(self, sock: Any, service: Service) -> None:
         self._listeners.append(_Listener(self, sock, service))
 
-    def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
-        protocol = self.protocol_for(service)
-        if protocol is None:
+    def open(self, sock: Any, service: Service, peername: Any) -> None:
+        transport = self._transport_for(service, peername, outgoing=False)
+        if transport is None:
             sock.close()
             return
-        if outgoing:
-            self.counters.outgoing += 1
-        else:
-            self.counters.open += 1
-            self.counters.total += 1
-        transport = AsyncioTransport(
-            self, protocol, peername, verb_of(service) or verb_of(protocol)
-        )
-        self._transports[transport] = outgoing
-        task = self.loop.create_task(self._open(sock, transport))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._watch(self.loop.create_task(self._open(sock, transport)))
 
     async def _open(self, sock: Any, transport: AsyncioTransport) -> None:
         try:
@@ -85,13 +74,43 @@ class AsyncioEngine(LoopEngine):
             if not isinstance(exc, OSError):
                 raise
 
+    def _transport_for(
+        self, service: Service, peername: Any, *, outgoing: bool
+    ) -> AsyncioTransport | None:
+        """Return one that is counted; None: the service has failed."""
+        protocol = self.protocol_for(service)
+        if protocol is None:
+            return None
+        if outgoing:
+            self.counters.outgoing += 1
+        else:
+            self.counters.open += 1
+            self.counters.total += 1
+        transport = AsyncioTransport(
+            self, protocol, peername, verb_of(service) or verb_of(protocol)
+        )
+        self._transports[transport] = outgoing
+        return transport
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """Let close() wait for its end."""
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
     # -- outgoing connections
 
     def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
-        return Attempt(self, family, sockaddr, done)
+        attempt = Attempt(self, family, sockaddr, done)
+        self._watch(attempt.task)
+        return attempt
 
     def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self.open(attempt.sock, service, attempt.peername, outgoing=True)
+        transport = self._transport_for(service, attempt.peername, outgoing=True)
+        if transport is None:
+            attempt.inner.abort()
+            return
+        attempt.inner.set_protocol(transport.bridge)
+        transport.bridge.connection_made(attempt.inner)
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)

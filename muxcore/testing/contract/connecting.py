@@ -18,6 +18,7 @@ from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.upstream import Silent, Upstream, refusing
 
 _NAME = "several.test"
+_MOMENTS = 12  # turns of a loop: more than a connection over loopback takes
 
 
 class Connecting(EngineSuite):
@@ -92,6 +93,52 @@ class Connecting(EngineSuite):
             assert run.server.stats().outgoing == 0
             client.close()
             assert run.life(client) == [MADE, EOF, LOST]
+
+    def test_a_cancel_at_any_moment_is_heard_or_comes_too_late(self) -> None:
+        self.needs("connect", "threadsafe_calls")
+
+        class Cancels(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                self.server = transport.server
+                for turns in range(_MOMENTS):
+                    heard: list[str] = []
+                    handle = self.server.connect(upstream.address, functools.partial(Hears, heard))
+                    self.cancel_in(turns, handle, heard)
+
+            def cancel_in(self, turns: int, handle: Any, heard: list[str]) -> None:
+                if turns:  # one after the other, so that each may be in a turn of its own
+                    self.server.call_soon_threadsafe(self.cancel_in, turns - 1, handle, heard)
+                    return
+                handle.cancel()
+                known.append((heard, list(heard)))
+                if len(known) == _MOMENTS:
+                    self.server.connect(upstream.address, lambda: Last(self))
+
+        class Hears:
+            def __init__(self, heard: list[str]) -> None:
+                self.heard = heard
+                heard.append("called")
+
+            def connection_made(self, transport: Any) -> None:
+                self.heard.append("made")
+                transport.abort()
+
+        class Last:
+            def __init__(self, asker: Recorder) -> None:
+                self.asker = asker
+
+            def connection_made(self, transport: Any) -> None:
+                self.asker.note("the last")
+                transport.abort()
+
+        known: list[tuple[list[str], list[str]]] = []  # what was heard, and what at the cancel
+        with Upstream() as upstream, self.serving(Cancels) as run:
+            run.connect()
+            run.wait_for(("note", "the last"))
+            for heard, before in known:
+                assert heard == before, f"after the cancel: {heard[len(before) :]}"
+                assert before in ([], ["called", "made"])
 
     def test_a_malformed_address_is_an_error_at_once(self) -> None:
         self.needs("connect")
