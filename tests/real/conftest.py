@@ -1,0 +1,324 @@
+"""Servers and clients of others, and ``muxcore relay`` between them, each a process of its own.
+
+What a test expects of the way through a relay it expects of the direct one as well, for ``way`` is
+both, in turn: an expectation that only the peer's own habits break fails there, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import itertools
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import muxcore
+from muxcore.testing.peer import DEADLINE
+from muxcore.testing.suite import eventually
+
+_ROOT = Path(__file__).parents[2]
+
+# Debian's packages. Elsewhere the names are much the same, and a reader knows better.
+_PACKAGES = {
+    "curl": "curl",
+    "iperf3": "iperf3",
+    "nginx": "nginx",
+    "openssl": "openssl",
+    "initdb": "postgresql",
+    "pg_dump": "postgresql-client",
+    "pg_isready": "postgresql-client",
+    "pgbench": "postgresql-contrib",
+    "postgres": "postgresql",
+    "psql": "postgresql-client",
+    "redis-benchmark": "redis-tools",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
+    "wrk": "wrk",
+}
+
+# Debian has PostgreSQL's programs in a folder for each version, and none of them on the path.
+_PLACES = os.pathsep.join(
+    [*sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True), os.environ["PATH"], "/usr/sbin"]
+)
+
+# An address of loopback's that is this process's own: a port of it that was free a moment ago is
+# free, and stays so while its server is away. No outgoing connection is given one: those come
+# from 127.0.0.1.
+_HOST = "127.{}.{}.{}".format(1 + (os.getpid() >> 16) % 254, *divmod(os.getpid() & 0xFFFF, 256))
+
+ENGINES = [
+    pytest.param(
+        each.name,
+        marks=pytest.mark.skipif(
+            not each.available or "relay" not in each.capabilities,
+            reason=f"the engine {each.name} is not available: {each.reason or 'it cannot relay'}",
+        ),
+    )
+    for each in muxcore.engines()
+]
+
+
+def _find(program: str) -> str:
+    """Return where a program is; a test that needs one that is not there is skipped."""
+    found = shutil.which(program, path=_PLACES)
+    if found is None:
+        pytest.skip(f"{program} is not installed (Debian and Ubuntu: {_PACKAGES[program]})")
+    return found
+
+
+def _environment() -> dict[str, str]:
+    """Return what the programs get: messages in English, and no wishes of this user's."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "REDIS", "LC_", "LANG"))}
+    return mine | {"LC_ALL": "C", "PYTHONPATH": str(_ROOT), "NO_PROXY": "*", "no_proxy": "*"}
+
+
+class Program:
+    """A program that runs.
+
+    Attributes:
+        process: its process.
+        output: the file that it prints to.
+        complaints: the file that it complains to.
+    """
+
+    def __init__(self, command: list[str], folder: Path, **options: Any) -> None:
+        self.output, self.complaints = folder / "stdout", folder / "stderr"
+        with self.output.open("wb") as stdout, self.complaints.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                **options,
+            )
+        self._name = Path(command[0]).name
+
+    def said(self) -> str:
+        return self.output.read_text() + self.complaints.read_text()
+
+    def until(self, ready: Callable[[], bool]) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            ProcessLookupError: it ended instead.
+        """
+
+        def ready_or_gone() -> bool:
+            return ready() or self.process.poll() is not None
+
+        eventually(ready_or_gone, lambda: f"{self._name} does not serve:\n{self.said()}")
+        if self.process.returncode is not None:
+            raise ProcessLookupError(f"{self._name} ended at once:\n{self.said()}")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it and return its exit status; the second time, return that again."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)  # a stopped one hears nothing
+            self.process.send_signal(number)
+            try:
+                self.process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+class RelayProgram(Program):
+    """``muxcore relay``, with its access log as JSON in its output, or without one."""
+
+    def __init__(
+        self, folder: Path, engine: str, upstreams: tuple[str, ...], *options: str
+    ) -> None:
+        command = [sys.executable, "-m", "muxcore", "relay", "127.0.0.1:0", *upstreams]
+        super().__init__([*command, "--engine", engine, *options], folder)
+        self._name = "muxcore relay"
+        try:
+            self.until(lambda: self.output.read_text().endswith("\n"))
+        except BaseException:
+            self.end()
+            raise
+        self.address = self.output.read_text().split()[2]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what its access log says up to now."""
+        return [json.loads(line) for line in self.output.read_text().splitlines()[1:]]
+
+    def pids(self) -> list[int]:
+        """Return its own number and those of its children, and of theirs."""
+        parents = dict(_parents())
+        tree = [self.process.pid]
+        for pid in tree:
+            tree += [child for child, parent in parents.items() if parent == pid]
+        return tree
+
+    def memory(self) -> int:
+        """Return the bytes of memory that it holds now, its children included."""
+        return sum(map(_resident, self.pids()))
+
+    def descriptors(self) -> int:
+        """Return how many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Every process of this machine with its parent."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            fields = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
+            yield int(pid), int(fields[1])
+
+
+def _resident(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc", str(pid), "status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0  # it ended meanwhile
+
+
+def _answers(address: str) -> bool:
+    """Return whether somebody listens at HOST:PORT."""
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), DEADLINE).close()
+    except OSError:
+        return False
+    return True
+
+
+# -- what tests take
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _many_descriptors() -> None:
+    """What this process may open, the programs that it starts may, too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., str]:
+    """Run a program to its end, which must be success, and return its output.
+
+    Bytes that are no text are surrogates in it, as ``os.fsencode`` takes them.
+    """
+
+    def run(program: str, *arguments: object, may_fail: bool = False, **options: Any) -> str:
+        command = [_find(program), *map(str, arguments)]
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, timeout=3 * DEADLINE, **options
+        )
+        output, complaints = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+        succeeded = may_fail or done.returncode == 0
+        assert succeeded, f"{command} ended with status {done.returncode}: {complaints}{output}"
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
+    """Start a program, which ends with the module at the latest.
+
+    An argument in which FOLDER stands gets the path of a new folder there.
+    """
+    with contextlib.ExitStack() as running:
+
+        def start(program: str, *arguments: str, **options: Any) -> Program:
+            path = _find(program)
+            folder = tmp_path_factory.mktemp(program)
+            command = [each.replace("FOLDER", str(folder)) for each in arguments]
+            started = Program([path, *command], folder, **options)
+            running.callback(started.end)
+            return started
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve(start: Callable[..., Program]) -> Callable[..., tuple[Program, str]]:
+    """Start a server that listens at ``address``, or at one of its own; return it with that.
+
+    In its arguments HOST and PORT stand for the address.
+    """
+
+    def serve(program: str, *arguments: str, address: str = "") -> tuple[Program, str]:
+        for last in (False, False, True):
+            at = address or _free()
+            host, port = at.split(":")
+            command = [each.replace("HOST", host).replace("PORT", port) for each in arguments]
+            server = start(program, *command)
+            try:
+                server.until(functools.partial(_answers, at))
+            except ProcessLookupError:  # its port was taken meanwhile, or it cannot run at all
+                if last:
+                    raise
+            else:
+                break
+        return server, at
+
+    return serve
+
+
+def _free() -> str:
+    with socket.socket() as sock:
+        sock.bind((_HOST, 0))
+        return muxcore.address.of_socket(sock)
+
+
+@pytest.fixture(scope="module")
+def redis_server(serve: Callable[..., Any]) -> Callable[..., tuple[Program, str]]:
+    """Start a Redis that keeps nothing; given an address, there."""
+    options = "--bind HOST --port PORT --tcp-backlog 4096 --maxclients 6000 --dir FOLDER --save"
+    return functools.partial(serve, "redis-server", *options.split(), "")
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Callable[..., RelayProgram]]:
+    """Start a relay: engine, upstreams, options. At its end all must have gone well."""
+    started: list[RelayProgram] = []
+    numbers = itertools.count()
+
+    def start(engine: str, *upstreams: str, options: tuple[str, ...] = ()) -> RelayProgram:
+        folder = tmp_path / f"relay{next(numbers)}"
+        folder.mkdir()
+        started.append(RelayProgram(folder, engine, upstreams, *options))
+        return started[-1]
+
+    yield start
+    statuses = [each.end() for each in started]
+    assert statuses == [0] * len(started), [each.said() for each in started]
+
+
+@pytest.fixture(params=["direct", *ENGINES])
+def way(
+    request: pytest.FixtureRequest, relay: Callable[..., RelayProgram]
+) -> Iterator[Callable[..., Any]]:
+    """The address to connect to for a server's: the server's own, or that of a relay to it.
+
+    A relay is quiet as long as nothing is wrong.
+    """
+    started: list[RelayProgram] = []
+
+    def through(server: str, *options: str) -> str:
+        if request.param == "direct":
+            return server
+        started.append(relay(request.param, server, options=options))
+        return started[-1].address
+
+    through.relays = started  # type: ignore[attr-defined]
+    yield through
+    assert [each.complaints.read_text() for each in started] == [""] * len(started)
