@@ -98,7 +98,7 @@ test-deep: $(stamps)/extra-dev $(stamps)/extra-wheel ## the tests that take minu
 	@$(python) -m pytest -m deep $(PYTEST_ARGS)
 
 test-real: $(stamps)/extra-dev ## against servers and clients from the operating system's packages
-	@$(python) -m pytest -m real $(PYTEST_ARGS)
+	@$(python) -m pytest -m real -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The units are compiled one by one: warnings are errors here and nowhere else, since the compilers of
 # distributions differ, and the glue that cffi generates is not ours to mend.

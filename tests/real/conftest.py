@@ -58,7 +58,7 @@ _PLACES = os.pathsep.join(
 # from 127.0.0.1.
 _HOST = "127.{}.{}.{}".format(1 + (os.getpid() >> 16) % 254, *divmod(os.getpid() & 0xFFFF, 256))
 
-ENGINES = [
+_ENGINES = [
     pytest.param(
         each.name,
         marks=pytest.mark.skipif(
@@ -182,9 +182,10 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 
 def _resident(pid: int) -> int:
+    """Return its bytes of memory; a page that several processes share counts in parts."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc", str(pid), "status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+        for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
     return 0  # it ended meanwhile
 
@@ -216,10 +217,16 @@ def run() -> Callable[..., str]:
     Bytes that are no text are surrogates in it, as ``os.fsencode`` takes them.
     """
 
-    def run(program: str, *arguments: object, may_fail: bool = False, **options: Any) -> str:
+    def run(
+        program: str,
+        *arguments: object,
+        may_fail: bool = False,
+        seconds: float = 3 * DEADLINE,
+        **options: Any,
+    ) -> str:
         command = [_find(program), *map(str, arguments)]
         done = subprocess.run(
-            command, env=_environment(), capture_output=True, timeout=3 * DEADLINE, **options
+            command, env=_environment(), capture_output=True, timeout=seconds, **options
         )
         output, complaints = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
         succeeded = may_fail or done.returncode == 0
@@ -233,13 +240,17 @@ def run() -> Callable[..., str]:
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
     """Start a program, which ends with the module at the latest.
 
-    An argument in which FOLDER stands gets the path of a new folder there.
+    In its arguments FOLDER stands for a folder of its own; that has a file ``configuration`` with
+    such a text, where FOLDER is replaced, too.
     """
     with contextlib.ExitStack() as running:
 
-        def start(program: str, *arguments: str, **options: Any) -> Program:
+        def start(
+            program: str, *arguments: str, configuration: str = "", **options: Any
+        ) -> Program:
             path = _find(program)
             folder = tmp_path_factory.mktemp(program)
+            (folder / "configuration").write_text(configuration.replace("FOLDER", str(folder)))
             command = [each.replace("FOLDER", str(folder)) for each in arguments]
             started = Program([path, *command], folder, **options)
             running.callback(started.end)
@@ -252,15 +263,20 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pr
 def serve(start: Callable[..., Program]) -> Callable[..., tuple[Program, str]]:
     """Start a server that listens at ``address``, or at one of its own; return it with that.
 
-    In its arguments HOST and PORT stand for the address.
+    In its arguments and its configuration HOST and PORT stand for the address.
     """
 
-    def serve(program: str, *arguments: str, address: str = "") -> tuple[Program, str]:
+    def serve(
+        program: str, *arguments: str, address: str = "", configuration: str = ""
+    ) -> tuple[Program, str]:
         for last in (False, False, True):
             at = address or _free()
             host, port = at.split(":")
-            command = [each.replace("HOST", host).replace("PORT", port) for each in arguments]
-            server = start(program, *command)
+            command, (text,) = (
+                [each.replace("HOST", host).replace("PORT", port) for each in texts]
+                for texts in (arguments, (configuration,))
+            )
+            server = start(program, *command, configuration=text)
             try:
                 server.until(functools.partial(_answers, at))
             except ProcessLookupError:  # its port was taken meanwhile, or it cannot run at all
@@ -286,6 +302,56 @@ def redis_server(serve: Callable[..., Any]) -> Callable[..., tuple[Program, str]
     return functools.partial(serve, "redis-server", *options.split(), "")
 
 
+_NGINX = """\
+daemon off;
+master_process off;
+pid FOLDER/pid;
+error_log stderr error;
+worker_rlimit_nofile 4096;
+events { worker_connections 2000; }
+http {
+    access_log off;
+    client_body_temp_path FOLDER/body;
+    proxy_temp_path FOLDER/proxy;
+    fastcgi_temp_path FOLDER/fastcgi;
+    uwsgi_temp_path FOLDER/uwsgi;
+    scgi_temp_path FOLDER/scgi;
+    client_max_body_size 0;
+    client_body_timeout 600s;
+    send_timeout 600s;
+    server {
+        listen HOST:PORT TLS;
+        root FILES;
+        location /put/ { dav_methods PUT; create_full_put_path on; }
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def nginx(
+    serve: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., tuple[Program, str, Path]]]:
+    """Start an nginx that serves the files of a folder, and takes others by PUT under ``/put/``.
+
+    Given a certificate and its key, over TLS. Returns it, its address, and the folder. It must have
+    no error to tell of.
+    """
+    started: list[Program] = []
+
+    def start(*tls: Path) -> tuple[Program, str, Path]:
+        files = tmp_path_factory.mktemp("files")
+        secure = "ssl; ssl_certificate {}; ssl_certificate_key {}".format(*tls) if tls else ""
+        text = _NGINX.replace("TLS", secure).replace("FILES", str(files))
+        options = ("-p", "FOLDER", "-e", "stderr", "-c", "FOLDER/configuration")
+        server, address = serve("nginx", *options, configuration=text)
+        started.append(server)
+        return server, address, files
+
+    yield start
+    assert [each.complaints.read_text() for each in started] == [""] * len(started)
+
+
 @pytest.fixture
 def relay(tmp_path: Path) -> Iterator[Callable[..., RelayProgram]]:
     """Start a relay: engine, upstreams, options. At its end all must have gone well."""
@@ -303,22 +369,34 @@ def relay(tmp_path: Path) -> Iterator[Callable[..., RelayProgram]]:
     assert statuses == [0] * len(started), [each.said() for each in started]
 
 
-@pytest.fixture(params=["direct", *ENGINES])
-def way(
-    request: pytest.FixtureRequest, relay: Callable[..., RelayProgram]
-) -> Iterator[Callable[..., Any]]:
+class Way:
     """The address to connect to for a server's: the server's own, or that of a relay to it.
 
-    A relay is quiet as long as nothing is wrong.
+    Attributes:
+        relays: those that were started.
     """
-    started: list[RelayProgram] = []
 
-    def through(server: str, *options: str) -> str:
-        if request.param == "direct":
+    def __init__(self, start: Callable[[str, tuple[str, ...]], RelayProgram] | None) -> None:
+        self._start = start
+        self.relays: list[RelayProgram] = []
+
+    def __call__(self, server: str, *options: str) -> str:
+        if self._start is None:
             return server
-        started.append(relay(request.param, server, options=options))
-        return started[-1].address
+        self.relays.append(self._start(server, options))
+        return self.relays[-1].address
 
-    through.relays = started  # type: ignore[attr-defined]
-    yield through
-    assert [each.complaints.read_text() for each in started] == [""] * len(started)
+
+@pytest.fixture(params=_ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine's name, in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["direct", *_ENGINES])
+def way(request: pytest.FixtureRequest, relay: Callable[..., RelayProgram]) -> Iterator[Way]:
+    """The direct way and, in turn, that through each engine. Its relay has nothing to complain."""
+    direct = request.param == "direct"
+    way = Way(None if direct else lambda to, options: relay(request.param, to, options=options))
+    yield way
+    assert [each.complaints.read_text() for each in way.relays] == [""] * len(way.relays)

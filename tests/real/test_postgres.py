@@ -86,7 +86,7 @@ def outcome(postgres: str, run: Callable[..., str]) -> tuple[str, str]:
     ids=["simple", "prepared", "a connection each"],
 )
 def test_every_transaction_of_pgbench_is_in_the_history(
-    way: Callable[..., Any], postgres: str, run: Callable[..., str], options: tuple[str, ...]
+    way: Any, postgres: str, run: Callable[..., str], options: tuple[str, ...]
 ) -> None:
     direct, client = _Client(run, postgres), _Client(run, way(postgres))
     client.initialise()
@@ -99,13 +99,13 @@ def test_every_transaction_of_pgbench_is_in_the_history(
 
 
 def test_the_same_transactions_leave_what_they_leave_without_a_relay(
-    way: Callable[..., Any], postgres: str, run: Callable[..., str], outcome: tuple[str, str]
+    way: Any, postgres: str, run: Callable[..., str], outcome: tuple[str, str]
 ) -> None:
     assert _outcome(_Client(run, way(postgres)), _Client(run, postgres)) == outcome
 
 
 def test_tables_are_the_same_after_a_copy_out_and_in(
-    way: Callable[..., Any], postgres: str, run: Callable[..., str], tmp_path: Path
+    way: Any, postgres: str, run: Callable[..., str], tmp_path: Path
 ) -> None:
     direct, client = _Client(run, postgres), _Client(run, way(postgres))
     direct.initialise()
@@ -123,7 +123,7 @@ def test_tables_are_the_same_after_a_copy_out_and_in(
 
 
 def test_a_dump_is_the_same_as_without_a_relay(
-    way: Callable[..., Any], postgres: str, run: Callable[..., str]
+    way: Any, postgres: str, run: Callable[..., str]
 ) -> None:
     direct, client = _Client(run, postgres), _Client(run, way(postgres))
     direct.initialise()

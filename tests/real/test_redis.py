@@ -40,7 +40,7 @@ def cli(run: Callable[..., str]) -> Callable[..., str]:
     ids=["one by one", "pipelined", "large values", "a connection each"],
 )
 def test_every_request_of_redis_benchmark_is_served_once(
-    way: Callable[..., Any],
+    way: Any,
     redis: str,
     run: Callable[..., str],
     cli: Callable[..., str],
@@ -65,7 +65,7 @@ def test_every_request_of_redis_benchmark_is_served_once(
 
 
 def test_a_value_of_a_megabyte_is_the_same_on_either_way(
-    way: Callable[..., Any], redis: str, cli: Callable[..., str], tmp_path: Path
+    way: Any, redis: str, cli: Callable[..., str], tmp_path: Path
 ) -> None:
     address = way(redis)
     value = tmp_path / "value"
@@ -79,7 +79,7 @@ def test_a_value_of_a_megabyte_is_the_same_on_either_way(
 
 
 def test_a_stream_of_commands_is_answered_to_the_last(
-    way: Callable[..., Any], redis: str, cli: Callable[..., str], tmp_path: Path
+    way: Any, redis: str, cli: Callable[..., str], tmp_path: Path
 ) -> None:
     count = 50_000
     cli(redis, "FLUSHALL")
