@@ -30,22 +30,10 @@ from muxcore.testing.suite import eventually
 
 _ROOT = Path(__file__).parents[2]
 
-# Debian's packages. Elsewhere the names are much the same, and a reader knows better.
+# Debian's packages, where they have not the program's name.
 _PACKAGES = {
-    "curl": "curl",
-    "iperf3": "iperf3",
-    "nginx": "nginx",
-    "openssl": "openssl",
-    "initdb": "postgresql",
-    "pg_dump": "postgresql-client",
-    "pg_isready": "postgresql-client",
-    "pgbench": "postgresql-contrib",
-    "postgres": "postgresql",
-    "psql": "postgresql-client",
-    "redis-benchmark": "redis-tools",
-    "redis-cli": "redis-tools",
-    "redis-server": "redis-server",
-    "wrk": "wrk",
+    **dict.fromkeys("initdb pg_dump pg_isready pgbench postgres psql".split(), "postgresql"),
+    **dict.fromkeys(("redis-benchmark", "redis-cli"), "redis-tools"),
 }
 
 # Debian has PostgreSQL's programs in a folder for each version, and none of them on the path.
@@ -74,7 +62,8 @@ def _find(program: str) -> str:
     """Return where a program is; a test that needs one that is not there is skipped."""
     found = shutil.which(program, path=_PLACES)
     if found is None:
-        pytest.skip(f"{program} is not installed (Debian and Ubuntu: {_PACKAGES[program]})")
+        package = _PACKAGES.get(program, program)
+        pytest.skip(f"{program} is not installed (Debian and Ubuntu: apt-get install {package})")
     return found
 
 
@@ -104,7 +93,6 @@ class Program:
                 stderr=stderr,
                 **options,
             )
-        self._name = Path(command[0]).name
 
     def said(self) -> str:
         return self.output.read_text() + self.complaints.read_text()
@@ -119,9 +107,9 @@ class Program:
         def ready_or_gone() -> bool:
             return ready() or self.process.poll() is not None
 
-        eventually(ready_or_gone, lambda: f"{self._name} does not serve:\n{self.said()}")
+        eventually(ready_or_gone, lambda: f"{self.process.args} does not serve:\n{self.said()}")
         if self.process.returncode is not None:
-            raise ProcessLookupError(f"{self._name} ended at once:\n{self.said()}")
+            raise ProcessLookupError(f"{self.process.args} ended at once:\n{self.said()}")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it and return its exit status; the second time, return that again."""
@@ -139,12 +127,9 @@ class Program:
 class RelayProgram(Program):
     """``muxcore relay``, with its access log as JSON in its output, or without one."""
 
-    def __init__(
-        self, folder: Path, engine: str, upstreams: tuple[str, ...], *options: str
-    ) -> None:
-        command = [sys.executable, "-m", "muxcore", "relay", "127.0.0.1:0", *upstreams]
-        super().__init__([*command, "--engine", engine, *options], folder)
-        self._name = "muxcore relay"
+    def __init__(self, folder: Path, engine: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", "muxcore", "relay", "127.0.0.1:0", *arguments]
+        super().__init__([*command, "--engine", engine], folder)
         try:
             self.until(lambda: self.output.read_text().endswith("\n"))
         except BaseException:
@@ -168,9 +153,14 @@ class RelayProgram(Program):
         """Return the bytes of memory that it holds now, its children included."""
         return sum(map(_resident, self.pids()))
 
-    def descriptors(self) -> int:
-        """Return how many descriptors it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+    def sockets(self) -> int:
+        """Return how many sockets it has open, its children's left out."""
+        folder = Path("/proc", str(self.process.pid), "fd")
+        count = 0
+        for entry in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                count += os.readlink(entry).startswith("socket:")
+        return count
 
 
 def _parents() -> Iterator[tuple[int, int]]:
@@ -190,8 +180,9 @@ def _resident(pid: int) -> int:
     return 0  # it ended meanwhile
 
 
-def _answers(address: str) -> bool:
-    """Return whether somebody listens at HOST:PORT."""
+def _serves(server: Program, address: str, ready: str) -> bool:
+    if ready:
+        return ready in server.said()
     host, port = address.split(":")
     try:
         socket.create_connection((host, int(port)), DEADLINE).close()
@@ -263,11 +254,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pr
 def serve(start: Callable[..., Program]) -> Callable[..., tuple[Program, str]]:
     """Start a server that listens at ``address``, or at one of its own; return it with that.
 
+    It is awaited until it takes a connection, or, where that would disturb it, has said ``ready``.
     In its arguments and its configuration HOST and PORT stand for the address.
     """
 
     def serve(
-        program: str, *arguments: str, address: str = "", configuration: str = ""
+        program: str,
+        *arguments: str,
+        address: str = "",
+        configuration: str = "",
+        ready: str = "",
     ) -> tuple[Program, str]:
         for last in (False, False, True):
             at = address or _free()
@@ -278,7 +274,7 @@ def serve(start: Callable[..., Program]) -> Callable[..., tuple[Program, str]]:
             )
             server = start(program, *command, configuration=text)
             try:
-                server.until(functools.partial(_answers, at))
+                server.until(functools.partial(_serves, server, at, ready))
             except ProcessLookupError:  # its port was taken meanwhile, or it cannot run at all
                 if last:
                     raise
@@ -361,7 +357,7 @@ def relay(tmp_path: Path) -> Iterator[Callable[..., RelayProgram]]:
     def start(engine: str, *upstreams: str, options: tuple[str, ...] = ()) -> RelayProgram:
         folder = tmp_path / f"relay{next(numbers)}"
         folder.mkdir()
-        started.append(RelayProgram(folder, engine, upstreams, *options))
+        started.append(RelayProgram(folder, engine, *upstreams, *options))
         return started[-1]
 
     yield start

@@ -22,9 +22,11 @@ _CONTROL = 65_536
 _TRIES = 12  # until two streams come in their order
 
 
-@pytest.fixture(scope="module")
-def iperf3(serve: Callable[..., Any]) -> str:
-    return serve("iperf3", "-s", "-B", "HOST", "-p", "PORT")[1]  # type: ignore[no-any-return]
+@pytest.fixture
+def iperf3(serve: Callable[..., Any]) -> Callable[[], str]:
+    """Start a server for one run: in between, iperf3 closes its listener and opens it anew."""
+    options = "-s -1 --forceflush -B HOST -p PORT"
+    return lambda: serve("iperf3", *options.split(), ready="Server listening")[1]
 
 
 @pytest.mark.parametrize(
@@ -34,13 +36,13 @@ def iperf3(serve: Callable[..., Any]) -> str:
 )
 def test_what_iperf3_sends_arrives(
     way: Any,
-    iperf3: str,
+    iperf3: Callable[[], str],
     run: Callable[..., str],
     options: tuple[str, ...],
     streams: int,
 ) -> None:
     for _ in range(_TRIES):
-        host, port = way(iperf3, "--access-log", "json").split(":")
+        host, port = way(iperf3(), "--access-log", "json").split(":")
         report = json.loads(run("iperf3", "-c", host, "-p", port, "-t", "1", "-J", *options))
         records = _records(way.relays[-1], streams + 1) if way.relays else []
         if not _crossed(records):

@@ -72,8 +72,9 @@ def secure(nginx: Callable[..., Any], certificate: tuple[Path, Path]) -> tuple[s
     return address, _filled(files)
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize(
+    ("scheme", "name"), [("http", "small"), ("http", "large"), ("https", "large")]
+)
 def test_every_answer_to_wrk_is_whole(
     way: Any,
     request: pytest.FixtureRequest,

@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.real
 
-_CLIENTS, _TRANSACTIONS = 8, 25  # for each client
+_CLIENTS = 8
 _SEED = 7  # of pgbench's random numbers: one client's transactions are the same each time
 
 # What all transactions wrote into the history is the sum of every table's balances.
@@ -81,17 +81,21 @@ def outcome(postgres: str, run: Callable[..., str]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [("-M", "simple"), ("-M", "prepared"), ("-M", "extended", "-C")],
+    ("transactions", "options"),  # of each client
+    [(25, ("-M", "simple")), (25, ("-M", "prepared")), (5, ("-M", "extended", "-C"))],
     ids=["simple", "prepared", "a connection each"],
 )
 def test_every_transaction_of_pgbench_is_in_the_history(
-    way: Any, postgres: str, run: Callable[..., str], options: tuple[str, ...]
+    way: Any,
+    postgres: str,
+    run: Callable[..., str],
+    transactions: int,
+    options: tuple[str, ...],
 ) -> None:
     direct, client = _Client(run, postgres), _Client(run, way(postgres))
     client.initialise()
-    report = client("pgbench", "-n", "-c", _CLIENTS, "-t", _TRANSACTIONS, *options)
-    count = _CLIENTS * _TRANSACTIONS
+    report = client("pgbench", "-n", "-c", _CLIENTS, "-t", transactions, *options)
+    count = _CLIENTS * transactions
     assert f"number of transactions actually processed: {count}/{count}\n" in report
     assert "number of failed transactions: 0 (0.000%)\n" in report
     found, _, *equal = direct.query(_BALANCES).strip().split("|")
