@@ -30,9 +30,16 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def where(request: pytest.FixtureRequest, engine: str) -> Iterator[str]:
+def arguments() -> tuple[str, ...]:
+    """What the example is told beside its address: a module that needs some replaces this."""
+    return ()
+
+
+@pytest.fixture(scope="module")
+def where(request: pytest.FixtureRequest, engine: str, arguments: tuple[str, ...]) -> Iterator[str]:
     """Run the example that the test's module names; return the address that it prints."""
-    with _started(request.module.EXAMPLE, "127.0.0.1:0", "--engine", engine) as program:
+    example = request.module.EXAMPLE
+    with _started(example, "127.0.0.1:0", *arguments, "--engine", engine) as program:
         assert program.stdout is not None
         said = program.stdout.readline()  # it ends, or it prints this line
         assert said.startswith("listening on "), f"it printed {said!r} instead of its address"

@@ -10,24 +10,35 @@ from pathlib import Path
 import pytest
 
 _EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+_PROGRAMS = [path for path in _EXAMPLES if "__main__" in path.read_text()]  # the rest are modules
 
 Run = Callable[..., tuple[int, str]]
 
-each_example = pytest.mark.parametrize("path", _EXAMPLES, ids=lambda path: path.stem)
+each_program = pytest.mark.parametrize("path", _PROGRAMS, ids=lambda path: path.stem)
 
 
-@each_example
-def test_each_example_has_tests_and_says_how_it_is_run(path: Path) -> None:
-    assert Path(__file__).with_name(f"test_{path.name}").exists()
+def how_it_is_run(path: Path) -> list[str]:
+    """Return the arguments after the port, as the example itself shows them."""
     lines = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
-    assert f"    python examples/{path.name} 9000" in lines
+    command = f"    python examples/{path.name} 9000"
+    shown = [line for line in lines if line == command or line.startswith(command + " ")]
+    assert shown, f"it does not say {command!r}"
+    return shown[0].removeprefix(command).split()
 
 
-@each_example
-def test_an_address_that_is_taken_ends_it_with_a_sentence(path: Path, run_example: Run) -> None:
+@pytest.mark.parametrize("path", _EXAMPLES, ids=lambda path: path.stem)
+def test_each_example_has_tests(path: Path) -> None:
+    assert Path(__file__).with_name(f"test_{path.name}").exists()
+
+
+@each_program
+def test_each_program_says_how_it_is_run_and_a_taken_address_ends_it_with_a_sentence(
+    path: Path, run_example: Run
+) -> None:
+    further = how_it_is_run(path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, complaint = run_example(path.stem, where, "--engine", "pure")
+        status, complaint = run_example(path.stem, where, *further, "--engine", "pure")
     assert status == 1
     assert complaint.startswith(f"{path.name}: ")
     assert "another socket listens there" in complaint
