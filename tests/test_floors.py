@@ -26,7 +26,7 @@ _FLOORS = [
     ["dispatch", "wakeup", "accepting"],
     ["timers", "calls", "connecting", "transport"],
     ["engine"],
-    ["loop_engine"],
+    ["loop_engine", "listening"],
     ["pure", "native", "adapters"],
     ["registry"],
     ["services"],

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from muxcore import accepting, dispatch
+from muxcore import dispatch
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
+from muxcore.listening import Listener
 from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.stats import Stats
@@ -34,6 +35,7 @@ class AsyncioEngine(LoopEngine):
 
     name = "asyncio"
     model = "epoll"
+    edge = False  # what is left in a backlog is told again
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
@@ -42,7 +44,7 @@ class AsyncioEngine(LoopEngine):
         self.counters = Stats(errors=self.errors)
         self.loop = self._new_loop()
         self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._ended: asyncio.Future[None] = self.loop.create_future()
@@ -55,7 +57,7 @@ class AsyncioEngine(LoopEngine):
     # -- what it serves
 
     def listen(self, sock: Any, service: Service) -> None:
-        self._listeners.append(_Listener(self, sock, service))
+        self._listeners.append(Listener(self, sock, service))
 
     def open(self, sock: Any, service: Service, peername: Any) -> None:
         transport = self._transport_for(service, peername, outgoing=False)
@@ -204,7 +206,13 @@ class AsyncioEngine(LoopEngine):
         if self.ending and not self._transports and not self._ended.done():
             self._ended.set_result(None)
 
-    # -- for transports
+    # -- for transports and listeners
+
+    def watch_listener(self, listener: Listener, fd: int) -> None:
+        self.loop.add_reader(fd, listener.on_event)
+
+    def forget_listener(self, fd: int) -> None:
+        self.loop.remove_reader(fd)
 
     def gone(self, transport: AsyncioTransport, exc: BaseException | None) -> None:
         """Forget a connection: its ``connection_lost`` has been delivered."""
@@ -242,62 +250,3 @@ class UvloopEngine(AsyncioEngine):
 
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
-
-
-class _Listener:
-    """A listener of the loop: watched, resting after a failure, or resting at the cap."""
-
-    def __init__(self, engine: AsyncioEngine, sock: Any, service: Service) -> None:
-        self._engine = engine
-        self._sock = sock
-        self._service = service
-        self._full = False  # at Limits.connections
-        self._failing = False  # the last attempt failed: an episode is logged once
-        self._closed = False
-
-    def resume(self) -> None:
-        if not self._closed:
-            self._engine.loop.add_reader(self._sock.fileno(), self._accept)
-
-    def make_room(self) -> None:
-        """A connection has gone: accept again if that is what this listener waits for."""
-        if self._full:
-            self._full = False
-            self.resume()
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._engine.loop.remove_reader(self._sock.fileno())
-            accepting.close_listener(self._sock)
-
-    def _accept(self) -> None:
-        engine = self._engine
-        for _ in range(engine.limits.accepts_per_turn):
-            if self._closed:
-                return
-            if engine.counters.open >= engine.limits.connections:
-                self._full = True
-                engine.loop.remove_reader(self._sock.fileno())
-                return
-            try:
-                accepted = accepting.accept(self._sock)
-            except (accepting.OutOfResources, OSError) as exc:
-                self._rest(exc)
-                return
-            if accepted is None:
-                return
-            self._failing = False
-            engine.open(accepted[0], self._service, accepted[1])
-
-    def _rest(self, exc: Exception) -> None:
-        """Stop asking for a while: the kernel would answer the same at full speed."""
-        engine = self._engine
-        engine.errors["accept"] += 1
-        if not self._failing:
-            dispatch.logger.warning(
-                "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause
-            )
-        self._failing = True
-        engine.loop.remove_reader(self._sock.fileno())
-        engine.loop.call_later(engine.limits.accept_pause, self.resume)

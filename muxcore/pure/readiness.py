@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from muxcore import accepting, dispatch
 from muxcore.errors import BindError
 from muxcore.limits import Limits
+from muxcore.listening import Listener
 from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.pure.outgoing import Attempt
@@ -48,7 +49,7 @@ class ReadinessEngine(LoopEngine):
         self._transports: dict[
             StreamTransport, bool
         ] = {}  # in the order they were opened: outgoing?
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
         self._again: dict[StreamTransport, None] = {}
         self._poller.watch(self._waker.fileno(), READ)
 
@@ -59,7 +60,7 @@ class ReadinessEngine(LoopEngine):
         if reason is not None:
             accepting.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
-        self._listeners.append(_Listener(self, sock, service))
+        self._listeners.append(Listener(self, sock, service))
 
     def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
         reason = self.refuse(sock.fileno())
@@ -156,11 +157,19 @@ class ReadinessEngine(LoopEngine):
     def _open_transports(self) -> list[StreamTransport]:
         return list(self._transports)
 
-    # -- for transports and attempts
+    # -- for transports, listeners and attempts
 
     def refuse(self, fd: int) -> str | None:
         """Return why this descriptor cannot be watched, or None."""
         return self._poller.refuse(fd)
+
+    def watch_listener(self, listener: Listener, fd: int) -> None:
+        self._poller.watch(fd, READ)
+        self._handlers[fd] = listener
+
+    def forget_listener(self, fd: int) -> None:
+        self._poller.forget(fd)
+        self._handlers.pop(fd, None)
 
     def watch_attempt(self, attempt: Attempt, fd: int) -> None:
         self._poller.watch(fd, WRITE)
@@ -202,79 +211,3 @@ class ReadinessEngine(LoopEngine):
                 self.counters.open -= 1
             for listener in self._listeners:
                 listener.make_room()
-
-
-class _Listener:
-    """A listener of the loop: watched, resting after a failure, or resting at the cap."""
-
-    def __init__(self, engine: ReadinessEngine, sock: Any, service: Service) -> None:
-        self._engine = engine
-        self._sock = sock
-        self._service = service
-        self._full = False  # at Limits.connections
-        self._resting = False  # after a failure
-        self._failing = False  # the last attempt failed: an episode is logged once
-        self._closed = False
-
-    def on_event(self, mask: int, hung_up: bool) -> None:
-        """Accept until none waits: under an edge trigger those left would wait for ever."""
-        engine = self._engine
-        for _ in range(engine.limits.accepts_per_turn):
-            if engine.counters.open >= engine.limits.connections:
-                self._full = True
-                self._pause()
-                return
-            try:
-                accepted = accepting.accept(self._sock)
-            except (accepting.OutOfResources, OSError) as exc:
-                self._rest(exc)
-                return
-            if accepted is None:
-                return
-            self._failing = False
-            engine.open(accepted[0], self._service, accepted[1])
-            if self._closed or self._resting:
-                return
-        if engine.edge:
-            engine._calls.append((self._go_on, ()))
-
-    def resume(self) -> None:
-        if not self._closed:
-            self._engine._handlers[self._sock.fileno()] = self
-            self._engine._poller.watch(self._sock.fileno(), READ)
-
-    def make_room(self) -> None:
-        """A connection has gone: accept again if that is what this listener waits for."""
-        if self._full:
-            self._full = False
-            self.resume()
-
-    def close(self) -> None:
-        if not self._closed:
-            self._pause()
-            self._closed = True
-            accepting.close_listener(self._sock)
-
-    def _pause(self) -> None:
-        self._engine._poller.forget(self._sock.fileno())
-        self._engine._handlers.pop(self._sock.fileno(), None)
-
-    def _rest(self, exc: Exception) -> None:
-        """Stop asking for a while: the kernel would answer the same at full speed."""
-        engine = self._engine
-        engine.errors["accept"] += 1
-        if not self._failing:
-            dispatch.logger.warning(
-                "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause
-            )
-        self._resting = self._failing = True
-        self._pause()
-        engine.alarm(engine.limits.accept_pause, self._rested)
-
-    def _rested(self) -> None:
-        self.resume()
-        self._resting = False
-
-    def _go_on(self) -> None:
-        if not (self._closed or self._resting or self._full):
-            self.on_event(READ, False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LISTENING = "listening.py"
 LOOP = "loop_engine.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
@@ -36,7 +37,7 @@ MUTANTS = [
     Mutant(
         "a single accept under an edge trigger",
         "PureEpollEdge",
-        ((READINESS, "            if self._closed or self._resting:\n", "            if True:\n"),),
+        ((LISTENING, "            if self._closed or self._resting:\n", "            if True:\n"),),
         ("twenty_clients_that_connect_at_the_same_moment_are_all_served",),
     ),
     Mutant(
@@ -275,7 +276,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                READINESS,
+                LISTENING,
                 "        engine.alarm(engine.limits.accept_pause, self._rested)",
                 "        self._rested()",
             ),
@@ -297,7 +298,7 @@ MUTANTS = [
     Mutant(
         "there is no cap on connections",
         "PureEpollLevel",
-        ((READINESS, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
+        ((LISTENING, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
         ("at_the_cap_of_connections_clients_wait_for_their_turn",),
     ),
     Mutant(

@@ -1,0 +1,88 @@
+"""A listening socket of a loop in Python: when it accepts, and when it rests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muxcore import accepting, dispatch
+from muxcore.protocol import Service
+
+
+class Listener:
+    """A listener of a loop: watched, resting after a failure, or resting at the cap.
+
+    Args:
+        engine: the loop's; it has ``watch_listener`` and ``forget_listener``.
+        sock: the listening socket, which is the listener's from now on.
+        service: of what is accepted.
+    """
+
+    def __init__(self, engine: Any, sock: Any, service: Service) -> None:
+        self._engine = engine
+        self._sock = sock
+        self._service = service
+        self._full = False  # at Limits.connections
+        self._resting = False  # after a failure
+        self._failing = False  # the last attempt failed: an episode is logged once
+        self._closed = False
+
+    def on_event(self, mask: int = 0, hung_up: bool = False) -> None:
+        """Accept until none waits: under an edge trigger those left would wait for ever."""
+        engine = self._engine
+        for _ in range(engine.limits.accepts_per_turn):
+            if engine.counters.open >= engine.limits.connections:
+                self._full = True
+                self._pause()
+                return
+            try:
+                accepted = accepting.accept(self._sock)
+            except (accepting.OutOfResources, OSError) as exc:
+                self._rest(exc)
+                return
+            if accepted is None:
+                return
+            self._failing = False
+            engine.open(accepted[0], self._service, accepted[1])
+            if self._closed or self._resting:
+                return
+        if engine.edge:
+            engine.call_soon(self._go_on)
+
+    def resume(self) -> None:
+        if not self._closed:
+            self._engine.watch_listener(self, self._sock.fileno())
+
+    def make_room(self) -> None:
+        """A connection has gone: accept again if that is what this listener waits for."""
+        if self._full:
+            self._full = False
+            self.resume()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._pause()
+            self._closed = True
+            accepting.close_listener(self._sock)
+
+    def _pause(self) -> None:
+        self._engine.forget_listener(self._sock.fileno())
+
+    def _rest(self, exc: Exception) -> None:
+        """Stop asking for a while: the kernel would answer the same at full speed."""
+        engine = self._engine
+        engine.errors["accept"] += 1
+        if not self._failing:
+            dispatch.logger.warning(
+                "accept failed (%s): trying again every %g s", exc, engine.limits.accept_pause
+            )
+        self._resting = self._failing = True
+        self._pause()
+        engine.alarm(engine.limits.accept_pause, self._rested)
+
+    def _rested(self) -> None:
+        self.resume()
+        self._resting = False
+
+    def _go_on(self) -> None:
+        if not (self._closed or self._resting or self._full):
+            self.on_event()
