@@ -38,6 +38,9 @@ class Bridge:
     def eof_received(self) -> bool:
         transport = self._transport
         transport._eof_heard = True
+        if transport._user_paused:  # uvloop: see AsyncioTransport._arrived
+            transport._early_eof = True
+            return True
         return bool(dispatch.call(transport, transport._protocol, "eof_received"))
 
 

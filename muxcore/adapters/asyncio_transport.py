@@ -54,7 +54,7 @@ class AsyncioTransport:
         self._lost = False
         self._eof_written = self._eof_heard = False
         self._user_paused = self._protected = False
-        self._early = b""  # received although paused: see _arrived
+        self._early, self._early_eof = b"", False  # received although paused: see _arrived
         self._bytes_in = self._written = 0
         self._unsent: int | None = None  # of the write buffer that an abort dropped
         self._moved: tuple[tuple[int, ...], float] = ((), 0.0)  # what was counted, and when
@@ -300,10 +300,14 @@ class AsyncioTransport:
 
     def _read_if_allowed(self) -> None:
         if not (self._user_paused or self._protected or self.is_closing()):
-            self._inner.resume_reading()
+            if not self._eof_heard:
+                self._inner.resume_reading()
             if self._early:
                 early, self._early = self._early, b""
                 self._engine.loop.call_soon(self._deliver, early)
+            if self._early_eof:
+                self._early_eof = False
+                self._engine.loop.call_soon(self._deliver_eof)
 
     def _arrived(self, data: bytes) -> None:
         """Count what was received, and deliver it, or keep it where the protocol has paused.
@@ -325,6 +329,13 @@ class AsyncioTransport:
             self._peer._write(data)
         elif self._verb is None and not self.is_closing():
             dispatch.call(self, self._protocol, "data_received", data)
+
+    def _deliver_eof(self) -> None:
+        """Tell the protocol of an EOF that was early; a verb has answered it already."""
+        if self._verb is not None or self.is_closing():
+            return
+        if not dispatch.call(self, self._protocol, "eof_received"):
+            self.close()
 
     # -- for the bridges
 

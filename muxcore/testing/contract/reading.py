@@ -57,6 +57,15 @@ class TurnsBuffered(Recorder):
         self.transport.write(b"!")
 
 
+class FirstPauses(Recorder):
+    """The first connection of a journal pauses its reading as soon as it is made."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if not self.journal.protocols.keys() - {self.key}:
+            transport.pause_reading()
+
+
 class Reading(EngineSuite):
     def test_data_is_owned_bytes(self) -> None:
         class Types(Recorder):
@@ -160,14 +169,7 @@ class Reading(EngineSuite):
 
     def test_pausing_in_connection_made_holds_the_first_byte(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
-
-        class Paused(Recorder):
-            def connection_made(self, transport: Any) -> None:
-                super().connection_made(transport)
-                if not self.journal.protocols.keys() - {self.key}:
-                    transport.pause_reading()
-
-        with self.serving(Paused) as run:
+        with self.serving(FirstPauses) as run:
             peer = run.connect()
             peer.send(b"waits")
             run.wait_for(MADE, peer)
@@ -177,6 +179,19 @@ class Reading(EngineSuite):
             assert run.events(peer) == [MADE]
             run.call(run.protocol(peer).transport.resume_reading)
             run.wait_for(data(b"waits"), peer)
+
+    def test_pausing_in_connection_made_holds_an_end_before_any_byte(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(FirstPauses) as run:
+            peer = run.connect()
+            peer.shutdown_write()
+            run.wait_for(MADE, peer)
+            other = run.connect()
+            other.send(b"x")
+            run.wait_for(data(b"x"), other)
+            assert run.events(peer) == [MADE]
+            run.call(run.protocol(peer).transport.resume_reading)
+            assert run.life(peer) == [MADE, EOF, LOST]
 
     def test_pausing_inside_data_received_stops_the_rest(self) -> None:
         self.needs("flow_control", "threadsafe_calls")
