@@ -36,16 +36,24 @@ def arguments() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def where(request: pytest.FixtureRequest, engine: str, arguments: tuple[str, ...]) -> Iterator[str]:
-    """Run the example that the test's module names; return the address that it prints."""
+def announced(
+    request: pytest.FixtureRequest, engine: str, arguments: tuple[str, ...]
+) -> Iterator[str]:
+    """Run the example that the test's module names; return the line that it prints."""
     example = request.module.EXAMPLE
     with _started(example, "127.0.0.1:0", *arguments, "--engine", engine) as program:
         assert program.stdout is not None
         said = program.stdout.readline()  # it ends, or it prints this line
         assert said.startswith("listening on "), f"it printed {said!r} instead of its address"
-        yield said.split()[2]
+        yield said
         program.terminate()
         assert program.wait(DEADLINE) == 0, "SIGTERM and a complete drain end it with 0"
+
+
+@pytest.fixture(scope="module")
+def where(announced: str) -> str:
+    """Return the address that the example listens on."""
+    return announced.split()[2]
 
 
 @pytest.fixture
