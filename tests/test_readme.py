@@ -1,4 +1,7 @@
-"""The README keeps its word: its programs run, its commands exist, its links lead somewhere."""
+"""The README keeps its word: its programs run, its commands exist, its links lead somewhere.
+
+So do the programs and the links of the other documents.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,16 @@ _LINES = [
     for line in text.replace("\\\n", " ").splitlines()
     if line.strip()
 ]
+_PAGES = [_ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
+_PAGES += sorted((_ROOT / "docs").glob("*.md"))
+_LINKS = [
+    pytest.param(page, target, id=f"{page.relative_to(_ROOT)}:{target}")
+    for page in _PAGES
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+]
+_RELAYS = re.findall(
+    r"^```python\n(.*?)^```$", (_ROOT / "docs/relay.md").read_text(), re.MULTILINE | re.DOTALL
+)
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)
 _MENTIONED = re.findall(r"`((?:muxcore|make|python3?) [^`]+)`", _PROSE)
 
@@ -67,7 +80,7 @@ def test_there_is_something_to_check() -> None:
     assert {words(line)[0] for line in _LINES} >= {"muxcore", "make"}
 
 
-@pytest.mark.parametrize("program", _PROGRAMS, ids=lambda text: text.splitlines()[0])
+@pytest.mark.parametrize("program", _PROGRAMS + _RELAYS, ids=lambda text: text.splitlines()[0])
 def test_each_program_runs(program: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -149,9 +162,9 @@ def test_each_command_that_the_text_mentions_exists_with_its_options(
         check_python(arguments)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", _README))
-def test_each_link_leads_somewhere(target: str) -> None:
-    assert target.startswith("https://") or (_ROOT / target).exists()
+@pytest.mark.parametrize(("page", "target"), _LINKS)
+def test_each_link_leads_somewhere(page: Path, target: str) -> None:
+    assert target.startswith("https://") or (page.parent / target).exists()
 
 
 def test_the_table_names_every_engine_and_the_commands_are_all_shown() -> None:

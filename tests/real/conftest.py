@@ -203,7 +203,7 @@ def _many_descriptors() -> None:
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., str]:
-    """Run a program to its end, which must be success, and return its output.
+    """Run a program to its end, which must have the expected status, and return its output.
 
     Bytes that are no text are surrogates in it, as ``os.fsencode`` takes them.
     """
@@ -212,6 +212,7 @@ def run() -> Callable[..., str]:
         program: str,
         *arguments: object,
         may_fail: bool = False,
+        expected: int = 0,
         seconds: float = 3 * DEADLINE,
         **options: Any,
     ) -> str:
@@ -220,8 +221,8 @@ def run() -> Callable[..., str]:
             command, env=_environment(), capture_output=True, timeout=seconds, **options
         )
         output, complaints = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
-        succeeded = may_fail or done.returncode == 0
-        assert succeeded, f"{command} ended with status {done.returncode}: {complaints}{output}"
+        ended_well = may_fail or done.returncode == expected
+        assert ended_well, f"{command} ended with status {done.returncode}: {complaints}{output}"
         return output
 
     return run
@@ -240,7 +241,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pr
             program: str, *arguments: str, configuration: str = "", **options: Any
         ) -> Program:
             path = _find(program)
-            folder = tmp_path_factory.mktemp(program)
+            folder = tmp_path_factory.mktemp(Path(program).name)
             (folder / "configuration").write_text(configuration.replace("FOLDER", str(folder)))
             command = [each.replace("FOLDER", str(folder)) for each in arguments]
             started = Program([path, *command], folder, **options)

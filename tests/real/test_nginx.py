@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ pytestmark = pytest.mark.real
 _SMALL = random.Random(1).randbytes(600)
 _LARGE = random.Random(2).randbytes(100_000)
 _FILE = random.Random(3).randbytes(32_000_000)
+
+_ROUTER = Path(__file__).parents[2] / "examples" / "tls_router.py"
 
 # wrk's script: it holds each body against the file, and reports those that differ.
 _SCRIPT = """\
@@ -120,6 +124,31 @@ def test_a_file_over_tls_is_the_same_and_the_certificate_is_the_servers(
         back = tmp_path / name
         run("curl", "-sS", "--fail", *known, "-o", back, f"https://www.test:{port}/{name}")
         assert _sha256(back) == hashlib.sha256(content).hexdigest()
+
+
+def test_curl_gets_its_file_over_tls_through_the_router_by_name(
+    engine: str,
+    secure: tuple[str, Path],
+    plain: tuple[str, Path],
+    certificate: tuple[Path, Path],
+    start: Callable[..., Any],
+    run: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    routes = [f"www.test={secure[0]}", f"plain.test={plain[0]}"]
+    router = start(sys.executable, str(_ROUTER), "0", *routes, "--engine", engine)
+    router.until(lambda: router.said().endswith("\n"))
+    host, port = router.said().split()[2].split(":")
+    options = ["-sS", "--fail", "--cacert", certificate[0]]
+    for name in ("www.test", "plain.test", "nobody.test"):
+        options += ["--resolve", f"{name}:{port}:{host}"]
+    for name, content in [("file", _FILE), ("small", _SMALL)]:
+        run("curl", *options, "-o", tmp_path / name, f"https://www.test:{port}/{name}")
+        assert _sha256(tmp_path / name) == hashlib.sha256(content).hexdigest()
+    for other in ("plain.test", "nobody.test"):  # one that speaks no TLS, one that is not there
+        run("curl", *options, f"https://{other}:{port}/", expected=35)  # CURLE_SSL_CONNECT_ERROR
+    assert router.complaints.read_text().count("nobody is called 'nobody.test' here") == 1
+    assert router.end(signal.SIGTERM) == 0
 
 
 def _filled(files: Path) -> Path:
