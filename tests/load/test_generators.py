@@ -149,7 +149,9 @@ def test_an_overload_is_not_hidden(kind: str, serve: Any) -> None:
 
 def test_the_fixed_rate_is_kept(kind: str, serve: Any, answers: Any) -> None:
     result = drive(kind, serve(answers["echo"]()).address, 0.5, connections=10, rate=400.0)
-    assert result.sent == pytest.approx(200, abs=3)
+    # A window is as long as it says: a busy machine may wake the generator late at its end.
+    assert result.sent == pytest.approx(400 * result.seconds, abs=3)
+    assert result.seconds >= 0.5
 
 
 def test_poisson_arrivals_have_the_rate_and_are_not_regular(
@@ -157,9 +159,10 @@ def test_poisson_arrivals_have_the_rate_and_are_not_regular(
 ) -> None:
     server = serve(answers["echo"]())
     load = {"connections": 4, "rate": 800.0, "poisson": True}
-    counts = [drive(kind, server.address, 0.25, seed=seed, **load).sent for seed in range(4)]
-    assert len(set(counts)) > 1
-    assert sum(counts) / len(counts) == pytest.approx(200, rel=0.25)
+    results = [drive(kind, server.address, 0.25, seed=seed, **load) for seed in range(4)]
+    assert len({result.sent for result in results}) > 1
+    rate = sum(result.sent for result in results) / sum(result.seconds for result in results)
+    assert rate == pytest.approx(800, rel=0.25)
 
 
 def test_connections_stay_open_from_window_to_window(kind: str, serve: Any, answers: Any) -> None:

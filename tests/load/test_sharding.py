@@ -19,7 +19,8 @@ def test_two_processes_share_the_load_and_their_results_add_up(serve: Any, answe
     result = sharding.run(config, 2, warmup=0.05, seconds=0.3)
     assert result.ok, result.first_error
     assert result.opened == server.accepted == 11
-    assert result.sent == pytest.approx(60, abs=4)
+    # On a busy machine one of the windows may be longer; the result has the longest.
+    assert 60 - 4 <= result.sent <= 200 * result.seconds + 4
 
 
 def test_connections_beyond_the_descriptor_limit_take_more_processes() -> None:
