@@ -20,7 +20,8 @@ from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import echo_subject
 from muxcore.compare.session import compare, twin_of
 
-CELL = Cell("few bytes", {"connections": 2, "reply_timeout": 2.0}, seconds=0.02, warmup=0.0)
+# Windows long enough that on a busy machine the server runs in each of them.
+CELL = Cell("few bytes", {"connections": 2, "reply_timeout": 2.0}, seconds=0.06, warmup=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,7 @@ def test_every_subject_is_measured_in_every_round(subject: Any) -> None:
 def test_work_that_is_planted_shows_in_the_cpu_per_message(subject: Any) -> None:
     subjects = [subject("plain"), subject("busy", work=0.0005)]
     series = measure(subjects, CELL, rounds=3, blocks=1, rng=random.Random(1))
+    assert not series.stopped
     costs = {s.subject: s.cpu_us for s in series.samples}
     assert costs["busy"] - costs["plain"] >= 400
 
