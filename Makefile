@@ -97,7 +97,7 @@ test: $(stamps)/uvloop ## the tests, with the C core as it is in the tree now (u
 test-deep: $(stamps)/extra-dev $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing, soak
 	@$(python) -m pytest -m deep $(PYTEST_ARGS)
 
-test-real: $(stamps)/extra-dev ## against servers and clients from the operating system's packages
+test-real: $(stamps)/extra-dev ## against servers, clients and a browser from the operating system's packages
 	@$(python) -m pytest -m real -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The units are compiled one by one: warnings are errors here and nowhere else, since the compilers of

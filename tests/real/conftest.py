@@ -217,10 +217,11 @@ def run() -> Callable[..., str]:
         **options: Any,
     ) -> str:
         command = [_find(program), *map(str, arguments)]
+        options = {"stderr": subprocess.PIPE, **options}
         done = subprocess.run(
-            command, env=_environment(), capture_output=True, timeout=seconds, **options
+            command, env=_environment(), stdout=subprocess.PIPE, timeout=seconds, **options
         )
-        output, complaints = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+        output, complaints = os.fsdecode(done.stdout), os.fsdecode(done.stderr or b"")
         ended_well = may_fail or done.returncode == expected
         assert ended_well, f"{command} ended with status {done.returncode}: {complaints}{output}"
         return output
