@@ -6,6 +6,7 @@ the world reads it as loopback and the other half as every interface.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -115,6 +116,21 @@ def resolve(address: Address, *, passive: bool = False) -> list[tuple[socket.Add
     )
     unique = {(family, sockaddr): None for family, _, _, _, sockaddr in found}
     return list(unique)
+
+
+@functools.lru_cache(1024)  # who relays connects to the same few again and again
+def literal(address: Address) -> tuple[tuple[socket.AddressFamily, Any], ...]:
+    """Return what :func:`resolve` does for an address that names a socket by itself.
+
+    Returns:
+        () for what has to be looked up: a name, or an IPv6 zone (interfaces come and go).
+    """
+    try:
+        if not address.path and getattr(ipaddress.ip_address(address.host), "scope_id", None):
+            return ()
+        return tuple(resolve(address))
+    except (ValueError, OSError):  # a name; or a family that this system does not know
+        return ()
 
 
 def of_socket(sock: socket.socket) -> str:

@@ -9,13 +9,12 @@ up blocks, so a thread does that; an IP address needs none.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from muxcore import address as addresses
 from muxcore import dispatch
@@ -25,6 +24,9 @@ from muxcore.protocol import Service
 
 _NEXT_AFTER = 0.25  # s; RFC 8305, section 8: the recommended Connection Attempt Delay
 _LOOKUPS = 16  # threads at most; getaddrinfo(3) may take half a minute where a resolver is silent
+
+
+Found: TypeAlias = Sequence[tuple[int, Any]]  # (family, sockaddr) of each address
 
 
 class Connecting:
@@ -54,17 +56,19 @@ class Connecting:
         self._where = where
         self._service: Service | None = service  # None: it is over
         self._timeout = timeout
-        self._attempts: dict[Any, str] = {}  # those on their way
+        self._attempts: dict[Any, tuple[int, Any]] = {}  # those on their way, and where to
         self._left: deque[tuple[int, Any]] = deque()  # addresses not tried yet
         self._errors: list[tuple[int, str]] = []
         self._next: Any = None  # timer of the next attempt
         refusal = refused(engine, where, engine.outgoing())
         engine.connecting[self] = None
         self._deadline = engine.alarm(timeout, self._too_late)
+        known = addresses.literal(where)
         if refusal is not None:
             engine.call_soon(self._failed, refusal)
-        elif where.path or _is_literal(where.host):
-            engine.call_soon(self._resolved, self._found())
+        elif known:
+            self._left.extend(known)
+            self._try_next()
         else:
             _look_up(self._look_up)
 
@@ -82,20 +86,18 @@ class Connecting:
         """Look the name up; in a thread of its own."""
         if self._service is None:
             return
-        found = self._found()
+        found: Found | OSError
+        try:
+            found = addresses.resolve(self._where)
+        except OSError as exc:
+            why = f"cannot connect to {self._where}: {exc.strerror or exc}"
+            found = type(exc)(exc.errno, why)
         try:
             self._engine.call_soon_threadsafe(self._resolved, found)
         except RuntimeError:
             pass  # the engine has ended meanwhile, and this with it
 
-    def _found(self) -> list[tuple[int, Any]] | OSError:
-        """Return the addresses, or why there are none."""
-        try:
-            return list(addresses.resolve(self._where))
-        except OSError as exc:
-            return type(exc)(exc.errno, f"cannot connect to {self._where}: {exc.strerror or exc}")
-
-    def _resolved(self, found: list[tuple[int, Any]] | OSError) -> None:
+    def _resolved(self, found: Found | OSError) -> None:
         if isinstance(found, OSError):
             self._failed(found)
         else:
@@ -109,9 +111,8 @@ class Connecting:
             return
         if self._next is not None:
             self._next.cancel()
-        family, sockaddr = self._left.popleft()
-        attempt = self._engine.attempt(family, sockaddr, self._done)
-        self._attempts[attempt] = addresses.from_sockaddr(family, sockaddr)
+        where = self._left.popleft()
+        self._attempts[self._engine.attempt(*where, self._done)] = where
         if self._left:
             self._next = self._engine.alarm(_NEXT_AFTER, self._try_next)
 
@@ -119,7 +120,7 @@ class Connecting:
         """Hear that an attempt is connected, or has failed; never within attempt()."""
         where = self._attempts.pop(attempt)
         if error:
-            self._errors.append((error, where))
+            self._errors.append((error, addresses.from_sockaddr(*where)))
             if self._left:
                 self._try_next()
             elif not self._attempts:
@@ -210,15 +211,7 @@ def _nobody(exc: BaseException) -> None:
 # -- names and addresses
 
 
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-def _in_turns(found: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+def _in_turns(found: Found) -> Found:
     """Let the families take turns, that of the first address first (RFC 8305, section 4)."""
     first = [each for each in found if each[0] == found[0][0]]
     others = [each for each in found if each[0] != found[0][0]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muxcore.address import Address, from_sockaddr, of_socket, parse, resolve
+from muxcore.address import Address, from_sockaddr, literal, of_socket, parse, resolve
 from muxcore.errors import AddressError
 
 _ADVICE = re.compile(r"\b(?:write|as in|such as)\b(.*)")
@@ -155,6 +155,16 @@ def test_a_name_is_resolved_and_no_address_of_it_comes_twice() -> None:
     assert len(found) == len(set(found)) > 0
     assert all(sockaddr[1] == 80 for _, sockaddr in found)
     assert resolve(parse("[::1]:80"))[0][1][:2] == ("::1", 80)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:80", "[::1]:80", "unix:/run/s", "unix:@name"])
+def test_what_names_a_socket_by_itself_needs_no_lookup(text: str) -> None:
+    assert list(literal(parse(text))) == resolve(parse(text))
+
+
+@pytest.mark.parametrize("host", ["localhost", "no-such-name.invalid", "fe80::1%lo"])
+def test_a_name_is_no_literal_nor_is_an_address_in_a_zone(host: str) -> None:
+    assert literal(Address(host, 80)) == ()
 
 
 def test_a_name_without_an_address_is_the_resolvers_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import struct
@@ -44,6 +45,7 @@ class RawAddress(bytes):
     __slots__ = ()
 
     @classmethod
+    @functools.lru_cache(1024)  # who relays connects to the same few again and again
     def encoded(cls, family: int, sockaddr: Any) -> RawAddress:
         """Return what ``connect(2)`` takes for an address as Python writes it."""
         head = struct.pack("=H", family)
