@@ -92,7 +92,7 @@ static bool both_have_ended(const mux_slot *slot, const mux_slot *peer)
 void mux_relay_eof(mux_loop *loop, mux_slot *slot)
 {
     mux_slot *peer = mux_relay_peer(loop, slot);
-    if (!peer)
+    if (!peer || peer->eof_wanted)
         return;
     peer->eof_wanted = true;
     if (both_have_ended(slot, peer)) {

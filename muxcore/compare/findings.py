@@ -68,7 +68,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CellReport:
-    """One cell, judged. ``twin`` holds the A/A interval of each metric."""
+    """One cell, judged.
+
+    Attributes:
+        twin: the A/A interval of each metric.
+        retaken: see :class:`Series`, as ``robbed``.
+    """
 
     name: str
     seconds: float
@@ -76,6 +81,8 @@ class CellReport:
     findings: list[Finding]
     twin: dict[str, Interval]
     stopped: dict[str, str]
+    retaken: int
+    robbed: int
 
 
 def pairs_of(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
@@ -123,6 +130,8 @@ def report(series: Series, pairs: Iterable[tuple[str, str]], comparisons: int) -
         findings=findings,
         twin=twin,
         stopped={n: why for n, why in series.stopped.items() if not n.endswith(TWIN)},
+        retaken=series.retaken,
+        robbed=series.robbed,
     )
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from muxcore.compare import charts
-from muxcore.compare.text import ratio, sentence
+from muxcore.compare.text import ratio, sentence, stolen
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fff;--line:#d5dae1;
@@ -143,6 +143,7 @@ def _cell(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> str
         [
             f"<h2>{escape(each['name'])}</h2>",
             _UNSTABLE if each["unstable"] else "",
+            f'<p class="soft">{stolen(each)}.</p>' if each["windows_retaken"] else "",
             "<h3>Messages a second (more is better)</h3>",
             charts.bars(f"messages a second, {each['name']}", rates),
             "<h3>Server CPU a message (less is better)</h3>",

@@ -36,6 +36,8 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
         "twin": {metric: _interval(each) for metric, each in judged.twin.items()},
         "unstable": any(each.noise > 1 + UNSTABLE for each in judged.twin.values()),
         "stopped": dict(judged.stopped),
+        "windows_retaken": judged.retaken,
+        "windows_robbed": judged.robbed,
     }
 
 

@@ -58,6 +58,8 @@ def cell(each: Mapping[str, Any]) -> str:
     lines.append(
         f"A/A (a server against its twin): rate {ratio(twin['rate'])}, CPU {ratio(twin['cpu'])}"
     )
+    if each["windows_retaken"]:
+        lines.append(stolen(each))
     if each["unstable"]:
         lines.append(
             "UNSTABLE: two identical servers differed by more than 5 %; repeat on a quiet machine"
@@ -79,6 +81,15 @@ def sentence(finding: Mapping[str, Any]) -> str:
     return (
         f"  {finding['subject']}: {words[verdict]} {finding['reference']}, "
         f"{ratio(finding['ratio'])}"
+    )
+
+
+def stolen(each: Mapping[str, Any]) -> str:
+    """Return how often others had the core in the middle of a window of this cell."""
+    kept = each["windows_robbed"]
+    return (
+        f"Others had the core in {each['windows_retaken'] + kept:,} windows (stolen time): "
+        f"{each['windows_retaken']:,} were taken again, {kept:,} kept at the last try"
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from muxcore.compare import accounting
 
@@ -71,3 +75,19 @@ def test_a_process_that_is_gone_costs_nothing_more() -> None:
         pass
     assert accounting.cpu_ns(process.pid) == 0
     assert accounting.memory(process.pid) == 0
+
+
+def test_the_time_that_others_had_is_read_for_the_cores_that_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = ["cpu  9 9 9 9 9 9 9 99 0 0", "cpu0 9 9 9 9 9 9 9 20 0 0", "cpu1 9 9 9 9 9 9 9 3 0 0"]
+    lines += ["cpu10 9 9 9 9 9 9 9 70 0 0", "intr 1 2 3 4 5 6 7 8 9", "ctxt 7", ""]
+    monkeypatch.setattr(Path, "read_text", lambda path: "\n".join(lines))
+    second = 1_000_000_000 / os.sysconf("SC_CLK_TCK")
+    assert accounting.stolen_ns([0, 1]) == 23 * second
+    assert accounting.stolen_ns([7]) == 0
+
+
+def test_the_time_that_others_had_never_shrinks() -> None:
+    first = accounting.stolen_ns(os.sched_getaffinity(0))
+    assert 0 <= first <= accounting.stolen_ns(os.sched_getaffinity(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
-from muxcore.compare import baseline, record, text
-from muxcore.compare.findings import TWIN, pairs_of
+from muxcore.compare import baseline, record, rounds, text
+from muxcore.compare.findings import TWIN, pairs_of, report
 from muxcore.compare.page import page
 from muxcore.compare.plan import Plan, full, quick
 from muxcore.compare.rounds import Cell, measure
@@ -53,6 +54,25 @@ def test_work_that_is_planted_shows_in_the_cpu_per_message(subject: Any) -> None
     )
     assert busy >= 4000
     assert plain <= busy / 2
+
+
+@pytest.mark.parametrize(
+    ("robbed", "retaken", "kept"),
+    [((), 0, 0), ((0, 2, 3), 3, 0), (range(100), 6, 2)],
+    ids=["never", "at times", "always"],
+)
+def test_a_window_that_time_was_stolen_from_is_taken_again_a_few_times(
+    subject: Any, monkeypatch: pytest.MonkeyPatch, robbed: Any, retaken: int, kept: int
+) -> None:
+    reads = itertools.count()  # two for each window
+    stolen = itertools.accumulate(read % 2 and read // 2 in robbed for read in reads)
+    monkeypatch.setattr(rounds, "stolen_ns", lambda cores: next(stolen))
+    one = subject("one")
+    series = measure([one, twin_of(one)], CELL, rounds=1, blocks=1, rng=random.Random(1))
+    assert (series.retaken, series.robbed) == (retaken, kept)
+    assert len(series.samples) == 2
+    told = text.cell(record.cell(CELL, report(series, [], 1)))
+    assert (f"{retaken} were taken again, {kept} kept" in told) == bool(retaken)
 
 
 def test_wrong_bytes_stop_a_subject_and_are_told(subject: Any) -> None:
