@@ -51,7 +51,7 @@ def cautions(found: dict[str, Any]) -> list[str]:
             "The pure-Python load generator is slower than most servers: rates are its own."
         )
     if found["virtual"]:
-        lines.append("This is a virtual machine: its neighbours may slow it, and not all of that can be seen.")
+        lines.append("This is a virtual machine: not all that its neighbours take can be seen.")
     return lines
 
 
