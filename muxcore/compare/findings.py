@@ -118,7 +118,7 @@ def report(series: Series, pairs: Iterable[tuple[str, str]], comparisons: int) -
     figures = {name: _figures(name, taken) for name, taken in by_subject.items()}
     twin = {metric: _twin(by_subject, metric) for metric in METRICS}
     findings = [
-        _finding(metric, name, reference, by_subject, figures, twin[metric].noise, comparisons)
+        _finding(metric, name, reference, by_subject, figures, twin[metric].offset, comparisons)
         for name, reference in pairs
         if name in by_subject and reference in by_subject
         for metric in METRICS

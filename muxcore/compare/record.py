@@ -34,7 +34,7 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "findings": [_finding(each) for each in judged.findings],
         "twin": {metric: _interval(each) for metric, each in judged.twin.items()},
-        "unstable": any(each.noise > 1 + UNSTABLE for each in judged.twin.values()),
+        "unstable": any(each.reach > 1 + UNSTABLE for each in judged.twin.values()),
         "stopped": dict(judged.stopped),
         "windows_retaken": judged.retaken,
         "windows_robbed": judged.robbed,
