@@ -7,7 +7,7 @@ A difference is claimed only where three things hold:
 
 1. the 99 % interval, corrected for the number of comparisons in the report (Bonferroni), is off 1;
 2. its near end lies beyond the noise: what a server and its twin differed by, in the median, in the
-   same rounds. (Beyond the far end of the twin's *interval* counts the scatter of the windows twice:
+   same rounds. (Beyond the far end of the twin's interval counts the scatter of the windows twice:
    on a restless machine so a planted 5 % was found by the rate in 76 runs of 100, by the CPU in 88,
    and now in all; between identical servers nothing was claimed, either way.)
 3. every block, that is every fresh start of the servers, points the same way.
@@ -46,7 +46,7 @@ class Interval:
 
     @property
     def offset(self) -> float:
-        """How far from 1 the median lies, as a ratio of at least 1; infinite without an interval."""
+        """How far from 1 the median lies, as a ratio of at least 1; inf without an interval."""
         if not math.isfinite(self.reach):
             return math.inf
         return max(self.median, 1 / self.median)
