@@ -9,6 +9,7 @@ from typing import Any
 from muxcore.compare.rounds import Cell
 
 _KIB = 1024
+_MANY = 5_000  # connections that may be opened anew for each window: beyond one address's ports
 _REPLY_TIMEOUT = (
     10.0  # seconds: forking 1,000 children takes some of them, so does a stalled server
 )
@@ -89,6 +90,8 @@ def latency_cell(name: str, plan: Plan) -> Cell:
 
 def _cell(name: str, *, size: int = 64, seconds: float = 0.1, **load: Any) -> Cell:
     load.setdefault("connections", 50)
+    if load["connections"] + load.get("idle", 0) >= _MANY:
+        load.setdefault("sources", 100)
     load |= {"sizes": ((size, 1.0),), "reply_timeout": _REPLY_TIMEOUT}
     return Cell(name, load, seconds=seconds, warmup=seconds / 5)
 

@@ -12,17 +12,21 @@ kernel is told of the time that was stolen: such a window is taken again, at onc
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from muxcore.compare.accounting import stolen_ns
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core, cores
 from muxcore.load import Generator, LoadConfig, LoadResult, Phase, generator, numeric, window
+from muxcore.load.sharding import room
 
 _TRIES = 4  # of a window: where half of them are robbed, one in sixteen stays so
+
+_SETTLED_WITHIN = 5.0  # s: the ends of 10,000 connections take a slow server a tenth of that
 
 BUSY = 0.95  # of its core: below, the server was not the bottleneck, and its rate is not its own
 
@@ -108,16 +112,18 @@ def measure(
         tick: called with a word after each round, for a display.
     """
     series = Series(cell, order=[subject.name for subject in subjects])
+    descriptors = (cell.load.get("connections", 1) + cell.load.get("idle", 0)) * len(subjects)
+    crowded = descriptors > room()  # and raises the limit: the servers need theirs, too
     done = 0
     for block in range(blocks):
         upto = rounds * (block + 1) // blocks
         with client_core(), contextlib.ExitStack() as stack:
-            running = _start(subjects, cell, rates or {}, kind, stack, series)
+            running = _start(subjects, cell, rates or {}, kind, crowded, stack, series)
             for number in range(done, upto):
                 order = [name for name in running if name not in series.stopped]
                 rng.shuffle(order)
                 for name in order:
-                    _take(*running[name], block, number, series)
+                    _take(running[name], block, number, series)
                 if tick:
                     tick(f"{cell.name}: {number + 1}/{rounds}")
         done = upto
@@ -125,15 +131,53 @@ def measure(
     return series
 
 
+class _Running:
+    """A server and its client.
+
+    The client keeps its connections from window to window; where this process may not have those of
+    all clients at once, each connects before its window, and is gone after it.
+    """
+
+    def __init__(self, server: ServerProcess, load: LoadConfig, kind: str, crowded: bool) -> None:
+        self.server = server
+        self._load = load
+        self._kind = kind
+        self._kept = None if crowded else generator(load, kind)
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Generator]:
+        if self._kept is not None:
+            yield self._kept
+            return
+        source = generator(self._load, self._kind)
+        try:
+            yield source
+        finally:
+            source.close()
+            self._settle()
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    def _settle(self) -> None:
+        """Wait until the server has seen all connections end: the core is the next one's."""
+        give_up, before = time.monotonic() + _SETTLED_WITHIN, -math.inf
+        while (now := self.server.cpu_ns()) - before > 1e6 and time.monotonic() < give_up:
+            before = now
+            time.sleep(0.01)
+
+
 def _start(
     subjects: Sequence[Subject],
     cell: Cell,
     rates: Mapping[str, float],
     kind: str,
+    crowded: bool,
     stack: contextlib.ExitStack,
     series: Series,
-) -> dict[str, tuple[ServerProcess, Generator]]:
-    running = {}
+) -> dict[str, _Running]:
+    found = {}
     for subject in subjects:
         if subject.name in series.stopped:
             continue
@@ -145,19 +189,19 @@ def _start(
         load = dict(cell.load)
         if subject.name in rates:
             load["rate"] = rates[subject.name]
-        source = generator(LoadConfig(address=numeric(server.address), **load), kind)
-        stack.callback(source.close)
-        first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
+        config = LoadConfig(address=numeric(server.address), **load)
+        running = stack.enter_context(contextlib.closing(_Running(server, config, kind, crowded)))
+        with running.client() as source:
+            first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
         if not first.ok:
             series.stopped[subject.name] = server.ending() or explain(first)
             continue
-        running[subject.name] = (server, source)
-    return running
+        found[subject.name] = running
+    return found
 
 
-def _take(
-    server: ServerProcess, source: Generator, block: int, number: int, series: Series
-) -> None:
+def _take(running: _Running, block: int, number: int, series: Series) -> None:
+    server = running.server
     clocks: dict[Phase, tuple[float, int]] = {}
 
     def read(phase: Phase) -> None:
@@ -168,9 +212,10 @@ def _take(
         clocks[phase] = (before if phase is Phase.DRAINING else (before + after) / 2, cpu)
 
     for tries_left in reversed(range(_TRIES)):
-        stolen = stolen_ns(cores()[:2])
-        result = window(source, series.cell.warmup, series.cell.seconds, at_phase=read)
-        was_robbed = stolen_ns(cores()[:2]) > stolen
+        with running.client() as source:
+            stolen = stolen_ns(cores()[:2])
+            result = window(source, series.cell.warmup, series.cell.seconds, at_phase=read)
+            was_robbed = stolen_ns(cores()[:2]) > stolen
         if not was_robbed or not result.ok:
             break
         series.retaken += bool(tries_left)

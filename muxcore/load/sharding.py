@@ -26,22 +26,29 @@ _SPARE = 64  # descriptors the client needs for itself
 Progress = Callable[[float, int], None]
 
 
-def needed(config: LoadConfig, asked: int | None = None) -> int:
-    """Return how many client processes a load takes; raises the descriptor limit to the hard one.
+def room() -> int:
+    """Return how many connections fit into one process; raises its limit to the hard one.
 
-    Raises:
-        ValueError: fewer were asked for than the descriptor limit allows, or more than connections.
+    Programs that it starts have the raised limit as well.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    limit = hard if hard != resource.RLIM_INFINITY else 1 << 20
-    least = math.ceil((config.connections + config.idle) / max(limit - _SPARE, 1))
+    return max((hard if hard != resource.RLIM_INFINITY else 1 << 20) - _SPARE, 1)
+
+
+def needed(config: LoadConfig, asked: int | None = None) -> int:
+    """Return how many client processes a load takes, with as many descriptors as they may have.
+
+    Raises:
+        ValueError: fewer were asked for than the descriptor limit allows, or more than connections.
+    """
+    least = math.ceil((config.connections + config.idle) / room())
     if asked is None:
         return least
     if not least <= asked <= config.connections:
         raise ValueError(
-            f"{config.connections + config.idle} connections at {limit} descriptors a process take "
+            f"{config.connections + config.idle} connections at {room()} a process take "
             f"{least} to {config.connections} processes, not {asked}"
         )
     return asked

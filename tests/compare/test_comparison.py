@@ -20,6 +20,7 @@ from muxcore.compare.plan import Plan, full, quick
 from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import echo_subject
 from muxcore.compare.session import compare, twin_of
+from muxcore.load import Generator, LoadConfig, generator
 
 # Windows long enough that on a busy machine the server runs in each of them.
 CELL = Cell("few bytes", {"connections": 2, "reply_timeout": 2.0}, seconds=0.06, warmup=0.0)
@@ -73,6 +74,27 @@ def test_a_window_that_time_was_stolen_from_is_taken_again_a_few_times(
     assert len(series.samples) == 2
     told = text.cell(record.cell(CELL, report(series, [], 1)))
     assert (f"{retaken} were taken again, {kept} kept" in told) == bool(retaken)
+
+
+def test_clients_that_do_not_fit_into_one_process_connect_for_each_window(
+    subject: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def counted(load: LoadConfig, kind: str) -> Generator:
+        opened.append(load.connections)
+        return generator(load, kind)
+
+    monkeypatch.setattr(rounds, "generator", counted)
+    for fitting, clients in ((4, 2), (3, 2 * (1 + 3))):  # the first window of each is not used
+        opened.clear()
+        monkeypatch.setattr(rounds, "room", lambda fitting=fitting: fitting)
+        monkeypatch.setattr(rounds, "stolen_ns", lambda cores: 0)
+        subjects = [subject("one", limit=3), subject("two", limit=3)]  # and its listener is one
+        series = measure(subjects, CELL, rounds=3, blocks=1, rng=random.Random(1))
+        assert not series.stopped
+        assert len(series.samples) == 6
+        assert opened == [2] * clients
 
 
 def test_wrong_bytes_stop_a_subject_and_are_told(subject: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 import muxcore
 from muxcore.testing import EngineSuite, Peer, each_engine
 
-pytestmark = pytest.mark.deep  # they need packages of other projects: the extra "dev"
+pytestmark = pytest.mark.deep  # they need packages of other projects: the extra "deep"
 
 _ENGINES = list(each_engine(EngineSuite).values())
 
