@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.cli._watching import watched
+from muxcore.descriptors import take_all
 from muxcore.limits import Limits
 from muxcore.protocol import Service
 from muxcore.server import Server
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
         service: what to serve.
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
     """
+    take_all()
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(

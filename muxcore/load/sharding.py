@@ -10,13 +10,13 @@ import dataclasses
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import IO, Any
 
 from muxcore.address import Address
+from muxcore.descriptors import take_all
 from muxcore.load.config import LoadConfig
 from muxcore.load.generator import LoadError, Phase, generator, window
 from muxcore.load.result import LoadResult
@@ -27,14 +27,8 @@ Progress = Callable[[float, int], None]
 
 
 def room() -> int:
-    """Return how many connections fit into one process; raises its limit to the hard one.
-
-    Programs that it starts have the raised limit as well.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max((hard if hard != resource.RLIM_INFINITY else 1 << 20) - _SPARE, 1)
+    """Return how many connections fit into one process, with all the descriptors it may have."""
+    return max(take_all() - _SPARE, 1)
 
 
 def needed(config: LoadConfig, asked: int | None = None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,22 @@ def test_each_address_gets_its_line_in_order(command: Start, tmp_path: Path) -> 
     assert ", edge-triggered, " in echo.said[0]
     assert echo.line().startswith("listening on 127.0.0.1:")
     Peer.play(echo.address, "send 10; read 10; close")
+
+
+def test_a_server_takes_all_the_descriptors_that_it_may_have(command: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        echo = command("echo", "0", "--engine", "epoll")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with contextlib.ExitStack() as clients:
+        for peer in [clients.enter_context(Peer(echo.address)) for _ in range(200)]:
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
+    echo.signal(signal.SIGTERM)
+    assert echo.status() == 0
+    assert echo.complaint() == ""
 
 
 def test_discard_answers_nothing(command: Start) -> None:

@@ -90,7 +90,7 @@ def test_clients_that_do_not_fit_into_one_process_connect_for_each_window(
         opened.clear()
         monkeypatch.setattr(rounds, "room", lambda fitting=fitting: fitting)
         monkeypatch.setattr(rounds, "stolen_ns", lambda cores: 0)
-        subjects = [subject("one", limit=3), subject("two", limit=3)]  # and its listener is one
+        subjects = [subject("one"), subject("two")]
         series = measure(subjects, CELL, rounds=3, blocks=1, rng=random.Random(1))
         assert not series.stopped
         assert len(series.samples) == 6
