@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except _WRONGLY_ASKED as exc:
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2

@@ -125,11 +125,15 @@ def test_an_interrupt_ends_with_130_and_no_traceback(
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # it is noticed when it is flushed, or at once
+def test_a_reader_that_goes_away_is_no_traceback(unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "muxcore", "engines"], stdout=writer, stderr=subprocess.PIPE
+        [sys.executable, "-m", "muxcore", "engines"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")

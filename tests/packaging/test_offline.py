@@ -79,6 +79,7 @@ def test_the_tests_pass_on_a_builder_with(
         run("chmod", "-R", "a+rwX", folder)
         run(
             *(*as_builder, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("-n", "3", "--dist", "worksteal"),
             cwd=source,
             env={"PYTHONPATH": str(source), "HOME": folder},
             timeout=800,
