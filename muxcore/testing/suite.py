@@ -33,7 +33,7 @@ from muxcore.testing.upstream import Upstream
 T = TypeVar("T")
 
 LACKS = "the engine {engine} has no {capability}"
-"""The reason of every skip."""
+"""The reason of every skip, but those for want of descriptors."""
 
 
 class Run:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 import muxcore
 from muxcore.engine import Engine
 from muxcore.limits import Limits
@@ -198,7 +200,8 @@ def _crowded(number: int) -> Iterator[None]:
     """Take every descriptor below ``number``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number + 256
-    assert hard == resource.RLIM_INFINITY or hard >= wanted, f"`ulimit -Hn` must be {wanted}"
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"{wanted} descriptors are needed, `ulimit -Hn` is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     taken: list[int] = []
     try:
