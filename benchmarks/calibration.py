@@ -11,7 +11,6 @@ it does not: how often is a difference claimed that is not there? A run is the f
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import sys
@@ -23,26 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from muxcore import serve
+from muxcore.compare.handlers import CallbackEcho
 from muxcore.compare.plan import full
 from muxcore.compare.servers import Subject
 from muxcore.compare.session import compare
+from muxcore.compare.text import ratio
 
 _MORE = 0.05  # of the CPU time of a message
-_LOOPS = "MUXCORE_CALIBRATION_LOOPS"  # what the busier server is told
 
 
-class Plain:
-    """An echo in callbacks."""
+class Busy(CallbackEcho):
+    """An echo that first does so many turns of a loop."""
 
     loops = 0
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         for _ in range(self.loops):
             pass
-        self.transport.write(data)
+        super().data_received(data)
 
 
 def main() -> int:
@@ -50,12 +47,12 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="of each kind (default: 20)")
     parser.add_argument("--rounds", type=int, default=150, help="in a run (default: 150)")
     parser.add_argument("--engine", default="pure-epoll")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=int, metavar="LOOPS", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        Plain.loops = int(os.environ.get(_LOOPS, "0"))
+    if options.serve is not None:
+        Busy.loops = options.serve
         return serve(
-            Plain,
+            Busy,
             "127.0.0.1:0",
             engine=options.engine,
             on_ready=lambda server: print(f"listening on {server.addresses[0]}", flush=True),
@@ -69,7 +66,7 @@ def main() -> int:
             cell = _run(options, planted, number)["cells"][0]
             said.update(f"{each['metric']}: {each['verdict']}" for each in cell["findings"])
             told = "; ".join(map(_told, cell["findings"]))
-            twins = "; ".join(f"{metric} {_figures(each)}" for metric, each in cell["twin"].items())
+            twins = "; ".join(f"{metric} {ratio(each)}" for metric, each in cell["twin"].items())
             print(f"{name}, run {number}: {told} (twins: {twins})", flush=True)
         for words, count in sorted(said.items()):
             print(f"{name}: {words} in {count} of {options.runs}")
@@ -84,9 +81,11 @@ def _run(options: argparse.Namespace, loops: int, seed: int) -> Mapping[str, Any
 
 
 def _subject(options: argparse.Namespace, name: str, loops: int) -> Subject:
-    command = (sys.executable, str(Path(__file__)), "--serve", "--engine", options.engine)
-    # the model, so that the comparison pairs the two
-    return Subject(name, ("env", f"{_LOOPS}={loops}", *command), f"{name}-epoll", "callback")
+    arguments = ("--serve", str(loops), "--engine", options.engine)
+    # of one model, so that the comparison pairs the two
+    return Subject(
+        name, (sys.executable, str(Path(__file__)), *arguments), f"{name}-epoll", "callback"
+    )
 
 
 def _loops(microseconds: float) -> int:
@@ -100,11 +99,7 @@ def _loops(microseconds: float) -> int:
 
 
 def _told(each: Mapping[str, Any]) -> str:
-    return f"{each['metric']} {each['verdict']} {_figures(each['ratio'])}"
-
-
-def _figures(each: Mapping[str, Any]) -> str:
-    return f"x{each['median']:.3f} [{each['low']:.3f}, {each['high']:.3f}]"
+    return f"{each['metric']} {each['verdict']} {ratio(each['ratio'])}"
 
 
 if __name__ == "__main__":

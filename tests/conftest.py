@@ -1,4 +1,4 @@
-"""The table of scenarios and engines, and the rule for skips.
+"""The table of scenarios and engines, the rule for skips, and what tests of several rooms need.
 
 A scenario of the suites may be skipped only for a capability that the engine does not have; the
 reference engines of the readiness models have what every scenario needs, so there nothing is
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Generator
+import shutil
+import subprocess
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +99,24 @@ def _unexplained(engine: str, call: pytest.CallInfo[None]) -> str:
     if capability in muxcore.engine(engine).capabilities:
         return f"skipped for a capability that {engine} has: {capability}"
     return ""
+
+
+@pytest.fixture(scope="session")
+def certificate_for(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[Path, Path]]:
+    """Return a certificate for a server of some name and its key, both made for this run."""
+
+    def make(name: str) -> tuple[Path, Path]:
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl is not installed (Debian and Ubuntu: apt-get install openssl)")
+        folder = tmp_path_factory.mktemp("certificate")
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+            f" -subj /CN={name} -addext subjectAltName=DNS:{name}"
+            " -keyout key.pem -out certificate.pem"
+        )
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True, timeout=30)
+        return folder / "certificate.pem", folder / "key.pem"
+
+    return make

@@ -24,11 +24,20 @@ _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
 _MAKEFILE = (_ROOT / "Makefile").read_text(encoding="utf-8")
 
-_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
-_PROGRAMS = [text for language, text in _BLOCKS if language == "python"]
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the language and the text of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def programs(page: str) -> list[str]:
+    return [text for language, text in blocks(page) if language == "python"]
+
+
+_PROGRAMS = programs(_README)
 _LINES = [
     line
-    for language, text in _BLOCKS
+    for language, text in blocks(_README)
     if language in ("", "sh", "console")
     for line in text.replace("\\\n", " ").splitlines()
     if line.strip()
@@ -40,9 +49,7 @@ _LINKS = [
     for page in _PAGES
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
 ]
-_RELAYS = re.findall(
-    r"^```python\n(.*?)^```$", (_ROOT / "docs/relay.md").read_text(), re.MULTILINE | re.DOTALL
-)
+_RELAYS = programs((_ROOT / "docs" / "relay.md").read_text(encoding="utf-8"))
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)
 _MENTIONED = re.findall(r"`((?:muxcore|make|python3?) [^`]+)`", _PROSE)
 

@@ -165,7 +165,7 @@ class _Running:
         give_up, before = time.monotonic() + _SETTLED_WITHIN, -math.inf
         while (now := self.server.cpu_ns()) - before > 1e6 and time.monotonic() < give_up:
             before = now
-            time.sleep(0.01)
+            time.sleep(0.01)  # a process does not tell that it is idle: its clock stands still
 
 
 def _start(
@@ -211,14 +211,14 @@ def _take(running: _Running, block: int, number: int, series: Series) -> None:
         after = time.monotonic()
         clocks[phase] = (before if phase is Phase.DRAINING else (before + after) / 2, cpu)
 
-    for tries_left in reversed(range(_TRIES)):
+    for tries in range(1, _TRIES + 1):
         with running.client() as source:
             stolen = stolen_ns(cores()[:2])
             result = window(source, series.cell.warmup, series.cell.seconds, at_phase=read)
             was_robbed = stolen_ns(cores()[:2]) > stolen
-        if not was_robbed or not result.ok:
+        if not was_robbed or not result.ok or tries == _TRIES:
             break
-        series.retaken += bool(tries_left)
+        series.retaken += 1
     name = server.subject.name
     if not result.ok or not result.received:
         series.stopped[name] = server.ending() or explain(result)

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
+import runpy
 import ssl
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from .tls import alert
+from .tls import hello as tls_hello
 
-def _loaded() -> ModuleType:
-    path = Path(__file__).parents[2] / "examples" / "client_hello.py"
-    spec = importlib.util.spec_from_file_location("client_hello", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "client_hello.py"
+parser = SimpleNamespace(**runpy.run_path(str(_EXAMPLE)))
 
-
-parser = _loaded()
-
-
-def real_hello(name: str | None, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
-    """Return what OpenSSL says first."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.maximum_version = newest
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
-    return outgoing.read()
-
-
-REAL = real_hello("a.example")
+REAL = tls_hello("a.example")
 
 
 def vector(size: int, content: bytes) -> bytes:
@@ -82,19 +63,15 @@ def outcome(*pieces: bytes) -> tuple[str | None, str, bytes]:
     return None, "", b""
 
 
-def alert(description: int) -> bytes:
-    return b"\x15\x03\x03\x00\x02\x02" + bytes([description])
-
-
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("name", ["a.example", "x" * 63 + ".example", "localhost", "A.eXample"])
 def test_the_name_that_a_real_client_asks_for(name: str, newest: ssl.TLSVersion) -> None:
-    assert outcome(real_hello(name, newest))[0] == name.lower()
+    assert outcome(tls_hello(name, newest))[0] == name.lower()
 
 
 @pytest.mark.parametrize("name", [None, "192.0.2.1"])  # an address is no name: RFC 6066
 def test_a_client_that_names_no_server_is_told_that_it_must(name: str | None) -> None:
-    assert outcome(real_hello(name)) == (None, "it names no server", alert(109))
+    assert outcome(tls_hello(name)) == (None, "it names no server", alert(109))
 
 
 def test_a_hello_of_old_without_any_extension_names_no_server() -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +17,8 @@ import pytest
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import Upstream, refusing
+
+from .tls import alert, hello
 
 EXAMPLE = "tls_router"
 REQUIRES = frozenset({"connect", "relay"})
@@ -57,32 +57,8 @@ def arguments(upstreams: Upstreams) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a certificate for secure.example and its key, both made for this run."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl command to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-        " -subj /CN=secure.example -addext subjectAltName=DNS:secure.example"
-        " -keyout key.pem -out certificate.pem"
-    )
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True, timeout=30)
-    return folder / "certificate.pem", folder / "key.pem"
-
-
-def hello(name: str | None) -> bytes:
-    """Return what a client of OpenSSL says first."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    with pytest.raises(ssl.SSLWantReadError):
-        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
-    return outgoing.read()
-
-
-def alert(description: int) -> bytes:
-    return bytes((21, 3, 3, 0, 2, 2, description))
+def certificate(certificate_for: Callable[[str], tuple[Path, Path]]) -> tuple[Path, Path]:
+    return certificate_for("secure.example")
 
 
 def check_both_ways(client: Peer, upstream: Peer) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
+import hashlib
 import itertools
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore.descriptors import take_all
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.suite import eventually
 
@@ -141,6 +142,10 @@ class RelayProgram(Program):
         """Return what its access log says up to now."""
         return [json.loads(line) for line in self.output.read_text().splitlines()[1:]]
 
+    def until_recorded(self, count: int) -> None:
+        """Wait until its access log has so many lines."""
+        eventually(lambda: len(self.records()) == count, self.said)
+
     def pids(self) -> list[int]:
         """Return its own number and those of its children, and of theirs."""
         parents = dict(_parents())
@@ -197,8 +202,7 @@ def _serves(server: Program, address: str, ready: str) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def _many_descriptors() -> None:
     """What this process may open, the programs that it starts may, too."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    take_all()
 
 
 @pytest.fixture(scope="session")
@@ -227,6 +231,17 @@ def run() -> Callable[..., str]:
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def sha256() -> Callable[[Path], bytes]:
+    """Return a file's digest: what differs in megabytes is nothing to print."""
+
+    def sha256(path: Path) -> bytes:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+    return sha256
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from muxcore.testing.suite import eventually
-
 pytestmark = pytest.mark.real
 
 # Control messages and parameters: some kilobytes of JSON each way.
@@ -60,8 +58,9 @@ def test_what_iperf3_sends_arrives(
 
 
 def _records(relay: Any, count: int) -> list[dict[str, Any]]:
-    eventually(lambda: len(relay.records()) == count, relay.said)
-    return relay.records()  # type: ignore[no-any-return]
+    relay.until_recorded(count)
+    records: list[dict[str, Any]] = relay.records()
+    return records
 
 
 def _total(record: dict[str, Any]) -> int:

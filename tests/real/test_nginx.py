@@ -49,25 +49,8 @@ def plain(nginx: Callable[..., Any]) -> tuple[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def certificate(
-    run: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("certificate")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    run(
-        *["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-        *[
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=www.test",
-            "-addext",
-            "subjectAltName=DNS:www.test",
-        ],
-        *["-keyout", key, "-out", certificate],
-    )
-    return certificate, key
+def certificate(certificate_for: Callable[[str], tuple[Path, Path]]) -> tuple[Path, Path]:
+    return certificate_for("www.test")
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +83,18 @@ def test_every_answer_to_wrk_is_whole(
 
 
 def test_a_file_is_the_same_after_its_way_there_and_back(
-    way: Any, plain: tuple[str, Path], run: Callable[..., str], tmp_path: Path
+    way: Any,
+    plain: tuple[str, Path],
+    run: Callable[..., str],
+    sha256: Callable[[Path], bytes],
+    tmp_path: Path,
 ) -> None:
     address, files = plain
     through = way(address)
     run("curl", "-sS", "--fail", "-T", files / "file", f"http://{through}/put/copy")
-    assert _sha256(files / "put" / "copy") == hashlib.sha256(_FILE).hexdigest()
+    assert sha256(files / "put" / "copy") == hashlib.sha256(_FILE).digest()
     run("curl", "-sS", "--fail", "-o", tmp_path / "back", f"http://{through}/put/copy")
-    assert _sha256(tmp_path / "back") == hashlib.sha256(_FILE).hexdigest()
+    assert sha256(tmp_path / "back") == hashlib.sha256(_FILE).digest()
     (files / "put" / "copy").unlink()
 
 
@@ -116,6 +103,7 @@ def test_a_file_over_tls_is_the_same_and_the_certificate_is_the_servers(
     secure: tuple[str, Path],
     certificate: tuple[Path, Path],
     run: Callable[..., str],
+    sha256: Callable[[Path], bytes],
     tmp_path: Path,
 ) -> None:
     host, port = way(secure[0]).split(":")
@@ -123,7 +111,7 @@ def test_a_file_over_tls_is_the_same_and_the_certificate_is_the_servers(
     for name, content in [("file", _FILE), ("small", _SMALL)]:
         back = tmp_path / name
         run("curl", "-sS", "--fail", *known, "-o", back, f"https://www.test:{port}/{name}")
-        assert _sha256(back) == hashlib.sha256(content).hexdigest()
+        assert sha256(back) == hashlib.sha256(content).digest()
 
 
 def test_curl_gets_its_file_over_tls_through_the_router_by_name(
@@ -133,6 +121,7 @@ def test_curl_gets_its_file_over_tls_through_the_router_by_name(
     certificate: tuple[Path, Path],
     start: Callable[..., Any],
     run: Callable[..., str],
+    sha256: Callable[[Path], bytes],
     tmp_path: Path,
 ) -> None:
     routes = [f"www.test={secure[0]}", f"plain.test={plain[0]}"]
@@ -144,7 +133,7 @@ def test_curl_gets_its_file_over_tls_through_the_router_by_name(
         options += ["--resolve", f"{name}:{port}:{host}"]
     for name, content in [("file", _FILE), ("small", _SMALL)]:
         run("curl", *options, "-o", tmp_path / name, f"https://www.test:{port}/{name}")
-        assert _sha256(tmp_path / name) == hashlib.sha256(content).hexdigest()
+        assert sha256(tmp_path / name) == hashlib.sha256(content).digest()
     for other in ("plain.test", "nobody.test"):  # one that speaks no TLS, one that is not there
         run("curl", *options, f"https://{other}:{port}/", expected=35)  # CURLE_SSL_CONNECT_ERROR
     assert router.complaints.read_text().count("nobody is called 'nobody.test' here") == 1
@@ -155,8 +144,3 @@ def _filled(files: Path) -> Path:
     for name, content in [("small", _SMALL), ("large", _LARGE), ("file", _FILE)]:
         (files / name).write_bytes(content)
     return files
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,8 +19,8 @@ _MEGABYTE = random.Random(5).randbytes(1_000_000)
 
 
 @pytest.fixture(scope="module")
-def redis(redis_server: Callable[..., Any]) -> str:
-    return redis_server()[1]  # type: ignore[no-any-return]
+def redis(redis_server: Callable[..., tuple[Any, str]]) -> str:
+    return redis_server()[1]
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from muxcore.testing.peer import pattern
+from muxcore.testing.peer import Peer, pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Journaled, Recorder, data
-from muxcore.testing.suite import EngineSuite, eventually
+from muxcore.testing.suite import EngineSuite, Run, eventually
 
 MIB = 1 << 20
 
@@ -160,10 +160,7 @@ class Reading(EngineSuite):
             transport = run.protocol(peer).transport
             run.call(transport.pause_reading)
             peer.send(b"waits")
-            other = run.connect()  # by the time that it is served, so would have been the first
-            other.send(b"x")
-            run.wait_for(data(b"x"), other)
-            assert run.events(peer) == [MADE]
+            _check_nothing_was_heard(run, peer)
             run.call(transport.resume_reading)
             assert run.wait_for(data(b"waits"), peer) == [MADE, data(b"waits")]
 
@@ -173,10 +170,7 @@ class Reading(EngineSuite):
             peer = run.connect()
             peer.send(b"waits")
             run.wait_for(MADE, peer)
-            other = run.connect()
-            other.send(b"x")
-            run.wait_for(data(b"x"), other)
-            assert run.events(peer) == [MADE]
+            _check_nothing_was_heard(run, peer)
             run.call(run.protocol(peer).transport.resume_reading)
             run.wait_for(data(b"waits"), peer)
 
@@ -186,10 +180,7 @@ class Reading(EngineSuite):
             peer = run.connect()
             peer.shutdown_write()
             run.wait_for(MADE, peer)
-            other = run.connect()
-            other.send(b"x")
-            run.wait_for(data(b"x"), other)
-            assert run.events(peer) == [MADE]
+            _check_nothing_was_heard(run, peer)
             run.call(run.protocol(peer).transport.resume_reading)
             assert run.life(peer) == [MADE, EOF, LOST]
 
@@ -227,10 +218,7 @@ class Reading(EngineSuite):
             run.call(transport.pause_reading)
             peer.send(b"last")
             peer.shutdown_write()
-            other = run.connect()
-            other.send(b"x")
-            run.wait_for(data(b"x"), other)
-            assert run.events(peer) == [MADE]
+            _check_nothing_was_heard(run, peer)
             run.call(transport.resume_reading)
             assert run.life(peer) == [MADE, data(b"last"), EOF, LOST]
 
@@ -295,3 +283,11 @@ class Reading(EngineSuite):
             peer.shutdown_write()
             peer.read_eof()
             assert run.life(peer) == [MADE, data(b"plain" + pattern(1000)), EOF, LOST]
+
+
+def _check_nothing_was_heard(run: Run, peer: Peer) -> None:
+    """A peer's protocol has heard nothing but its beginning, although the loop has turned."""
+    other = run.connect()  # by the time that it is served, so would have been the first
+    other.send(b"x")
+    run.wait_for(data(b"x"), other)
+    assert run.events(peer) == [MADE]
