@@ -29,6 +29,7 @@ CAPABILITIES = {
     "connect": "outgoing connections",
     "edge_trigger": 'trigger="edge"',
     "flow_control": "pause_writing and resume_writing; write() never blocks",
+    "hears_resets": "a reset is heard while reading is paused, and after the peer's EOF",
     "half_close": "write_eof, and sending after the peer's EOF",
     "native_verbs": "verbs run without Python",
     "relay": "transport.relay()",
@@ -70,6 +71,8 @@ class Engine(abc.ABC):
         self.server: Any = self  # what transport.server returns; Server puts itself here
         self.connecting: dict[Connecting, None] = {}  # in the order they began
         self.ending = False  # from then on nothing is connected to
+        # ident of the thread that runs it; None: nobody does; 0: its thread is starting
+        self.owner: int | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._drained = True
@@ -85,6 +88,23 @@ class Engine(abc.ABC):
             raise CapabilityMissing(
                 f"engine {self.name!r} has no {capability} ({CAPABILITIES[capability]}): "
                 "`muxcore engines` shows which have it"
+            )
+
+    def refuse_thread(self, what: str) -> None:
+        """Raise if another thread runs the engine than this one.
+
+        A caller compares ``owner`` with its own ident first: this is the slow path.
+
+        Args:
+            what: the call that was made, for the message.
+
+        Raises:
+            RuntimeError: it was made in another thread than the engine's.
+        """
+        if self.owner is not None and self.owner != threading.get_ident():
+            raise RuntimeError(
+                f"{what} in thread {threading.current_thread().name!r}, which is not the engine's: "
+                f"use server.call_soon_threadsafe(…) to have it called there"
             )
 
     # -- what it serves
@@ -203,6 +223,7 @@ class Engine(abc.ABC):
     def start(self) -> None:
         """Run in the background; here a daemon thread, where a model needs it something else."""
         name = f"muxcore-{self.name}"
+        self.owner = 0
         self._thread = threading.Thread(target=self._run_in_thread, name=name, daemon=True)
         self._thread.start()
 

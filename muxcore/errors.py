@@ -81,6 +81,16 @@ class HalfCloseTimeout(MuxcoreError, TimeoutError):
         )
 
 
+class CloseTimeout(MuxcoreError, TimeoutError):
+    """The peer of a closed connection took nothing for ``Limits.close_timeout`` seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            errno.ETIMEDOUT,
+            f"the peer took nothing for {seconds:g} s after the close",
+        )
+
+
 class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 
@@ -32,6 +33,11 @@ class Limits:
             ``IdleTimeout``; None leaves idle connections alone, as asyncio does.
         half_close_timeout: how long one direction of a relay may go on after the other has ended;
             then both sides are aborted with ``HalfCloseTimeout``. None: as long as it likes.
+        close_timeout: how long a connection that was closed may go on while its peer takes no byte
+            of what is queued; then it is aborted with ``CloseTimeout``. None: as long as it likes.
+        linger_timeout: how long what is unread is still dropped after a close, so that the last
+            bytes sent arrive: a close(2) with unread bytes is a reset, which overtakes them (RFC
+            1122, 4.2.2.13). 0: not at all. ``connection_lost`` does not wait for it.
         connect_timeout: the longest an outgoing connection may take.
         drain_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
         accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
@@ -51,6 +57,8 @@ class Limits:
     timers: int = 1_000_000
     idle_timeout: float | None = None
     half_close_timeout: float | None = None
+    close_timeout: float | None = 60.0
+    linger_timeout: float = 2.0
     connect_timeout: float = 10.0
     drain_timeout: float = 5.0
     accept_pause: float = 0.1
@@ -70,9 +78,9 @@ class Limits:
             )
 
 
-_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout"})
-_MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout"})
-_SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "accept_pause"}
+_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout", "linger_timeout"})
+_MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout", "close_timeout"})
+_SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "linger_timeout", "accept_pause"}
 
 
 def _check(name: str, value: object) -> None:
@@ -83,6 +91,9 @@ def _check(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, kinds):
         wanted = "a number of seconds" if name in _SECONDS else "a whole number"
         raise ValueError(f"Limits.{name} must be {wanted}, not {value!r}")
+    if not math.isfinite(value):
+        longer = "; a day is 86400, and None is no limit" if name in _MAY_BE_NONE else ""
+        raise ValueError(f"Limits.{name} must be finite, not {value!r}{longer}")
     if not (value >= 0 if name in _MAY_BE_ZERO else value > 0):
         bound = "at least 0" if name in _MAY_BE_ZERO else "above 0"
         raise ValueError(f"Limits.{name} must be {bound}, not {value!r}")

@@ -14,8 +14,8 @@ from muxcore.limits import Limits
 _FIELDS = [field.name for field in dataclasses.fields(Limits)]
 _SECONDS = [n for n in _FIELDS if n.endswith(("_timeout", "_pause"))]
 _WHOLE = [n for n in _FIELDS if n not in _SECONDS]
-_NONE = ["idle_timeout", "half_close_timeout"]
-_ZERO = ["backlog", "write_high", "write_low", "drain_timeout"]
+_NONE = ["idle_timeout", "half_close_timeout", "close_timeout"]
+_ZERO = ["backlog", "write_high", "write_low", "drain_timeout", "linger_timeout"]
 
 
 def limits(values: dict[str, Any]) -> Limits:
@@ -28,7 +28,7 @@ def test_each_limit_is_explained_where_it_stands(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _FIELDS)
-@pytest.mark.parametrize("value", [-1, "1", True, math.nan], ids=repr)
+@pytest.mark.parametrize("value", [-1, "1", True, math.nan, math.inf], ids=repr)
 def test_what_is_no_number_or_below_zero_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"Limits\.{name} must be .*, not {value!r}"):
         limits({name: value})

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
@@ -146,6 +147,7 @@ class AsyncioEngine(LoopEngine):
     # -- its life
 
     def run(self) -> bool:
+        self.owner = get_ident()
         try:
             self.loop.add_reader(self._waker.fileno(), self._woken)
             for listener in self._listeners:
@@ -184,6 +186,7 @@ class AsyncioEngine(LoopEngine):
         self.timers.clear()
         self.loop.close()
         self._waker.close()
+        self.owner = None
 
     def _woken(self) -> None:
         self._waker.drain()

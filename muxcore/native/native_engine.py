@@ -26,6 +26,7 @@ import struct
 import time
 from array import array
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from muxcore import accepting, dispatch
@@ -117,6 +118,7 @@ class NativeEpollEngine(LoopEngine):
     # -- its life
 
     def run(self) -> bool:
+        self.owner = get_ident()
         try:
             for sock, service in self._waiting:
                 self._listen(sock, service)
@@ -151,6 +153,7 @@ class NativeEpollEngine(LoopEngine):
         loop, self.loop = self.loop, self.ffi.NULL  # transports may be asked things ever after
         self.lib.mux_loop_free(loop)
         self._waker.close()
+        self.owner = None
 
     # -- one turn
 

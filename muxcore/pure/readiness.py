@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, ClassVar
 
 from muxcore import accepting, dispatch
@@ -97,6 +98,7 @@ class ReadinessEngine(LoopEngine):
     # -- its life
 
     def run(self) -> bool:
+        self.owner = get_ident()
         try:
             for listener in self._listeners:
                 listener.resume()
@@ -126,6 +128,7 @@ class ReadinessEngine(LoopEngine):
         self.timers.clear()
         self._poller.close()
         self._waker.close()
+        self.owner = None
 
     # -- one turn
 
