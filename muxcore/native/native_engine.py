@@ -187,9 +187,11 @@ class NativeEpollEngine(LoopEngine):
                 if transport is None:  # the service failed
                     continue
                 data = arena[at : at + value]
-                on_data = transport._on_data
-                if transport._hold or on_data is None:
+                if transport._hold or transport._verb is not None or transport._buffered:
                     transport.on_data(data)
+                    continue
+                on_data = getattr(transport._protocol, "data_received", None)
+                if on_data is None:
                     continue
                 try:
                     on_data(data)

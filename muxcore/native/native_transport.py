@@ -12,6 +12,7 @@ The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the bo
 from __future__ import annotations
 
 import os
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
@@ -126,9 +127,12 @@ class NativeTransport(BaseTransport):
 
     def _deliver(self, data: bytes) -> None:
         protocol = self._protocol
-        if self._on_data is not None:
+        if not self._buffered:
+            on_data = getattr(protocol, "data_received", None)
+            if on_data is None:
+                return
             try:
-                self._on_data(data)
+                on_data(data)
             except Exception as exc:
                 dispatch.failed(self, protocol, "data_received", exc)
             return
@@ -167,6 +171,8 @@ class NativeTransport(BaseTransport):
 
     def write(self, data: Bytes) -> None:
         # Each message pays for every instruction here: super() alone costs as much as all the rest.
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("write()")
         way = self._way
         if not way or type(data) is not bytes:
             super().write(data)
@@ -212,6 +218,8 @@ class NativeTransport(BaseTransport):
         self._find_way()
 
     def get_write_buffer_size(self) -> int:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("get_write_buffer_size()")
         self._cross()
         engine = self._engine
         return max(0, int(engine.lib.mux_queued(engine.loop, self._slot, self._generation)))
@@ -238,6 +246,8 @@ class NativeTransport(BaseTransport):
     # -- the end
 
     def close(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("close()")
         if self._state == OPEN:
             self._state = CLOSING
             self._hold |= HOLD_CLOSING
@@ -283,7 +293,7 @@ class NativeTransport(BaseTransport):
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
-            self._on_data = None  # a bound method: it would keep the protocol in a cycle
+            self._protocol = None  # it may refer to this object: no cycle is left
             engine.lib.mux_release(engine.loop, self._slot, self._generation)
 
     # -- a relay
@@ -306,7 +316,6 @@ class NativeTransport(BaseTransport):
         )
         for side, other in ((self, peer), (peer, self)):
             side._verb, side._peer, side._way = Verb.RELAY, other, DIRECT
-            side._on_data = None
             side._hold &= HOLD_EOF | HOLD_CLOSING
         for side in (self, peer):
             side._keep_cap(side.get_write_buffer_size())
@@ -353,7 +362,6 @@ class NativeTransport(BaseTransport):
         self._cross()
         self._way = DIRECT
         kept, self._kept = self._kept, None
-        self._on_data = None
         self._give_to_verb(b"".join(kept or ()))
         if kept and not kept[-1]:  # the peer's EOF is among what was kept
             self.close()

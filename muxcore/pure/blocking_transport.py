@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 import time
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
@@ -136,6 +137,7 @@ class BlockingTransport(BaseTransport):
             dispatch.call(self, self._protocol, "connection_lost", self._reason)
         finally:
             self.sock.close()
+            self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
 
     def stop(self) -> None:
         """End soon; called by the signal handler, the second time because the first did not do.
@@ -152,7 +154,7 @@ class BlockingTransport(BaseTransport):
 
     def receive(self, flags: int = 0) -> None:
         """Wait for bytes, or with MSG_DONTWAIT do not, and deliver them."""
-        if self._on_data is None:
+        if self._buffered and self._verb is None:
             self._receive_into(flags)
             return
         try:
@@ -164,8 +166,13 @@ class BlockingTransport(BaseTransport):
             self._ended()
             return
         self.count(len(data), 0)
+        if self._state != OPEN:
+            return  # it was closed: what comes is dropped
+        on_data = self._on_data or getattr(self._protocol, "data_received", None)
+        if on_data is None:
+            return
         try:
-            self._on_data(data)
+            on_data(data)
         except Exception as exc:
             dispatch.failed(self, self._protocol, "data_received", exc)
 
@@ -211,6 +218,8 @@ class BlockingTransport(BaseTransport):
     # -- for the base class
 
     def get_write_buffer_size(self) -> int:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("get_write_buffer_size()")
         return len(self._queue)
 
     def _put(self, data: Bytes) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
 from muxcore.errors import HalfCloseTimeout
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.poller import READ, WRITE
-from muxcore.transport import CLOSING, LOST, BaseTransport
+from muxcore.transport import CLOSING, LOST, OPEN, BaseTransport
 from muxcore.transport_socket import TransportSocket
 
 _GATHER = 64  # buffers one sendmsg() takes; the kernel allows IOV_MAX = 1024, more wins nothing
@@ -87,7 +88,7 @@ class StreamTransport(BaseTransport):
 
     def _receive(self, chunk: int) -> int:
         """Receive once and deliver; return the bytes received, or -1 when there is no more now."""
-        if self._on_data is None:
+        if self._buffered and self._verb is None:
             return self._receive_into()
         try:
             data = self._sock.recv(chunk)
@@ -100,8 +101,13 @@ class StreamTransport(BaseTransport):
             self._eof_received()
             return -1
         self._count_in(len(data))
+        if self._state != OPEN:
+            return len(data)  # it was closed: what comes is dropped
+        on_data = self._on_data or getattr(self._protocol, "data_received", None)
+        if on_data is None:
+            return len(data)
         try:
-            self._on_data(data)
+            on_data(data)
         except Exception as exc:
             dispatch.failed(self, self._protocol, "data_received", exc)
         return len(data)
@@ -138,6 +144,8 @@ class StreamTransport(BaseTransport):
     # -- the send queue
 
     def get_write_buffer_size(self) -> int:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("get_write_buffer_size()")
         return self._queued
 
     def _put(self, data: Bytes) -> None:
@@ -255,7 +263,7 @@ class StreamTransport(BaseTransport):
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
             self._sock.close()
-            self._on_data = None  # a bound method: it would keep the protocol in a cycle
+            self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
 
     def _watch_idle(self) -> None:
         """Look again when the deadline would pass if no further byte moved."""
