@@ -19,7 +19,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.connecting import Connecting, ended
 from muxcore.errors import CapabilityMissing
-from muxcore.limits import Limits
+from muxcore.limits import Limits, seconds
 from muxcore.protocol import Service
 from muxcore.stats import Stats
 from muxcore.timers import Timer
@@ -107,6 +107,11 @@ class Engine(abc.ABC):
                 f"use server.call_soon_threadsafe(…) to have it called there"
             )
 
+    def refuse_ended(self) -> None:
+        """Raise ``RuntimeError`` if the engine has ended: nobody would do what is asked for."""
+        if self.ending and self.owner is None:
+            raise RuntimeError("the server has ended")
+
     # -- what it serves
 
     @abc.abstractmethod
@@ -136,11 +141,17 @@ class Engine(abc.ABC):
 
         Raises:
             AddressError: the address is malformed.
+            ServiceError: the service is not callable.
+            TypeError, ValueError: the timeout is no time.
             CapabilityMissing: the engine has no ``connect``.
+            RuntimeError: the engine has ended.
         """
         self.need("connect")
-        seconds = self.limits.connect_timeout if timeout is None else timeout
-        return Connecting(self, addresses.parse(address), service, seconds)
+        self.refuse_ended()
+        return Connecting(self, addresses.parse(address), service, self._time_to_connect(timeout))
+
+    def _time_to_connect(self, timeout: float | None) -> float:
+        return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)
 
     # -- outgoing connections: what an engine with ``connect`` fills in
 
@@ -165,6 +176,13 @@ class Engine(abc.ABC):
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
         """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
+        raise NotImplementedError
+
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue one from any thread, as ``call_soon_threadsafe`` does; it counts in no cap.
+
+        After the engine's end it is dropped.
+        """
         raise NotImplementedError
 
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Any:

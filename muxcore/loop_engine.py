@@ -93,10 +93,15 @@ class LoopEngine(Engine):
     # -- calls
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        self.refuse_ended()
         return self.timers.add(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
         self._calls.add(call, args)
+        self._waker.wake()
+
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.append((call, args))
         self._waker.wake()
 
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:

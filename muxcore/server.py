@@ -72,11 +72,7 @@ class Server:
         reuse_port: bool = False,
         allow_threads: bool = False,
     ) -> None:
-        if not callable(service):
-            raise ServiceError(
-                f"a service is a class or another callable that returns a protocol, not {service!r}"
-                f"; pass {type(service).__name__} itself"
-            )
+        dispatch.check_service(service)
         if not where:
             raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
         chosen = registry.engine(engine)

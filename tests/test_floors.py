@@ -23,7 +23,7 @@ _FLOORS = [
     ["_version", "descriptors", "errors", "limits", "stats", "transport_socket"],
     ["address"],
     ["protocol", "joining"],
-    ["dispatch", "wakeup", "accepting"],
+    ["dispatch", "wakeup", "accepting", "lookups"],
     ["timers", "calls", "connecting", "transport"],
     ["engine"],
     ["loop_engine", "listening"],

@@ -18,6 +18,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
 from muxcore.protocol import Service, verb_of
+from muxcore.timers import LONGEST_WAIT
 
 
 class Outgoing:
@@ -31,6 +32,7 @@ class Outgoing:
     """
 
     def __init__(self, child: Any, where: Address, service: Service, timeout: float) -> None:
+        dispatch.check_service(service)
         self._child = child
         self._where = where
         self._service: Service | None = service  # None: it was cancelled
@@ -103,6 +105,6 @@ class Outgoing:
             return error
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLOUT)
-        if not poll.poll(seconds * 1000):
+        if not poll.poll(min(seconds, LONGEST_WAIT) * 1000):
             return errno.ETIMEDOUT
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

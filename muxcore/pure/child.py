@@ -17,6 +17,7 @@ from muxcore.protocol import Service, Verb
 from muxcore.pure.blocking_outgoing import Outgoing
 from muxcore.pure.blocking_transport import BlockingTransport
 from muxcore.pure.shared_counters import SharedCounters
+from muxcore.timers import LONGEST_WAIT
 
 
 class Child:
@@ -107,7 +108,7 @@ class Child:
         for transport, mask in wanted.items():
             poll.register(transport.fileno(), mask)
         wait = min((seconds for seconds in left if seconds is not None), default=None)
-        events = dict(poll.poll(None if wait is None else wait * 1000))
+        events = dict(poll.poll(None if wait is None else min(wait, LONGEST_WAIT) * 1000))
         for transport in wanted:  # an earlier callback of this turn may have ended it
             if transport.fileno() in events and not transport.is_lost():
                 transport.on_event(events[transport.fileno()])

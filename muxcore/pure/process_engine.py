@@ -92,7 +92,7 @@ class ProcessEngine(Engine):
     ) -> Any:
         if self._child is None:
             raise RuntimeError("connect() is for callbacks, and those run in the children")
-        seconds = self.limits.connect_timeout if timeout is None else timeout
+        seconds = self._time_to_connect(timeout)
         return self._child.connect(addresses.parse(address), service, seconds)
 
     # -- calls
