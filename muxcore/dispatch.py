@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from muxcore.address import Address
@@ -65,11 +65,14 @@ def _refuse_coroutines(owner: Any) -> None:
             )
 
 
-@functools.lru_cache(256)  # a class that is made anew for each client is let go in the end
-def _has_callbacks(kind: Any) -> bool:
-    """Look at a protocol's class, once."""
+def _look_at(kind: type) -> bool:
+    """Whether a protocol's class has callbacks, or a verb."""
     _refuse_coroutines(kind)
     return any(hasattr(kind, name) for name in (*_NAMES, "verb"))
+
+
+# One look at a class; those that are made anew for each client are let go in the end
+_has_callbacks: Callable[[Any], bool] = functools.lru_cache(256)(_look_at)
 
 
 def make_protocol(service: Service) -> Any:
@@ -79,8 +82,7 @@ def make_protocol(service: Service) -> Any:
         ServiceError: it returned something that is no protocol, or has coroutines for callbacks.
     """
     protocol = service()
-    kind: Hashable = type(protocol)
-    if not _has_callbacks(kind) and not any(
+    if not _has_callbacks(type(protocol)) and not any(
         hasattr(protocol, name) for name in (*_NAMES, "verb")
     ):
         raise ServiceError(

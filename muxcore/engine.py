@@ -11,11 +11,13 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import address as addresses
+from muxcore import dispatch
 from muxcore.address import Address
 from muxcore.connecting import Connecting, ended
 from muxcore.errors import CapabilityMissing
@@ -73,8 +75,10 @@ class Engine(abc.ABC):
         self.ending = False  # from then on nothing is connected to
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting
         self.owner: int | None = None
+        self.pid = os.getpid()  # of the process that it belongs to: in a fork it is a copy
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = None  # what ended it, where that was an error
+        self._untold: BaseException | None = None  # the same, until join() has raised it
         self._drained = True
 
     @classmethod
@@ -107,6 +111,10 @@ class Engine(abc.ABC):
                 f"use server.call_soon_threadsafe(…) to have it called there"
             )
 
+    def is_copy(self) -> bool:
+        """Whether this process is a fork of the one that the engine belongs to."""
+        return os.getpid() != self.pid
+
     def refuse_ended(self) -> None:
         """Raise ``RuntimeError`` if the engine has ended: nobody would do what is asked for."""
         if self.ending and self.owner is None:
@@ -123,9 +131,12 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def adopt(self, sock: Any, service: Service) -> None:
-        """Serve a socket that is connected already, which the engine owns from now on.
+        """Serve a socket that is connected already, of which the caller's object is closed by this.
 
         From any thread; before or while the engine runs.
+
+        Raises:
+            RuntimeError: the engine has ended, or its queue is full; the socket stays as it was.
         """
 
     def connect(
@@ -190,10 +201,21 @@ class Engine(abc.ABC):
         raise NotImplementedError
 
     def end_connecting(self) -> None:
-        """Let what is on its way fail, and whatever else is asked for: the engine is ending."""
+        """Let what is on its way fail, and whatever else is asked for: the engine is ending.
+
+        Raises:
+            BaseException: what a protocol that heard of it raised to end the program; the others
+                have heard of it, too.
+        """
         self.ending = True
+        raised: BaseException | None = None
         for each in list(self.connecting):
-            each.fail(ended())
+            try:
+                each.fail(ended())
+            except BaseException as exc:
+                raised = raised or exc
+        if raised is not None:
+            raise raised
 
     # -- calls
 
@@ -252,18 +274,23 @@ class Engine(abc.ABC):
             BaseException: what ended the engine, if that was an error.
         """
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             if self._thread.is_alive():
                 return False
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
         return True
 
     @property
     def thread(self) -> threading.Thread | None:
         """The background thread, where there is one."""
         return self._thread
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it in the background, where that was an error."""
+        return self._failure
 
     @property
     def drained(self) -> bool:
@@ -274,4 +301,10 @@ class Engine(abc.ABC):
         try:
             self._drained = self.run()
         except BaseException as exc:
-            self._failure = exc
+            self._failure = self._untold = exc
+            self._drained, self.owner = False, None
+            dispatch.logger.critical(
+                "engine %s has ended by an error: its server serves nobody any more",
+                self.name,
+                exc_info=exc,
+            )

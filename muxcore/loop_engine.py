@@ -64,13 +64,17 @@ class LoopEngine(Engine):
     # -- what it serves
 
     def adopt(self, sock: Any, service: Service) -> None:
-        accepting.prepare(sock)
-        self.call_soon_threadsafe(self._adopted, sock, service)
+        self._calls.refuse()
+        ours = accepting.taken_over(sock)
+        self.call_from_thread(self._adopted, ours, service)
+        if self._calls.closed:  # it has ended meanwhile: nobody else will close it
+            ours.close()
 
     def _adopted(self, sock: Any, service: Service) -> None:
         if self.ending:
             sock.close()
             return
+        accepting.prepare(sock)
         try:
             peername = sock.getpeername()
         except OSError:

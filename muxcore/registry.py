@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from muxcore.engine import Engine
-from muxcore.errors import CapabilityMissing, EngineUnavailable, UnknownEngine
-from muxcore.protocol import Service
+from muxcore.errors import EngineUnavailable, UnknownEngine
 
 GROUP = "muxcore.engines"
 VARIABLE = "MUXCORE_ENGINE"
@@ -98,22 +97,6 @@ def engine(name: str | None = None) -> type[Engine]:
             logger.warning("%s: taking %s", skipped[0], candidate)
         return chosen
     raise skipped[0]
-
-
-def check_requirements(service: Service, chosen: type[Engine]) -> None:
-    """Compare what a service ``requires`` with what an engine can do.
-
-    Raises:
-        CapabilityMissing: the engine lacks something; the message names engines that have it all.
-    """
-    required = frozenset(getattr(service, "requires", ()))
-    missing = required - chosen.capabilities
-    if missing:
-        able = [i.name for i in engines() if i.available and required <= i.capabilities]
-        raise CapabilityMissing(
-            f"the service requires {', '.join(sorted(missing))}, which engine {chosen.name!r} "
-            f"does not have; {'take ' + ' or '.join(able) if able else 'no engine here has it'}"
-        )
 
 
 def _named(name: str) -> str | EntryPoint | None:

@@ -29,7 +29,7 @@ _FLOORS = [
     ["loop_engine", "listening"],
     ["pure", "native", "adapters"],
     ["registry"],
-    ["services"],
+    ["services", "demands"],
     ["server"],
     [""],  # muxcore itself: the public names
     ["load"],

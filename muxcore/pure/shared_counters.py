@@ -70,15 +70,16 @@ class SharedCounters:
         self._words[_TOTAL] += 1
         return slot
 
-    def give_back(self, slot: int, kind: str = "") -> None:
+    def give_back(self, slot: int, kind: str = "", *, or_else: str = "") -> None:
         """Fold a child's slot into the totals.
 
         Args:
             kind: how the child itself ended, where that was an error.
+            or_else: the same, where what the child has noted itself says more.
         """
         at = _HEADER + _OF_SLOT * slot
         error = self._slot_errors[slot * _NAME :][:_NAME]
-        kind = kind or _unpacked(error)
+        kind = kind or _unpacked(error) or or_else
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
