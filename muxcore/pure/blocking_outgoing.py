@@ -101,7 +101,15 @@ class Outgoing:
             error = sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO
-        if error != errno.EINPROGRESS or self._error is not None:  # fail() may have come first
+        if self._error is not None:  # fail() came first
+            return error
+        deadline = time.monotonic() + seconds
+        while error == errno.EAGAIN and sock.family == socket.AF_UNIX:  # its backlog is full
+            if time.monotonic() >= deadline or self._error is not None:
+                return errno.ETIMEDOUT
+            time.sleep(connecting.FULL_AGAIN)
+            error = sock.connect_ex(sockaddr)
+        if error != errno.EINPROGRESS:
             return error
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLOUT)

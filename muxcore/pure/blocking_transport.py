@@ -74,7 +74,10 @@ class BlockingTransport(BaseTransport):
         sock.setblocking(True)
         if engine.limits.idle_timeout is not None:
             seconds, fraction = divmod(engine.limits.idle_timeout, 1)
-            wait = struct.pack("ll", int(seconds), max(1, int(fraction * 1e6)))
+            # a time_t of 64 bits beside a long of 32 (musl): the kernel says how large it is
+            known = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+            form = "qq" if len(known) == 16 else "ll"
+            wait = struct.pack(form, int(seconds), max(1, int(fraction * 1e6)))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
 

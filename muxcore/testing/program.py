@@ -55,6 +55,13 @@ class Program(Run):
             time.sleep(0.002)
         return self._status
 
+    def has_ended(self) -> bool:
+        """Whether it has ended; its status is left for :meth:`wait`."""
+        if self._status is not None:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
     def report(self) -> dict[str, Any]:
         """Return what it reported at its end: its counters, and what ``at_end`` returned."""
         self.wait()

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE
+from muxcore.testing.peer import DEADLINE, SMALL, Peer, narrow
 from muxcore.testing.program import Program, ProgramSuite
 from muxcore.testing.recorder import MADE, Recorder, data
 from muxcore.testing.suite import eventually
+from muxcore.testing.survival.descriptors import crowded
 
 
 class TellsPid(Recorder):
@@ -25,6 +27,16 @@ class TellsPid(Recorder):
     def data_received(self, data: bytes) -> None:
         sockets = [fd for fd in _descriptors(os.getpid()) if fd.startswith("socket:")]
         self.transport.write(b"%d %d\n" % (os.getpid(), len(sockets)))
+
+
+class _Floods:
+    """Sends more than the kernel takes for a client that does not read."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(bytes(2 << 20))
+
+
+_FD_SETSIZE = 1024  # <sys/select.h>
 
 
 class ProcessSuite(ProgramSuite):
@@ -83,6 +95,119 @@ class ProcessSuite(ProgramSuite):
             for peer in peers:
                 peer.read_end()
             eventually(lambda: not any(map(_alive, pids)), "no child is left")
+
+    def test_a_callback_that_ends_its_program_ends_its_own_process_and_is_counted(self) -> None:
+        class Ends(TellsPid):
+            def data_received(self, data: bytes) -> None:
+                if data == b"exit":
+                    raise SystemExit(3)
+                if data == b"interrupt":
+                    raise KeyboardInterrupt
+                super().data_received(data)
+
+        with self.program(Ends) as program:
+            for word in (b"exit", b"interrupt"):
+                peer = program.connect()
+                peer.send(word)
+                peer.read_end()
+            peer = program.connect()
+            peer.send(b"?")
+            assert peer.read_line()
+            eventually(lambda: len(_children(program.pid)) == 1, "those two have ended")
+            program.signal(signal.SIGTERM)
+            errors = {"ended with status 3": 1, "ended with status 1": 1}
+            assert program.report()["errors"] == errors
+
+    def test_a_child_that_says_why_it_failed_is_counted_once(self) -> None:
+        def broken() -> None:
+            raise LookupError("no protocol today")
+
+        with self.program(broken) as program:
+            program.connect().read_end()
+            eventually(lambda: not _children(program.pid), "the child is waited for")
+            program.signal(signal.SIGTERM)
+            assert program.report()["errors"] == {"LookupError": 1}
+
+    def test_signals_that_the_program_has_blocked_stay_so(self) -> None:
+        def block() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+        def blocked() -> list[int]:
+            return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+        with self.program(TellsPid, first=block, at_end=blocked) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            peer.read_line()
+            program.signal(signal.SIGTERM)
+            peer.read_end()
+            assert program.report()["at_end"] == [signal.SIGINT]
+
+    def test_an_acceptor_whose_parent_is_gone_ends_and_costs_no_cpu_until_then(self) -> None:
+        reader, writer = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            limits = Limits(drain_timeout=60)
+            server = self.server(_Floods, narrow(), limits=limits, allow_threads=True).start()
+            os.write(writer, server.addresses[0].encode())
+            time.sleep(3600)
+            os._exit(0)
+        os.close(writer)
+        with open(reader, "rb", buffering=0) as pipe:
+            address = pipe.read(100).decode()
+        (acceptor,) = _children(parent)
+        with Peer(address, receive_buffer=SMALL) as peer:
+            peer.read(1)
+            (child,) = _children(acceptor)
+            os.kill(parent, signal.SIGKILL)
+            os.waitpid(parent, 0)
+            eventually(lambda: _refuses(address), "nobody listens any more")
+            before = _cpu_seconds(acceptor)
+            time.sleep(0.3)
+            assert _cpu_seconds(acceptor) - before <= 0.1
+            assert _alive(child)
+        eventually(lambda: not _alive(acceptor) and not _alive(child), "it has ended")
+
+    def test_a_program_that_waits_for_any_child_hinders_nobody(self) -> None:
+        def wait_for_any() -> None:
+            signal.signal(signal.SIGCHLD, lambda number, frame: _wait_for_any())
+
+        with self.program(muxcore.Echo, first=wait_for_any) as program:
+            for _ in range(3):
+                program.play("send 1; read 1; close")
+            stays = program.connect()
+            stays.send(b"x")
+            stays.read(1)
+            program.signal(signal.SIGTERM)
+            stays.read_eof()
+            assert program.wait() == 0
+
+    def test_an_acceptor_that_somebody_else_has_waited_for_has_ended(self) -> None:
+        with self.serving(muxcore.Echo, allow_threads=True) as run:
+            (acceptor,) = _children_of_ours()
+            run.server.request_stop()
+            os.waitpid(acceptor, 0)
+            assert run.server.stop() is True
+
+    def test_an_acceptor_that_was_killed_is_told_of(self) -> None:
+        server = self.server(muxcore.Echo, allow_threads=True).start()
+        (acceptor,) = _children_of_ours()
+        assert server.failed is None
+        os.kill(acceptor, signal.SIGKILL)
+        eventually(lambda: server.failed is not None, "it is told")
+        for _ in range(2):
+            assert "ended with status -9" in str(server.failed)
+        with pytest.raises(RuntimeError, match="status -9"):
+            server.stop()
+        server.stop()
+
+    def test_a_program_with_more_descriptors_than_select_takes_can_stop_it(self) -> None:
+        with (
+            crowded(_FD_SETSIZE),
+            self.serving(muxcore.Echo, allow_threads=True) as run,
+        ):
+            run.play("send 1; read 1; close")
+            assert run.server.stop() is True
 
     def test_at_the_cap_of_processes_clients_wait_for_their_turn(self) -> None:
         with self.serving(Recorder, limits=Limits(processes=2)) as run:
@@ -147,6 +272,32 @@ class ProcessSuite(ProgramSuite):
             before = program.cpu_seconds()
             time.sleep(0.2)
             assert program.cpu_seconds() - before <= 0.05
+
+
+def _children_of_ours() -> list[int]:
+    return _children(os.getpid())
+
+
+def _wait_for_any() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _refuses(address: str) -> bool:
+    try:
+        Peer(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def _cpu_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _children_of(program: Program) -> list[int]:
