@@ -123,8 +123,7 @@ class Server:
     def adopt(self, sock: socket.socket, service: Service | None = None) -> None:
         """Serve a connected socket; from any thread.
 
-        The connection is the server's from now on: ``sock`` itself is closed by this, and what the
-        caller does with it afterwards is without effect.
+        The connection is the server's from now on: the object ``sock`` itself is closed by this.
 
         Args:
             sock: a connected stream socket.
@@ -135,7 +134,7 @@ class Server:
             TypeError, ValueError: this is no open stream socket.
             ServiceError: the service cannot be one.
             RuntimeError: the server has ended, has ``Limits.callbacks`` calls queued, or is another
-                process's; here as in every refusal the socket stays the caller's, as it was.
+                process's. However it is refused, the socket stays the caller's, as it was.
         """
         self._engine.need("adopt")
         self._refuse_copy("adopt()")
@@ -164,10 +163,7 @@ class Server:
         return self._engine.connect(where, service, timeout)
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        """Run ``call(*args)`` in ``delay`` seconds; returns a ``Timer``.
-
-        For callbacks; also before the start, from any thread: then it is made by the server that
-        runs, not before.
+        """Run ``call(*args)`` in ``delay`` seconds; for callbacks, as :meth:`connect` is.
 
         Raises:
             TypeError, ValueError: the delay is no time.
@@ -225,12 +221,9 @@ class Server:
                 not raised.
         """
         if self._is_copy():
-            dispatch.logger.warning(
-                "stop() in process %d does nothing: the server belongs to process %d, of which "
-                "this is a fork",
-                os.getpid(),
-                self._engine.pid,
-            )
+            owner, here = self._engine.pid, os.getpid()
+            does_nothing = "does nothing: the server belongs to process %d, of which this is a fork"
+            dispatch.logger.warning(f"stop() in process %d {does_nothing}", here, owner)
             return False
         self.request_stop()
         if self._state == "created":
@@ -252,10 +245,7 @@ class Server:
         return self._drained
 
     def request_stop(self) -> None:
-        """Ask for the end and do not wait; from any thread, in callbacks and in signal handlers.
-
-        In a forked child of the server's process it does nothing.
-        """
+        """Ask for the end, not waiting; from any thread, in callbacks and in signal handlers."""
         if not self._is_copy():
             self._engine.stop()
 

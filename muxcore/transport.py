@@ -52,6 +52,7 @@ class BaseTransport(abc.ABC):
 
     __slots__ = (
         "__weakref__",
+        "_buffered",
         "_choked",
         "_engine",
         "_eof_written",
@@ -115,7 +116,8 @@ class BaseTransport(abc.ABC):
         if self._verb is not None:
             return  # it hears connection_lost, and no data
         self._on_data = getattr(protocol, "data_received", None)
-        if self._on_data is None and not hasattr(protocol, "get_buffer"):
+        self._buffered = self._on_data is None and hasattr(protocol, "get_buffer")
+        if self._on_data is None and not self._buffered:
             self._on_data = _no_callback  # None stands for a BufferedProtocol
 
     # -- reading

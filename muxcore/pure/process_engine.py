@@ -38,7 +38,7 @@ from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
 from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
-from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes
+from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
 from muxcore.timers import Timer
@@ -265,7 +265,7 @@ class ProcessEngine(Engine):
                 ended, status = pid, 0
             if ended:
                 code = os.waitstatus_to_exitcode(status)
-                killed = f"killed by {_name_of(-code)}" if code < 0 else ""
+                killed = f"killed by {signal_name(-code)}" if code < 0 else ""
                 failed = f"ended with status {code}" if code > 0 else ""
                 self._counters.give_back(self._children.pop(pid), killed, or_else=failed)
 
@@ -391,13 +391,6 @@ class ProcessEngine(Engine):
                 f"it forks, and a fork beside running threads can deadlock: {', '.join(others)}",
                 "start it before them, or pass allow_threads=True if they hold no locks",
             )
-
-
-def _name_of(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a realtime signal has no name
-        return f"signal {number}"
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:

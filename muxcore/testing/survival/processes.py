@@ -14,32 +14,24 @@ import pytest
 
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE, SMALL, Peer, narrow
-from muxcore.testing.program import Program, ProgramSuite
-from muxcore.testing.recorder import MADE, Recorder, data
-from muxcore.testing.suite import eventually
-from muxcore.testing.survival.descriptors import crowded
+from muxcore.testing.peer import DEADLINE, SMALL, narrow, pattern
+from muxcore.testing.proc import alive, children, descriptors, state
+from muxcore.testing.program import Program
+from muxcore.testing.recorder import LOST, MADE, Recorder, data, lost
+from muxcore.testing.suite import eventually, meanwhile
+from muxcore.testing.survival.acceptors import Acceptors
+from muxcore.testing.upstream import Upstream
 
 
 class TellsPid(Recorder):
     """Answers with the number of its process, and how many sockets that has."""
 
     def data_received(self, data: bytes) -> None:
-        sockets = [fd for fd in _descriptors(os.getpid()) if fd.startswith("socket:")]
+        sockets = [fd for fd in descriptors(os.getpid()) if fd.startswith("socket:")]
         self.transport.write(b"%d %d\n" % (os.getpid(), len(sockets)))
 
 
-class _Floods:
-    """Sends more than the kernel takes for a client that does not read."""
-
-    def connection_made(self, transport: Any) -> None:
-        transport.write(bytes(2 << 20))
-
-
-_FD_SETSIZE = 1024  # <sys/select.h>
-
-
-class ProcessSuite(ProgramSuite):
+class ProcessSuite(Acceptors):
     """Survival of engines of the process model, beside ``SurvivalSuite``; Linux only."""
 
     def test_every_client_has_a_process_of_its_own(self) -> None:
@@ -58,7 +50,7 @@ class ProcessSuite(ProgramSuite):
                 pid = int(peer.read_line().split()[0])
                 os.kill(pid, signal.SIGKILL)
                 peer.read_end()
-            eventually(lambda: not _children(program.pid), "every child was waited for")
+            eventually(lambda: not children(program.pid), "every child was waited for")
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line()
@@ -76,11 +68,11 @@ class ProcessSuite(ProgramSuite):
 
     def test_the_parent_keeps_no_clients_socket(self) -> None:
         with self.program(TellsPid) as program:
-            before = len(_descriptors(program.pid))
+            before = len(descriptors(program.pid))
             for peer in [program.connect() for _ in range(3)]:
                 program.wait_for(MADE, peer)
             eventually(
-                lambda: len(_descriptors(program.pid)) == before, "the parent's copies are closed"
+                lambda: len(descriptors(program.pid)) == before, "the parent's copies are closed"
             )
 
     def test_children_end_with_their_server_however_it_ends(self) -> None:
@@ -94,7 +86,7 @@ class ProcessSuite(ProgramSuite):
             program.wait()
             for peer in peers:
                 peer.read_end()
-            eventually(lambda: not any(map(_alive, pids)), "no child is left")
+            eventually(lambda: not any(map(alive, pids)), "no child is left")
 
     def test_a_callback_that_ends_its_program_ends_its_own_process_and_is_counted(self) -> None:
         class Ends(TellsPid):
@@ -113,7 +105,7 @@ class ProcessSuite(ProgramSuite):
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line()
-            eventually(lambda: len(_children(program.pid)) == 1, "those two have ended")
+            eventually(lambda: len(children(program.pid)) == 1, "those two have ended")
             program.signal(signal.SIGTERM)
             errors = {"ended with status 3": 1, "ended with status 1": 1}
             assert program.report()["errors"] == errors
@@ -124,7 +116,7 @@ class ProcessSuite(ProgramSuite):
 
         with self.program(broken) as program:
             program.connect().read_end()
-            eventually(lambda: not _children(program.pid), "the child is waited for")
+            eventually(lambda: not children(program.pid), "the child is waited for")
             program.signal(signal.SIGTERM)
             assert program.report()["errors"] == {"LookupError": 1}
 
@@ -143,71 +135,83 @@ class ProcessSuite(ProgramSuite):
             peer.read_end()
             assert program.report()["at_end"] == [signal.SIGINT]
 
-    def test_an_acceptor_whose_parent_is_gone_ends_and_costs_no_cpu_until_then(self) -> None:
-        reader, writer = os.pipe()
-        parent = os.fork()
-        if parent == 0:
-            limits = Limits(drain_timeout=60)
-            server = self.server(_Floods, narrow(), limits=limits, allow_threads=True).start()
-            os.write(writer, server.addresses[0].encode())
-            time.sleep(3600)
-            os._exit(0)
-        os.close(writer)
-        with open(reader, "rb", buffering=0) as pipe:
-            address = pipe.read(100).decode()
-        (acceptor,) = _children(parent)
-        with Peer(address, receive_buffer=SMALL) as peer:
-            peer.read(1)
-            (child,) = _children(acceptor)
-            os.kill(parent, signal.SIGKILL)
-            os.waitpid(parent, 0)
-            eventually(lambda: _refuses(address), "nobody listens any more")
-            before = _cpu_seconds(acceptor)
-            time.sleep(0.3)
-            assert _cpu_seconds(acceptor) - before <= 0.1
-            assert _alive(child)
-        eventually(lambda: not _alive(acceptor) and not _alive(child), "it has ended")
+    def test_what_is_unread_at_the_close_does_not_take_what_was_sent(self) -> None:
+        answer = pattern(1 << 20)
 
-    def test_a_program_that_waits_for_any_child_hinders_nobody(self) -> None:
-        def wait_for_any() -> None:
-            signal.signal(signal.SIGCHLD, lambda number, frame: _wait_for_any())
+        class Answers(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(answer)
+                self.transport.close()
 
-        with self.program(muxcore.Echo, first=wait_for_any) as program:
-            for _ in range(3):
-                program.play("send 1; read 1; close")
-            stays = program.connect()
-            stays.send(b"x")
-            stays.read(1)
+        with self.serving(Answers, narrow(), limits=Limits(read_chunk=1000)) as run:
+            peer = run.connect(receive_buffer=SMALL)
+            peer.send(bytes(8 * SMALL))
+            assert peer.read_all() == answer
+            assert run.life(peer) == [MADE, LOST]
+
+    def test_what_is_unread_at_the_end_of_the_server_does_not_either(self) -> None:
+        answer = pattern(1 << 20)
+
+        class Answers(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                self.transport.write(answer)
+
+        with self.program(Answers, narrow(), limits=Limits(read_chunk=1000)) as program:
+            peer = program.connect(receive_buffer=SMALL)
+            peer.send(bytes(8 * SMALL))
+            program.wait_for("data_received", peer)
             program.signal(signal.SIGTERM)
-            stays.read_eof()
+            assert peer.read_all() == answer
             assert program.wait() == 0
 
-    def test_an_acceptor_that_somebody_else_has_waited_for_has_ended(self) -> None:
-        with self.serving(muxcore.Echo, allow_threads=True) as run:
-            (acceptor,) = _children_of_ours()
-            run.server.request_stop()
-            os.waitpid(acceptor, 0)
-            assert run.server.stop() is True
+    def test_an_idle_connection_ends_with_a_reset(self) -> None:
+        class Floods(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(b"hello")
 
-    def test_an_acceptor_that_was_killed_is_told_of(self) -> None:
-        server = self.server(muxcore.Echo, allow_threads=True).start()
-        (acceptor,) = _children_of_ours()
-        assert server.failed is None
-        os.kill(acceptor, signal.SIGKILL)
-        eventually(lambda: server.failed is not None, "it is told")
-        for _ in range(2):
-            assert "ended with status -9" in str(server.failed)
-        with pytest.raises(RuntimeError, match="status -9"):
-            server.stop()
-        server.stop()
+        with self.serving(Floods, limits=Limits(idle_timeout=0.1)) as run:
+            peer = run.connect()
+            assert run.life(peer)[-1] == lost("IdleTimeout")
+            peer.read_reset()
 
-    def test_a_program_with_more_descriptors_than_select_takes_can_stop_it(self) -> None:
-        with (
-            crowded(_FD_SETSIZE),
-            self.serving(muxcore.Echo, allow_threads=True) as run,
-        ):
-            run.play("send 1; read 1; close")
-            assert run.server.stop() is True
+    def test_a_closed_relay_whose_peer_takes_nothing_ends_with_a_reset(self) -> None:
+        class Joins(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.server.connect(upstream.address, lambda: Far(transport))
+
+        class Far:
+            def __init__(self, client: Any) -> None:
+                self.client = client
+
+            def connection_made(self, transport: Any) -> None:
+                self.client.relay(transport, back=bytes(4 << 20))
+                self.client.close()
+
+        limits = Limits(close_timeout=0.1)
+        with Upstream() as upstream, self.serving(Joins, narrow(), limits=limits) as run:
+            peer = run.connect(receive_buffer=SMALL)
+            assert run.life(peer)[-1] == lost("CloseTimeout")
+            peer.read_reset()
+            run.accept(upstream).read_end()
+
+    def test_a_child_refuses_calls_from_other_threads_of_its_own(self) -> None:
+        class Asks(Recorder):
+            def data_received(self, data: bytes) -> None:
+                connect = self.transport.server.connect
+                with (
+                    pytest.raises(RuntimeError, match="not the engine's"),
+                    meanwhile(lambda: connect("127.0.0.1:1", muxcore.Echo)),
+                ):
+                    pass
+                self.note("refused")
+
+        with self.serving(Asks) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            run.wait_for(("note", "refused"), peer)
 
     def test_at_the_cap_of_processes_clients_wait_for_their_turn(self) -> None:
         with self.serving(Recorder, limits=Limits(processes=2)) as run:
@@ -234,7 +238,7 @@ class ProcessSuite(ProgramSuite):
 
         with self.program(muxcore.Echo, first=spawn, at_end=wait) as program:
             program.play("send 1; read 1; close")
-            eventually(lambda: _state(_children_of(program)[0]) == "Z", "the other child has ended")
+            eventually(lambda: state(_children_of(program)[0]) == "Z", "the other child has ended")
             program.play("send 1; read 1; close")
             program.signal(signal.SIGTERM)
             assert program.report()["at_end"] == [7]
@@ -274,61 +278,7 @@ class ProcessSuite(ProgramSuite):
             assert program.cpu_seconds() - before <= 0.05
 
 
-def _children_of_ours() -> list[int]:
-    return _children(os.getpid())
-
-
-def _wait_for_any() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _refuses(address: str) -> bool:
-    try:
-        Peer(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
-def _cpu_seconds(pid: int) -> float:
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _children_of(program: Program) -> list[int]:
-    found = _children(program.pid)
+    found = children(program.pid)
     assert found, "the program has no child"
     return found
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
-
-
-def _descriptors(pid: int) -> list[str]:
-    folder = f"/proc/{pid}/fd"
-    found = []
-    for fd in os.listdir(folder):
-        try:
-            found.append(os.readlink(f"{folder}/{fd}"))
-        except OSError:
-            pass  # the folder's own
-    return found
-
-
-def _state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return _state(pid) not in "ZX"
-    except FileNotFoundError:
-        return False
