@@ -18,6 +18,7 @@ import atexit
 import os
 import signal
 import socket
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -99,6 +100,11 @@ class Server:
         self._failure: BaseException | None = None  # what run() has raised
         self._hook: Callable[[], None] | None = None
         self.addresses: list[str] = []
+
+    def __del__(self) -> None:
+        """Release what a server that was never started holds."""
+        if getattr(self, "_state", "") == "created" and not sys.is_finalizing():
+            self._engine.close()
 
     # -- what it is and does
 
@@ -208,12 +214,10 @@ class Server:
         """Stop accepting, send what is queued for ``Limits.drain_timeout``, and wait for the end.
 
         From any thread, whether it serves in the background or in :meth:`run`; in a callback it
-        asks, and does not wait. In a forked child of the server's process it does nothing, which
-        the log says: the server is not the child's.
+        asks, and does not wait. In a forked child it does nothing but say so in the log.
 
         Returns:
-            Whether every connection had sent all its bytes when it was closed; False in a forked
-            child.
+            Whether every connection had sent all its bytes when it was closed; a forked child: no.
 
         Raises:
             TimeoutError: the engine did not end; a callback is blocking it.
@@ -221,9 +225,8 @@ class Server:
                 not raised.
         """
         if self._is_copy():
-            owner, here = self._engine.pid, os.getpid()
-            does_nothing = "does nothing: the server belongs to process %d, of which this is a fork"
-            dispatch.logger.warning(f"stop() in process %d {does_nothing}", here, owner)
+            text = "stop() does nothing: the server belongs to process %d, of which this is a fork"
+            dispatch.logger.warning(text, self._engine.pid)
             return False
         self.request_stop()
         if self._state == "created":

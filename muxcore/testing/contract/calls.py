@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -318,6 +319,12 @@ class Calls(EngineSuite):
         assert server.stop() is True
         with pytest.raises(RuntimeError, match="ended"):
             server.start()
+
+    def test_a_server_that_is_made_and_forgotten_leaves_nothing_behind(self) -> None:
+        with self.serving(muxcore.Echo):  # which looks at what is left behind
+            for _ in range(3):
+                self.server(muxcore.Echo)
+            gc.collect()
 
     def test_after_the_end_nobody_listens(self) -> None:
         with self.serving(Recorder) as run:

@@ -43,7 +43,7 @@ class Forks(EngineSuite):
 
     def test_a_forked_child_cannot_stop_its_parents_server_and_is_told(self) -> None:
         errors = self._ran("assert server.stop() is False; server.request_stop()")
-        assert "does nothing: the server belongs to process" in errors
+        assert "stop() does nothing: the server belongs to process" in errors
 
     def test_a_forked_child_cannot_use_its_parents_server_and_is_told(self) -> None:
         child = """
