@@ -10,10 +10,10 @@ A connection's state only ever grows::
       └──── abort(), an error ────────────────────►┘
 
 Bytes are delivered while no reason holds them (``_hold`` is 0): the user's ``pause_reading``, a
-backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of their
-own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``) they are
-still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes the last
-bytes sent (RFC 1122, 4.2.2.13).
+backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of
+their own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``)
+they are still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes
+the last bytes sent (RFC 1122, 4.2.2.13).
 
 A connection belongs to its engine's thread. Whatever changes it, or looks into it, compares that
 first, in its own line: a call for that would cost more than the comparison.

@@ -6,8 +6,8 @@ The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the bo
   which C knows itself.
 - A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are
   kept, and come first after ``resume_reading``, or go first into the verb; only then C reads on.
-- C may have lost a connection already, and the event that says so has yet to be heard. What is asked
-  of it meanwhile is answered with 0 or -ESTALE: there is nothing to be done any more.
+- C may have lost a connection already, and the event that says so has yet to be heard. What is
+  asked of it meanwhile is answered with 0 or -ESTALE: there is nothing to be done any more.
 """
 
 from __future__ import annotations

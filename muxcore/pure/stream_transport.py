@@ -151,7 +151,7 @@ class StreamTransport(BaseTransport):
             on_data = self._on_data or getattr(self._protocol, "data_received", None)
             if on_data is not None:
                 on_data(data)
-        except Exception as exc:
+        except BaseException as exc:
             dispatch.failed(self, self._protocol, "data_received", exc)
         return size
 
@@ -165,7 +165,7 @@ class StreamTransport(BaseTransport):
                 raise RuntimeError("get_buffer() returned an empty buffer")
             if buffer.readonly:
                 raise TypeError("get_buffer() returned a read-only buffer")
-        except Exception as exc:
+        except BaseException as exc:
             dispatch.failed(self, protocol, "get_buffer", exc)
             return -1
         if self._hold or self._verb is not None or self._protocol is not protocol:
@@ -358,7 +358,8 @@ class StreamTransport(BaseTransport):
 
     def _idle_in(self, limit: float) -> float:
         # a relay's deadline is the pair's
-        return max(self._moved_at, self._partner()._moved_at) + limit - monotonic()
+        moved_at: float = max(self._moved_at, self._partner()._moved_at)
+        return moved_at + limit - monotonic()
 
     def _half_closed(self) -> None:
         limit = self._engine.limits.half_close_timeout
@@ -437,5 +438,5 @@ class StreamTransport(BaseTransport):
             self._sock.close()
 
 
-def _drop_bytes(data: bytes) -> None:
+def _drop_bytes(data: Bytes) -> None:
     """What ``discard()`` does with them."""
