@@ -18,6 +18,7 @@ loop hears a reset while it does not read.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import get_ident
@@ -52,19 +53,27 @@ class AsyncioEngine(LoopEngine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.counters = Stats(errors=self.errors)
-        self.loop = self._new_loop()
-        self.loop.set_exception_handler(self._on_loop_error)
         self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
         self._listeners: list[Listener] = []
         self._listening: list[Any] = []  # their sockets
         self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
-        self._ended: asyncio.Future[None] = self.loop.create_future()
         self.leaving: BaseException | None = None  # for run() to raise
         self.forked = False  # this is a copy, in another process than the one that runs it
         self.scratch = bytearray(_SCRATCH)
         watch_for_forks(self)
+
+    @functools.cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, made when it is first needed: an engine that is never run has none to close."""
+        loop = self._new_loop()
+        loop.set_exception_handler(self._on_loop_error)
+        return loop
+
+    @functools.cached_property
+    def _ended(self) -> asyncio.Future[None]:
+        return self.loop.create_future()
 
     @staticmethod
     def _new_loop() -> asyncio.AbstractEventLoop:
@@ -230,12 +239,13 @@ class AsyncioEngine(LoopEngine):
             self.guard(self.end_connecting)
         while self._calls:  # sockets that were to be adopted are closed
             self.guard(self._calls.run)
-        self._end_transports()
-        for lingering in list(self._lingering):
-            lingering.close()
-        self._end()
+        if "loop" in self.__dict__:
+            self._end_transports()
+            for lingering in list(self._lingering):
+                lingering.close()
+            self._end()
+            self.loop.close()
         self.timers.clear()
-        self.loop.close()
         self._waker.close()
         self.owner = None
 
