@@ -26,7 +26,7 @@ from typing import Any
 
 from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge
-from muxcore.adapters.asyncio_forking import let_go, watch_for_forks
+from muxcore.adapters.asyncio_forking import part, watch_for_forks
 from muxcore.adapters.asyncio_lingering import Lingering
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
@@ -38,6 +38,7 @@ from muxcore.stats import Stats
 from muxcore.timers import Timer
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
+_OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
 _SCRATCH = 65_536  # bytes; for what a BufferedProtocol is not to have
 
 
@@ -199,7 +200,10 @@ class AsyncioEngine(LoopEngine):
             None if delay is None else self.loop.call_later(delay, self.after_io, self._ring)
         )
 
-    def _ring(self) -> None:
+    def _ring(self, patience: int = _OPENING_TURNS) -> None:
+        if self._opening and patience:
+            self.loop.call_soon(self.guard, self._ring, patience - 1)
+            return
         try:
             self.timers.run_due()
         finally:
@@ -230,7 +234,9 @@ class AsyncioEngine(LoopEngine):
         return stats
 
     def close(self) -> None:
-        if self._closed:
+        if self._closed or self.forked:
+            if self._closed and self.forked:  # abandoned: what it closes is the child's own
+                self.loop.close()
             return
         self._closed = self._calls.closed = True
         self._close_listeners()
@@ -269,12 +275,20 @@ class AsyncioEngine(LoopEngine):
             return
         self._closed = self._calls.closed = True
         if self.leaving is None:
-            self.leaving = RuntimeError(
-                f"engine {self.name!r} was forked in a callback, and belongs to the parent: "
-                "end the child there, with os._exit() or sys.exit()"
-            )
-        let_go(self._descriptors(), self.loop)
+            self.leaving = RuntimeError(self._not_ours("a child came back from its callback"))
+        part(self._waker.fileno(), self._descriptors())
         self._end()
+
+    def refuse_thread(self, what: str) -> None:
+        if self.forked:
+            raise RuntimeError(self._not_ours(what))
+        super().refuse_thread(what)
+
+    def _not_ours(self, what: str) -> str:
+        return (
+            f"{what}: engine {self.name!r} belongs to the process that this one was forked from; "
+            "end the child in the callback that forked it, by os._exit() or sys.exit()"
+        )
 
     def _descriptors(self) -> list[int]:
         holders = [self._waker, *self._listening, *self._transports, *self._lingering]

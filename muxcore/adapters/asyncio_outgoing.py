@@ -38,11 +38,12 @@ class Attempt(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop = engine.loop
         self._done = done
         self._cancelled = False
+        self._handed_over = False  # the socket is asyncio's
         self.peername = sockaddr
         self.inner: Any = None
         self.sock: socket.socket | None = None
-        self._handed_over = False  # it is asyncio's
-        self.task = self._loop.create_task(self._connect(family, sockaddr))
+        error = self._begin(family, sockaddr)  # now: the time that it may take is running
+        self.task = self._loop.create_task(self._connect(error))
 
     def cancel(self) -> None:
         """Close it; nobody is told. One that asyncio has already ends in ``connection_made``."""
@@ -50,24 +51,53 @@ class Attempt(asyncio.Protocol):
         self.task.cancel()
         self._close()
 
-    async def _connect(self, family: int, sockaddr: Any) -> None:
+    def _begin(self, family: int, sockaddr: Any) -> int:
+        """Open the socket and call connect(2); return what that said."""
         try:
             self.sock = socket.socket(family, socket.SOCK_STREAM)
             accepting.prepare(self.sock)
-            if family == socket.AF_UNIX:
-                await _connect_unix(self.sock, sockaddr)
-            else:
-                await self._loop.sock_connect(self.sock, sockaddr)
+            return self.sock.connect_ex(sockaddr)
+        except OSError as exc:
+            return exc.errno or errno.EIO
+        except (OverflowError, TypeError, ValueError) as exc:  # no such port, a NUL in a path
+            dispatch.logger.error("cannot connect to %r: %s", sockaddr, exc)
+            return errno.EINVAL
+
+    async def _connect(self, error: int) -> None:
+        try:
+            sock = self.sock
+            if sock is not None:
+                if error == errno.EAGAIN and sock.family == socket.AF_UNIX:
+                    error = await self._unix_connected(sock)
+                if error == errno.EINPROGRESS:
+                    error = await self._connected(sock)
+            if error or sock is None:
+                self._failed(error)
+                return
             self._handed_over = True
-            await self._loop.connect_accepted_socket(lambda: self, self.sock)
+            await self._loop.connect_accepted_socket(lambda: self, sock)
         except OSError as exc:
             self._failed(exc.errno or errno.EIO)
-        except Exception as exc:  # no such port, a path with a NUL in it
-            dispatch.logger.error("cannot connect to %r", sockaddr, exc_info=exc)
-            self._failed(errno.EINVAL)
         except BaseException:
             self._give_up()
             raise
+
+    async def _unix_connected(self, sock: socket.socket) -> int:
+        """Wait while the backlog is full, for as long as that is: no event tells."""
+        error = errno.EAGAIN
+        while error == errno.EAGAIN:
+            await asyncio.sleep(_FULL_BACKLOG_PAUSE)
+            error = sock.connect_ex(self.peername)
+        return error
+
+    async def _connected(self, sock: socket.socket) -> int:
+        decided: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(sock.fileno(), _set, decided)
+        try:
+            await decided
+        finally:
+            self._stop_waiting()
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def connection_made(self, inner: Any) -> None:
         if self._cancelled:
@@ -89,17 +119,14 @@ class Attempt(asyncio.Protocol):
 
     def _close(self) -> None:
         if self.sock is not None and not self._handed_over:
-            if self.sock.fileno() >= 0:
-                self._loop.remove_writer(self.sock.fileno())
+            self._stop_waiting()
             self.sock.close()
 
+    def _stop_waiting(self) -> None:
+        if self.sock is not None and self.sock.fileno() >= 0:  # else the number may be another's
+            self._loop.remove_writer(self.sock.fileno())
 
-async def _connect_unix(sock: socket.socket, path: Any) -> None:
-    """Connect, however long the backlog is full: connect(2) says EAGAIN, and no event tells."""
-    while True:
-        try:
-            sock.connect(path)
-        except BlockingIOError:
-            await asyncio.sleep(_FULL_BACKLOG_PAUSE)
-        else:
-            return
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -213,7 +213,7 @@ class Passing(Deadlines):
 
     def _fail(self, exc: BaseException | None) -> None:
         """Close now, and have ``connection_lost`` receive ``exc``."""
-        if self._lost or self._cut or self._inner is None:
+        if self._lost or self._cut or self._inner is None or self._engine.forked:
             return
         self._closing = self._cut = True
         self._reason = exc

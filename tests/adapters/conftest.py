@@ -1,4 +1,4 @@
-"""The adapters that are here, each as a suite without scenarios: ``serving`` and what goes with it."""
+"""The adapters that are here, each as a suite without scenarios: for its ``serving``."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_close_asks_nothing_of_the_kernel_where_nothing_is_unread(
     adapter: ProgramSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
-    linger = asyncio_passing.linger
+    linger = asyncio_lingering.linger
 
     def listens(*args: Any, **options: Any) -> Any:
         asked.append(options)
