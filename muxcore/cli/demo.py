@@ -63,7 +63,11 @@ def run(options: argparse.Namespace) -> int:
     print(f"\n{_table(subjects, work, transfers)}\n")
     print(
         "\n".join(
-            [*found["cautions"], *(f"{n} stopped: {why}" for n, why in work["stopped"].items())]
+            [
+                *found["cautions"],
+                *(f"{n} stopped: {why}" for n, why in work["stopped"].items()),
+                *text.again(work),
+            ]
         )
     )
     print(f"(in brackets: the client was the limit; A/A, rate: {text.ratio(work['twin']['rate'])})")
@@ -75,14 +79,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, FileRun]:
     from muxcore.compare import files
+    from muxcore.compare.rounds import explain
     from muxcore.compare.servers import ServerFailed, ServerProcess, client_core
+    from muxcore.compare.warming import warm
 
     print(f"{_CLIENTS} clients send real files over TCP and get them back:", flush=True)
     transfers = {}
     for subject in subjects:
         try:
             with client_core(), ServerProcess(subject) as server:
+                warmed = warm(server.address)
                 found = files.transfer(server.address, sent, clients=_CLIENTS)
+                if not warmed.ok:
+                    found.problems.insert(0, f"before the files: {explain(warmed)}")
                 if ending := server.ending():
                     found.problems.insert(0, ending)
         except ServerFailed as exc:
@@ -110,7 +119,8 @@ def _table(subjects: Sequence[Subject], work: dict[str, Any], transfers: dict[st
         files = f"{sent.megabytes_per_second:,.0f}" if sent.verified == sent.files else "failed"
         figures = work["figures"].get(subject.name)
         if figures is None:
-            rows.append([subject.engine, subject.handler, "failed", "", files])
+            why = "failed" if subject.name in work["stopped"] else "no window"
+            rows.append([subject.engine, subject.handler, why, "", files])
             continue
         rate = f"{figures['rate']:,.0f}"
         rows.append(
