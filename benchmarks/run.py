@@ -34,6 +34,7 @@ from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_s
 from muxcore.compare.session import twin_of
 from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
 from muxcore.compare.table import table
+from muxcore.load.interrupts import status_of
 
 _HELD = 5_000  # connections: enough to pass whatever a server has set aside beforehand
 _DEFAULT = ("native-epoll", "floor", "uvloop", "asyncio")
@@ -224,4 +225,4 @@ def _verdict_table(verdicts: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

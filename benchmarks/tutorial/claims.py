@@ -29,6 +29,7 @@ from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_subject
 from muxcore.compare.table import table
 from muxcore.load import numeric
+from muxcore.load.interrupts import status_of
 
 _HERE = Path(__file__).resolve().parent
 _PATIENCE = 0.5  # seconds a reply may take before it counts as missing
@@ -229,4 +230,4 @@ def _cost(subject: Subject, load: dict[str, object], rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

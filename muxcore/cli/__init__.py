@@ -2,7 +2,7 @@
 
 Exit codes, for scripts: 0 it worked (a server: SIGTERM and a complete drain); 1 it could not be
 done (an address is taken, an engine cannot run here, replies were wrong); 2 it was asked wrongly;
-130 after Ctrl-C.
+130 after Ctrl-C, 128 + the signal's number after another one that ended it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
     try:
-        status = int(options.run(options))
+        status = _run(options)
         sys.stdout.flush()
         return status
     except _WRONGLY_ASKED as exc:
@@ -46,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone: `muxcore engines | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not getattr(options, "starts_others", False):
+        return int(options.run(options))
+    from muxcore.load.interrupts import status_of
+
+    return status_of(lambda: int(options.run(options)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
         help="exit 1 where a rate is below R of the baseline's",
     )
     parser.add_argument("--seed", type=int, help="of the order within rounds")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="where the comparison's report goes (default: report-demo.html)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""A server under measurement: a process of its own, on a core of its own."""
+"""A server under measurement: a process of its own, on a core of its own.
+
+It ends with this process, however that ends: see ``warden.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +26,7 @@ from muxcore.errors import MuxcoreError
 _START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
 _STOP_TIMEOUT = 5.0
 _TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
+_WARDEN = Path(__file__).with_name("warden.py")
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
 
 
@@ -75,14 +80,14 @@ class ServerProcess:
         self.subject = subject
         try:
             self._process = subprocess.Popen(
-                subject.argv,
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-I", "-S", str(_WARDEN), *subject.argv],
+                stdin=subprocess.PIPE,  # nothing is written there: its end of file says it all
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C is for the client, which then stops its servers
             )
         except OSError as exc:
-            raise ServerFailed(f"{subject.name}: cannot run {subject.argv[0]!r}: {exc}") from exc
+            raise ServerFailed(f"{subject.name}: cannot be started: {exc}") from exc
         self.pid = self._process.pid
         self._drain: threading.Thread | None = None
         self._tail = b""
@@ -130,8 +135,9 @@ class ServerProcess:
         status = self._process.wait()
         if self._drain:
             self._drain.join()  # every holder of the pipe is gone, so it has seen the end
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         return status
 
     def ending(self) -> str:

@@ -9,7 +9,8 @@ from muxcore.compare.table import table
 
 _FOOT = """\
 Each server was warmed: before its first window clients came, talked and went. Ratios are medians
-over {rounds} rounds and {blocks} starts with 99 % intervals, corrected for {comparisons} comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
+over {rounds} rounds and {blocks} starts with 99 % intervals, corrected for {comparisons}
+comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
 """
 
 
