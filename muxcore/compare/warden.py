@@ -2,11 +2,11 @@
 
     python -I -S warden.py COMMAND [ARGUMENT ...]
 
-Standard input is a pipe that the starter holds open; its end of file is the starter's end. A watcher
-stays in the server's process group and waits for it, then kills the group, itself included. The
-server, any program, is executed in this very process: its pid, its output, its end and its children
-are its own, and it costs nothing more. The watcher is nobody's descendant, so that it is counted
-with nobody; and it is there before the server is, so that no moment is left in which nobody watches.
+Standard input is a pipe that the starter holds open; its end of file is the starter's end. A
+watcher stays in the server's process group and waits for it, then kills the group, itself included.
+The server, any program, is executed in this very process: its pid, its output, its end and its
+children are its own, and it costs nothing more. The watcher is nobody's descendant, so that it is
+counted with nobody; and it is there before the server is: in no moment does nobody watch.
 Programs that leave their process group are out of its reach.
 """
 

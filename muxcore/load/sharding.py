@@ -128,7 +128,7 @@ def _here(
 
 
 def _collect(clients: list[subprocess.Popen[str]], progress: Progress | None) -> LoadResult:
-    """Let them begin, and return what they found; an interrupt stops them early, a second raises."""
+    """Let them begin, and return what they found; a first interrupt ends it early."""
     waiting = list(clients)
     results: list[LoadResult] = []
     stopping = False

@@ -1,4 +1,4 @@
-"""However a comparison is ended, it leaves no server behind: not even one that does not want to end."""
+"""However a comparison is ended, it leaves no server behind, not even a stubborn one."""
 
 from __future__ import annotations
 
@@ -73,6 +73,16 @@ def start() -> Iterator[Any]:
         if each.poll() is None:
             each.kill()
         each.communicate()
+
+
+def test_children_that_stay_behind_when_a_server_ends_are_ended_too() -> None:
+    text = (
+        "import os, signal\nif not os.fork():\n    signal.pause()\n"
+        "print('listening on 127.0.0.1:1', flush=True)\nsignal.pause()"
+    )
+    server = ServerProcess(Subject("parent", (sys.executable, "-c", text)))
+    server.stop()
+    eventually(lambda: not living(server.pid), "a child was left behind")
 
 
 @pytest.mark.parametrize("number", _SIGNALS)
