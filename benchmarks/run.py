@@ -26,7 +26,7 @@ import peers
 from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
 from muxcore import engines
-from muxcore.compare import memory, record, text
+from muxcore.compare import memory, record, text, writing
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import METRICS, report
 from muxcore.compare.rounds import BUSY, Series, measure
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
+        writing.check(options.json)
         with contextlib.ExitStack() as stack:
             upstream = (
                 stack.enter_context(ServerProcess(peers.subject("floor"))) if relays else None
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pin(upstream.pid, server=False)  # the relay has the server's core for itself
             address = upstream.address if upstream else ""
             return _run(options, [s for name in options.subjects for s in _subjects(name, address)])
-    except (LookupError, ServerFailed) as exc:
+    except (LookupError, ServerFailed, writing.FileError) as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
         return 2
 
@@ -103,8 +104,7 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
             "cells": cells,
             "targets": [verdict for verdict in verdicts if verdict],
         }
-        options.json.write_text(json.dumps(what, indent=1), encoding="utf-8")
-        print(f"\nfigures: {options.json}")
+        print(f"\nfigures: {writing.write(options.json, json.dumps(what, indent=1))}")
     return 0
 
 

@@ -46,9 +46,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from muxcore.compare import engines, files, plan, session, text
+    from muxcore.compare import engines, files, plan, session, text, writing
     from muxcore.compare.page import page
 
+    writing.check(options.html)
     names = engines.chosen(options.engines, adapters=True, report=print)
     sent = options.files or files.real_files(_CLIENTS)
     for path in sent:
@@ -71,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
         )
     )
     print(f"(in brackets: the client was the limit; A/A, rate: {text.ratio(work['twin']['rate'])})")
-    options.html.write_text(page(found), encoding="utf-8")
-    print(f"\nIntervals and charts: {options.html.resolve()}\nMore of it: muxcore compare --quick")
+    charts = writing.write(options.html.resolve(), page(found))
+    print(f"\nIntervals and charts: {charts}\nMore of it: muxcore compare --quick")
     failed = [n for n, each in transfers.items() if each.verified < each.files]
     return 1 if failed or work["stopped"] else 0
 

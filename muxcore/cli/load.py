@@ -66,11 +66,15 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from muxcore.load import sharding
+    from muxcore.load.config import NUMBER_MAX
 
     try:
         config = _config(options)
-        if options.duration <= 0 or options.warmup < 0:
-            raise ValueError("--duration must be above 0, and --warmup at least 0")
+        if not (0 < options.duration <= NUMBER_MAX and 0 <= options.warmup <= NUMBER_MAX):
+            raise ValueError(
+                "--duration must be above 0, and --warmup at least 0; "
+                f"both at most {NUMBER_MAX:g} (seconds)"
+            )
         processes = sharding.needed(config, options.processes)
     except ValueError as exc:
         print(f"muxcore load: {exc}", file=sys.stderr)

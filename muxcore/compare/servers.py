@@ -140,15 +140,27 @@ class ServerProcess:
                 pipe.close()
         return status
 
-    def ending(self) -> str:
-        """Return how the server ended by itself, with its last words; "" while it runs."""
-        status = self._process.poll()
-        if status is None:
+    def ending(self, within: float = 0.0) -> str:
+        """Return how the server ended by itself, with its last words; "" while it runs.
+
+        Args:
+            within: seconds that it is given to end.
+        """
+        try:
+            status = self._process.wait(within)
+        except subprocess.TimeoutExpired:
             return ""
         if self._drain:
             self._drain.join(_STOP_TIMEOUT)
-        words = self._tail.decode(errors="replace").strip() or "nothing"
+        words = self._words() or "nothing"
         return f"{self.subject.name} ended by itself with status {status}; it printed: {words}"
+
+    def words(self) -> str:
+        """Return the last of what it printed, after the line with its address."""
+        return self._words().partition("\n")[2].strip()
+
+    def _words(self) -> str:
+        return self._tail.decode(errors="replace").strip()
 
     def _keep_tail(self, descriptor: int) -> None:
         while chunk := os.read(descriptor, 65_536):

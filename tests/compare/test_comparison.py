@@ -260,6 +260,8 @@ def test_compare_refuses_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -
     assert "no-such-engine" in capsys.readouterr().err
     assert main(["compare", "--fail-under", "0.9"]) == 2
     assert "--baseline" in capsys.readouterr().err
+    assert main(["compare", "--request", "x"]) == 2
+    assert "--request is what --app is sent" in capsys.readouterr().err
 
 
 def test_compare_of_an_app_that_is_not_there_says_so(
