@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = plan.full() if options.full else plan.quick()
     if options.app:
         subjects = [app_subject(name, options.app) for name in names]
-        request = script.request_of(options.request or _REQUEST)
+        request = script.request_of(_REQUEST if options.request is None else options.request)
         chosen = plan.scripted(chosen, request, script.learn(subjects[0], request))
     else:
         subjects = engines.echo_subjects(names)
