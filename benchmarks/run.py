@@ -4,6 +4,7 @@
     python benchmarks/run.py --cells 64B-50 --rounds 30
     python benchmarks/run.py --subjects pure-epoll asyncio uvloop gevent trio --cells 64B-50
     python benchmarks/run.py --subjects relay-floor relay-haproxy relay-nginx
+    python benchmarks/run.py --fairness --subjects native-epoll pure-epoll asyncio uvloop
     python benchmarks/run.py --list
 
 The method, and its limits, are in README.md beside this file.
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fairness
 import peers
 from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
@@ -51,6 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmarks: relays and echoes do different work: measure them apart", file=sys.stderr
         )
         return 2
+    if options.fairness and (relays or options.cells or options.memory):
+        print(
+            "benchmarks: --fairness is a measurement of its own, of echoes: leave the rest out",
+            file=sys.stderr,
+        )
+        return 2
     options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
         writing.check(options.json)
@@ -72,6 +80,11 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     print(f"{where['cpu']}, Linux {where['kernel']}; load generator: {where['load_generator']}")
     for line in cautions(where):
         print(line)
+    if options.fairness:
+        rows = fairness.measure(subjects, rounds=options.rounds, blocks=options.blocks)
+        print("\n" + fairness.report(rows))
+        _write(options, where, subjects, {"fairness": rows})
+        return 1 if any(row["stopped"] for row in rows) else 0
     wanted = [target for target in TARGETS if target.cell in options.cells]
     comparisons = len(wanted) or 1
     rng = random.Random(options.seed)
@@ -92,20 +105,30 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
         verdicts += [_judge(t, series, comparisons) for t in wanted if t.cell == key]
     verdicts += _memory(subjects) if options.memory else []
     print("\n" + _verdict_table([verdict for verdict in verdicts if verdict]))
-    if options.json:
-        what = {
-            "schema": record.SCHEMA,
-            "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "environment": where,
-            "rounds": options.rounds,
-            "blocks": options.blocks,
-            "subjects": [record.subject(each) for each in subjects],
-            "cells": cells,
-            "targets": [verdict for verdict in verdicts if verdict],
-        }
-        print(f"\nfigures: {writing.write(options.json, json.dumps(what, indent=1))}")
+    judged = [verdict for verdict in verdicts if verdict]
+    _write(options, where, subjects, {"cells": cells, "targets": judged})
     return 0
+
+
+def _write(
+    options: argparse.Namespace,
+    where: dict[str, Any],
+    subjects: Sequence[Subject],
+    found: dict[str, Any],
+) -> None:
+    if not options.json:
+        return
+    what = {
+        "schema": record.SCHEMA,
+        "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "environment": where,
+        "rounds": options.rounds,
+        "blocks": options.blocks,
+        "subjects": [record.subject(each) for each in subjects],
+        **found,
+    }
+    print(f"\nfigures: {writing.write(options.json, json.dumps(what, indent=1))}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), help="default: all that fit")
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--blocks", type=int, default=3, help="fresh starts of every server")
+    parser.add_argument(
+        "--fairness", action="store_true", help="what one flooder costs 100 quiet clients; no cells"
+    )
     parser.add_argument("--memory", action="store_true", help="bytes of an idle connection, too")
     parser.add_argument("--seed", type=int, help="of the order within rounds")
     parser.add_argument("--json", type=Path, metavar="FILE")

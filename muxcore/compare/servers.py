@@ -80,7 +80,7 @@ class ServerProcess:
         self.subject = subject
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_WARDEN), *subject.argv],
+                command(subject.argv),
                 stdin=subprocess.PIPE,  # nothing is written there: its end of file says it all
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -186,6 +186,14 @@ class ServerProcess:
                     break
         said = text.decode(errors="replace").strip() or "nothing"
         raise ServerFailed(f"{self.subject.name}: the server did not start; it printed: {said}")
+
+
+def command(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs another one until it, or who started it, ends.
+
+    Start it in a process group of its own, with a pipe as standard input: see ``warden.py``.
+    """
+    return [sys.executable, "-I", "-S", str(_WARDEN), *argv]
 
 
 def pin(pid: int, *, server: bool) -> None:
