@@ -137,7 +137,7 @@ wheels: $(stamps)/extra-wheel ## build sdist and wheel into dist/ and put them t
 	MUXCORE_DIST="$(abspath dist)" $(python) -m pytest -m 'wheel and not deep' --durations=10 $(PYTEST_ARGS) tests/packaging
 
 bench: $(stamps)/extra-bench ## the benchmarks, side by side (see benchmarks/README.md)
-	@$(python) -m benchmarks $(BENCH_ARGS)
+	@$(python) benchmarks/run.py $(BENCH_ARGS)
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info csrc/_core.c
