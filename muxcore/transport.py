@@ -401,6 +401,7 @@ class BaseTransport(abc.ABC):
 
     def _shrunk(self, size: int) -> None:
         """The write buffer has shrunk to ``size``: let who was paused go on, or finish."""
+        ending = self._eof_written  # else a callback below may send EOF, and does so itself
         if self._choked and size <= self._low:
             self._choked = False
             feeder = self._partner()
@@ -412,7 +413,7 @@ class BaseTransport(abc.ABC):
         if self._state != LOST and not self.get_write_buffer_size():
             if self._state == CLOSING:
                 self._finish()
-            elif self._eof_written:
+            elif ending:
                 self._shutdown_write()
                 if self._peer is not None:
                     self._end_if_both_have()

@@ -211,6 +211,8 @@ class StreamTransport(BaseTransport):
         except OSError as exc:
             self.broken(exc)
             return
+        if number == errno.EPIPE:
+            number = errno.ECONNRESET  # so Linux calls a reset that comes after the peer's FIN
         if number:
             self._fail(OSError(number, os.strerror(number)))
 

@@ -1,8 +1,10 @@
 """The survival suite: caps, deadlines, fairness, faults. Each file is one kind of trouble."""
 
 from muxcore.testing.survival.clients import Clients
+from muxcore.testing.survival.deadlines import Deadlines
 from muxcore.testing.survival.descriptors import Descriptors
 from muxcore.testing.survival.ending import Ending
+from muxcore.testing.survival.misuse import Misuse
 from muxcore.testing.survival.processes import ProcessSuite
 from muxcore.testing.survival.relays import Relays
 from muxcore.testing.survival.turns import Turns
@@ -10,5 +12,5 @@ from muxcore.testing.survival.turns import Turns
 __all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
-class SurvivalSuite(Clients, Turns, Descriptors, Relays, Ending):
+class SurvivalSuite(Clients, Deadlines, Turns, Descriptors, Misuse, Relays, Ending):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""
