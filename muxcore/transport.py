@@ -10,10 +10,10 @@ A connection's state only ever grows::
       └──── abort(), an error ────────────────────►┘
 
 Bytes are delivered while no reason holds them (``_hold`` is 0): the user's ``pause_reading``, a
-backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of their
-own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``) they are
-still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes the last
-bytes sent (RFC 1122, 4.2.2.13).
+backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of
+their own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``)
+they are still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes
+the last bytes sent (RFC 1122, 4.2.2.13).
 
 A connection belongs to its engine's thread. Whatever changes it, or looks into it, compares that
 first, in its own line: a call for that would cost more than the comparison.
@@ -91,7 +91,7 @@ class BaseTransport(abc.ABC):
         self._state = OPEN
         self._hold = 0
         self._verb: Verb | None = None
-        self._on_data: Callable[[Bytes], object] | None = None  # what a verb does with bytes
+        self._on_data: Callable[[bytes], object] | None = None  # what a verb does with bytes
         self._buffered = False  # the protocol has buffers of its own (a BufferedProtocol)
         self._peer: Any = None  # under relay(): the other side, or what brings it
         self._eof_written = False

@@ -2,8 +2,8 @@
 
 A scenario of the suites may be skipped only for a capability that the engine does not have; the
 reference engines of the readiness models have what every scenario needs, so there nothing is
-skipped, but what select(2) itself cannot, or where this system has not the descriptors. ``pytest --engines-table`` prints who passed
-what; CI always does.
+skipped, but what select(2) itself cannot, or where this system has not the descriptors.
+``pytest --engines-table`` prints who passed what; CI always does.
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ class Lingering:
 
     def _look(self) -> bool:
         """Drop what came, and return whether this is over; it is closed then."""
-        if not self._over and (
-            self._ended() or self._acknowledged() or monotonic() >= self._until
-        ):
+        if not self._over and (self._ended() or self._acknowledged() or monotonic() >= self._until):
             self.end()
         return self._over
 

@@ -359,8 +359,8 @@ class StreamTransport(BaseTransport):
             self._alarm(left, self._watch_idle)
 
     def _idle_in(self, limit: float) -> float:
-        # a relay's deadline is the pair's
-        return max(self._moved_at, self._partner()._moved_at) + limit - monotonic()
+        other: float = self._partner()._moved_at  # a relay's deadline is the pair's
+        return max(self._moved_at, other) + limit - monotonic()
 
     def _half_closed(self) -> None:
         limit = self._engine.limits.half_close_timeout

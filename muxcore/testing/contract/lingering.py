@@ -84,19 +84,3 @@ class Lingering(EngineSuite):
             assert run.server.stop() is True
             assert peer.read_all() == b"hello"
             assert run.life(peer) == [MADE, LOST]
-
-    def test_an_abort_does_not_linger(self) -> None:
-        self.needs("flow_control", "threadsafe_calls")
-
-        class Pauses(Recorder):
-            def connection_made(self, transport: Any) -> None:
-                super().connection_made(transport)
-                transport.pause_reading()
-
-        with self.serving(Pauses) as run:
-            peer = run.connect()
-            transport = run.protocol(peer).transport
-            peer.send(20_000)
-            run.call(transport.abort)
-            peer.read_reset()
-            assert run.life(peer) == [MADE, LOST]

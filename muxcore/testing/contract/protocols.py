@@ -13,7 +13,7 @@ import pytest
 
 from muxcore.limits import Limits
 from muxcore.testing.peer import SMALL, narrow
-from muxcore.testing.recorder import LOST, MADE, FlowRecorder, Recorder, lost
+from muxcore.testing.recorder import FlowRecorder, Recorder, lost
 from muxcore.testing.suite import EngineSuite, eventually
 
 MIB = 1 << 20
@@ -99,29 +99,6 @@ class Protocols(EngineSuite):
             assert run.life(bad)[-1] in (lost("TypeError"), lost("BufferError"))
             good.send(b"still served")
             assert good.read(12) == b"still served"
-
-    def test_a_buffer_may_be_resized_once_it_was_filled(self) -> None:
-        class Resizes(Recorder):
-            def connection_made(self, transport: Any) -> None:
-                super().connection_made(transport)
-                transport.set_protocol(Growing(self))
-
-        class Growing:
-            def __init__(self, recorder: Recorder) -> None:
-                self.transport = recorder.transport
-                self.connection_lost = recorder.connection_lost
-                self.buffer = bytearray(1)
-
-            def get_buffer(self, sizehint: int) -> bytearray:
-                return self.buffer
-
-            def buffer_updated(self, nbytes: int) -> None:
-                self.transport.write(bytes(self.buffer[:nbytes]))
-                self.buffer += bytes(len(self.buffer))
-
-        with self.serving(Resizes) as run:
-            peer = run.play("send 100; read 100; shutdown-write; read-eof")
-            assert run.life(peer) == [MADE, LOST]
 
     def test_eof_may_be_sent_by_resume_writing(self) -> None:
         self.needs("flow_control", "half_close")
