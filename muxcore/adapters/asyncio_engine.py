@@ -6,10 +6,6 @@ close does. Added are the verbs, the caps of ``Limits`` and the three stricter r
 ours, not ``create_server``'s: it has no cap on connections, and after a failed accept asyncio rests
 a whole second, while libuv takes the client from the queue and drops it.
 
-``SystemExit`` and ``KeyboardInterrupt`` in a callback are caught before the loop sees them: uvloop
-swallows some, asyncio would leave the rest of its turn undone. They end the loop in order, and are
-raised out of ``run()``.
-
 Known weakness: asyncio does not tell when a queued byte was sent, so ``bytes`` counts what a failed
 connection still had queued as sent, and the deadlines look only four times in their length. Neither
 loop hears a reset while it does not read.
@@ -18,31 +14,27 @@ loop hears a reset while it does not read.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.adapters.asyncio_bridges import Bridge
 from muxcore.adapters.asyncio_forking import part, watch_for_forks
 from muxcore.adapters.asyncio_lingering import Lingering
+from muxcore.adapters.asyncio_loop import GuardedLoop
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
 from muxcore.listening import Listener
-from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.stats import Stats
-from muxcore.timers import Timer
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
-_OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
 _SCRATCH = 65_536  # bytes; for what a BufferedProtocol is not to have
 
 
-class AsyncioEngine(LoopEngine):
+class AsyncioEngine(GuardedLoop):
     """asyncio's own loop behind the contract."""
 
     name = "asyncio"
@@ -54,32 +46,12 @@ class AsyncioEngine(LoopEngine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.counters = Stats(errors=self.errors)
-        self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
         self._listeners: list[Listener] = []
         self._listening: list[Any] = []  # their sockets
-        self._opening: set[asyncio.Task[None]] = set()
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
-        self.leaving: BaseException | None = None  # for run() to raise
-        self.forked = False  # this is a copy, in another process than the one that runs it
         self.scratch = bytearray(_SCRATCH)
         watch_for_forks(self)
-
-    @functools.cached_property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, made when it is first needed: an engine that is never run has none to close."""
-        loop = self._new_loop()
-        loop.set_exception_handler(self._on_loop_error)
-        return loop
-
-    @functools.cached_property
-    def _ended(self) -> asyncio.Future[None]:
-        return self.loop.create_future()
-
-    @staticmethod
-    def _new_loop() -> asyncio.AbstractEventLoop:
-        # not new_event_loop(): a policy that the program has set might answer with another one
-        return asyncio.SelectorEventLoop()
 
     # -- what it serves
 
@@ -149,65 +121,6 @@ class AsyncioEngine(LoopEngine):
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
-
-    # -- calls
-
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        if get_ident() != self.owner:
-            self.refuse_thread("call_later()")
-        timer = super().call_later(delay, call, *args)
-        self._set_bell()
-        return timer
-
-    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        timer = super().alarm(delay, call, *args)
-        self._set_bell()
-        return timer
-
-    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
-        self.loop.call_soon(self.guard, dispatch.run_call, call, args)
-
-    def after_io(self, call: Callable[..., object], *args: Any) -> None:
-        """Queue a call for when what waits in the kernel now has been delivered.
-
-        That is in the turn after the next: a loop makes the calls that are queued, then it reads.
-        """
-        self.loop.call_soon(self.loop.call_soon, self.guard, call, *args)
-
-    def guard(self, call: Callable[..., object], *args: Any) -> None:
-        """Make a call in which code of the user's may run: it may want to end the program."""
-        try:
-            if not self.forked:
-                call(*args)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            self.leave(exc)
-        if self.forked:
-            self.abandon()
-
-    def leave(self, exc: BaseException) -> None:
-        """End the loop, and have ``run()`` raise ``exc``; the first one counts."""
-        if self.leaving is None:
-            self.leaving = exc
-        self._end()
-
-    def _set_bell(self) -> None:
-        """Look at the timers when the next one is due."""
-        if self._bell is not None:
-            self._bell.cancel()
-        delay = self.timers.delay()
-        # what waits in the kernel is delivered before a deadline passes
-        self._bell = (
-            None if delay is None else self.loop.call_later(delay, self.after_io, self._ring)
-        )
-
-    def _ring(self, patience: int = _OPENING_TURNS) -> None:
-        if self._opening and patience:
-            self.loop.call_soon(self.guard, self._ring, patience - 1)
-            return
-        try:
-            self.timers.run_due()
-        finally:
-            self._set_bell()
 
     # -- its life
 
@@ -294,21 +207,6 @@ class AsyncioEngine(LoopEngine):
         holders = [self._waker, *self._listening, *self._transports, *self._lingering]
         return [holder.fileno() for holder in holders]
 
-    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Let an error that a transport of asyncio's raised in the loop fail its connection.
-
-        One is known: shutdown(2), once the queue is sent, of a connection that is reset.
-        """
-        if self.forked:
-            return
-        callback = getattr(context.get("handle"), "_callback", None)
-        inner = getattr(callback, "__self__", None)
-        bridge = inner.get_protocol() if isinstance(inner, asyncio.Transport) else None
-        if isinstance(bridge, Bridge):
-            bridge.broken(context.get("exception"))
-        else:
-            loop.default_exception_handler(context)
-
     def _woken(self) -> None:
         self._waker.drain()
         self._calls.run()
@@ -334,10 +232,6 @@ class AsyncioEngine(LoopEngine):
     def _end_if_empty(self) -> None:
         if self.ending and not self._transports and not self._lingering:
             self._end()
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
 
     # -- for transports and listeners
 
