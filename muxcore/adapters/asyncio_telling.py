@@ -33,6 +33,9 @@ class Telling(Deadlines):
         self.bridge: Bridge = bridge_for(self, protocol)
 
     @abc.abstractmethod
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+    @abc.abstractmethod
     def is_closing(self) -> bool: ...
 
     @abc.abstractmethod
@@ -55,10 +58,6 @@ class Telling(Deadlines):
             answer = dispatch.call(self, protocol, callback, *args)
         except (SystemExit, KeyboardInterrupt) as exc:
             self._engine.leave(exc)
-            answer = None
-        except BaseException as exc:  # CancelledError and the like are no Exception
-            dispatch.logger.error("%s raised; its connection is closed", callback, exc_info=exc)
-            self._fail(exc)
             answer = None
         if self._engine.forked:
             self._engine.abandon()

@@ -217,11 +217,12 @@ def test_calls_of_another_thread_are_refused_and_change_nothing(adapter: Program
 
 
 def test_a_high_water_mark_beyond_the_loops_own_is_kept(adapter: ProgramSuite) -> None:
-    limits = muxcore.Limits(write_high=1 << 40, write_buffer=1 << 40)
+    most = 2**31 - 1
+    limits = muxcore.Limits(write_high=most, write_buffer=most)
     with adapter.serving(EchoWriter, limits=limits) as run:
         peer = run.connect()
         transport = run.protocol(peer).transport
-        assert run.call(transport.get_write_buffer_limits) == (limits.write_low, 1 << 40)
+        assert run.call(transport.get_write_buffer_limits) == (limits.write_low, most)
         peer.send(b"served")
         assert peer.read(6) == b"served"
         run.call(transport.set_write_buffer_limits, 1 << 70)

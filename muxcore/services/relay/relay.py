@@ -116,7 +116,7 @@ class Relay:
         """
         return self.upstreams.stats()
 
-    def looks_at(self, server: Any) -> None:
+    def _looks_at(self, server: Any) -> None:
         """Find the upstreams that are the server itself; once: it has its addresses for good."""
         if not self._has_looked:
             self._has_looked = True
@@ -124,7 +124,7 @@ class Relay:
             for upstream in self.upstreams.all:
                 upstream.is_self = is_own(upstream.address, listening)
 
-    def hears_of(self, upstream: Upstream) -> Any:
+    def _hears_of(self, upstream: Upstream) -> Any:
         """Return the protocol of all clients joined with an upstream, where nobody wants a line."""
         return self._counting[upstream]
 
@@ -145,7 +145,7 @@ class _Client:
         transport.pause_reading()  # nobody is there yet to take what it sends
         self._transport = transport
         self._began = self._relay.upstreams.clock()
-        self._relay.looks_at(transport.server)
+        self._relay._looks_at(transport.server)
         self._try_next()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -189,9 +189,14 @@ class _Client:
         if side.is_closing():
             transport.abort()
             return
-        side.relay(transport)
+        try:
+            side.relay(transport)
+        except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
+            transport.abort()
+            side.abort()
+            return
         if relay.log is None:
-            side.set_protocol(relay.hears_of(upstream))
+            side.set_protocol(relay._hears_of(upstream))
             self._transport = None  # else each would keep the other
 
     def tries_another(self, upstream: Upstream, began: float, exc: BaseException) -> None:
