@@ -227,6 +227,7 @@ class AsyncioEngine(GuardedLoop):
     def _cut_short(self) -> None:
         super()._cut_short()
         for lingering in list(self._lingering):
+            self._clean = self._clean and lingering.is_acknowledged()
             lingering.close()
 
     def _end_if_empty(self) -> None:

@@ -101,6 +101,10 @@ class Lingering:
     def fileno(self) -> int:
         return -1 if self._sock is None else self._sock.fileno()
 
+    def is_acknowledged(self) -> bool:
+        """Whether the peer has all that was sent."""
+        return self._sock is None or not _unacknowledged(self._sock)
+
     def close(self) -> None:
         """Close the descriptor; idempotent."""
         if self._timer is not None:
