@@ -307,6 +307,21 @@ def test_a_line_longer_than_the_room_is_ended_before_the_next_one_begins() -> No
     os.close(writer)
 
 
+@pytest.mark.usefixtures("way")
+def test_a_line_that_could_not_be_ended_is_told_to_be_lost() -> None:
+    reader, writer = pipe()
+    errors, told = pipe()
+    with (
+        contextlib.closing(_output._Output(told, "its errors", None)) as complaints,
+        contextlib.closing(_output._Output(writer, "it", complaints)) as output,
+    ):
+        output.write(b"y" * (2 * _SMALL) + b"\n")
+        output.finish()
+        assert os.read(errors, _SMALL) == b"muxcore: 1 lines of it were lost: nobody read them\n"
+    for descriptor in (reader, writer, errors, told):
+        os.close(descriptor)
+
+
 def test_a_socket_is_never_waited_for_either() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, contextlib.closing(_output._Output(ours.fileno(), "it", None)) as output:
