@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 import threading
 import weakref
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -306,3 +308,22 @@ def test_bytes_that_came_early_reach_a_buffered_protocol(adapter: ProgramSuite) 
         peer.shutdown_write()
         assert run.wait_for(data(b"early bird"), peer)
         assert run.life(peer)[1] == data(b"early bird")
+
+
+def test_a_reset_that_the_late_eof_meets_fails_the_connection() -> None:
+    """asyncio calls shutdown(2) in the loop once the queue is sent, and lets its error escape."""
+    adapter = ProgramSuite()
+    adapter.engine = "asyncio"
+    reset = OSError(errno.ENOTCONN, "not connected")
+
+    class Pours(Recorder):
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(bytes(2 * MIB))
+            self.transport.write_eof()
+
+    with adapter.serving(Pours, narrow()) as run:
+        peer = run.connect(receive_buffer=SMALL)
+        peer.send(b"?")
+        with mock.patch.object(socket.socket, "shutdown", side_effect=reset):
+            peer.read(2 * MIB)
+            assert run.life(peer) == [MADE, lost("OSError")]

@@ -189,4 +189,5 @@ class Writing(EngineSuite):
             peer.reset()
             run.call(transport.write_eof)
             (callback, why) = run.life(peer)[-1]
-            assert callback == "connection_lost" and why is not None
+            assert callback == "connection_lost"
+            assert why is not None
