@@ -88,6 +88,8 @@ class GuardedLoop(LoopEngine):
                 call(*args)
         except (SystemExit, KeyboardInterrupt) as exc:
             self.leave(exc)
+        except BaseException as exc:  # CancelledError and the like: no more than an exception is
+            dispatch.logger.error("a call failed: %s", dispatch.describe(call), exc_info=exc)
         if self.forked:
             self.abandon()
 

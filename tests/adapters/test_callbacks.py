@@ -58,22 +58,23 @@ def test_a_buffer_that_cannot_be_filled_closes_that_connection(
             assert run.life(peer) == [MADE, lost("TypeError")]
 
 
-def test_what_is_no_exception_ends_the_connection_that_raised_it_alone(
+def test_what_is_no_exception_in_a_call_hinders_no_other_call_and_no_stop(
     adapter: ProgramSuite,
 ) -> None:
-    class Raises(EchoWriter):
-        def data_received(self, data: bytes) -> None:
-            if data == b"raise":
-                raise asyncio.CancelledError
-            super().data_received(data)
+    made = threading.Event()
 
-    with adapter.serving(Raises) as run:
-        good, bad = run.connect(), run.connect()
-        bad.send(b"raise")
-        bad.read_end()
-        assert run.life(bad) == [MADE, lost("CancelledError")]
-        good.send(b"still there?")
-        assert good.read(12) == b"still there?"
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    with adapter.serving(Recorder) as run:
+        with run.held():
+            run.server.call_soon_threadsafe(cancelled)
+            run.server.call_soon_threadsafe(made.set)
+        assert made.wait(DEADLINE)
+        with run.held():
+            run.server.call_soon_threadsafe(cancelled)
+            run.server.request_stop()
+        assert run.server.stop() is True
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
