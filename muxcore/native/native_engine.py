@@ -57,7 +57,7 @@ class NativeEpollEngine(LoopEngine):
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = LoopEngine.capabilities | {"edge_trigger", "native_verbs"}
+    capabilities = LoopEngine.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
