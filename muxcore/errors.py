@@ -55,7 +55,7 @@ class CapabilityMissing(MuxcoreError, RuntimeError):
     """The engine cannot do what the service requires, or what was just asked of it."""
 
 
-class _MadeOf(MuxcoreError):
+class _MadeOf:
     """An error whose text is made of its arguments: a copy or a pickle is made of them again."""
 
     _made_of: tuple[Any, ...]
@@ -64,7 +64,7 @@ class _MadeOf(MuxcoreError):
         return type(self), self._made_of
 
 
-class BufferLimitExceeded(_MadeOf, ConnectionError):
+class BufferLimitExceeded(_MadeOf, MuxcoreError, ConnectionError):
     """A connection's write buffer passed ``Limits.write_buffer``; the connection was aborted."""
 
     def __init__(self, size: int, limit: int) -> None:
@@ -76,7 +76,7 @@ class BufferLimitExceeded(_MadeOf, ConnectionError):
         )
 
 
-class IdleTimeout(_MadeOf, TimeoutError):
+class IdleTimeout(_MadeOf, MuxcoreError, TimeoutError):
     """No byte moved for ``Limits.idle_timeout`` seconds; the connection was aborted."""
 
     def __init__(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class IdleTimeout(_MadeOf, TimeoutError):
         super().__init__(errno.ETIMEDOUT, f"no byte moved for {seconds:g} s")
 
 
-class HalfCloseTimeout(_MadeOf, TimeoutError):
+class HalfCloseTimeout(_MadeOf, MuxcoreError, TimeoutError):
     """A relay's second direction lasted longer than ``Limits.half_close_timeout``."""
 
     def __init__(self, seconds: float) -> None:
@@ -94,7 +94,7 @@ class HalfCloseTimeout(_MadeOf, TimeoutError):
         )
 
 
-class CloseTimeout(_MadeOf, TimeoutError):
+class CloseTimeout(_MadeOf, MuxcoreError, TimeoutError):
     """The peer of a closed connection took nothing for ``Limits.close_timeout`` seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -105,7 +105,7 @@ class CloseTimeout(_MadeOf, TimeoutError):
         )
 
 
-class ConnectTimeout(_MadeOf, TimeoutError):
+class ConnectTimeout(_MadeOf, MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 
     def __init__(self, address: str, seconds: float) -> None:

@@ -7,12 +7,14 @@ import errno
 import functools
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import muxcore
 from muxcore import address as addresses
+from muxcore.testing.peer import DEADLINE
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data
 from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.upstream import Silent, Upstream, refusing
@@ -277,6 +279,37 @@ class Connecting(EngineSuite):
             eventually(
                 lambda: run.events(client).count(("outcome", "gaierror")) == 2, "both have failed"
             )
+
+    def test_an_answer_comes_through_where_no_further_call_may_be_queued(self) -> None:
+        self.needs("connect", "threadsafe_calls", "shared_state")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                server = transport.server
+                server.connect(f"{_NAME}:1", functools.partial(_Outcome, self, False))
+                with contextlib.suppress(RuntimeError):
+                    while True:
+                        server.call_soon_threadsafe(int)
+                full.set()
+                eventually(
+                    lambda: all(t.name != "muxcore-lookup" for t in threading.enumerate()),
+                    "the name is looked up while the queue is full",
+                )
+
+        full, real = threading.Event(), addresses.resolve
+
+        def resolve(where: addresses.Address, *, passive: bool = False) -> Any:
+            if where.host != _NAME:
+                return real(where, passive=passive)
+            assert full.wait(DEADLINE)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        limits = muxcore.Limits(callbacks=5)
+        known = mock.patch.object(addresses, "resolve", resolve)
+        with self.serving(Asks, limits=limits) as run, known:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "gaierror")]
 
     def test_a_service_that_fails_drops_the_connection(self) -> None:
         self.needs("connect")
