@@ -280,6 +280,24 @@ class Connecting(EngineSuite):
                 lambda: run.events(client).count(("outcome", "gaierror")) == 2, "both have failed"
             )
 
+    def test_names_that_are_looked_up_count_in_the_cap(self) -> None:
+        self.needs("connect", "shared_state")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                for _ in range(4):
+                    outcome = functools.partial(_Outcome, self, False)
+                    transport.server.connect(f"{_NAME}:1", outcome)
+
+        looked_up = threading.Event()
+        limits = muxcore.Limits(connections=3)
+        with _name_means(after=looked_up), self.serving(Asks, limits=limits) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "BlockingIOError")]  # EAGAIN
+            looked_up.set()
+            eventually(lambda: run.events().count(("outcome", "gaierror")) == 3, "the others")
+
     def test_an_answer_comes_through_where_no_further_call_may_be_queued(self) -> None:
         self.needs("connect", "threadsafe_calls", "shared_state")
 
@@ -297,17 +315,9 @@ class Connecting(EngineSuite):
                     "the name is looked up while the queue is full",
                 )
 
-        full, real = threading.Event(), addresses.resolve
-
-        def resolve(where: addresses.Address, *, passive: bool = False) -> Any:
-            if where.host != _NAME:
-                return real(where, passive=passive)
-            assert full.wait(DEADLINE)
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
+        full = threading.Event()
         limits = muxcore.Limits(callbacks=5)
-        known = mock.patch.object(addresses, "resolve", resolve)
-        with self.serving(Asks, limits=limits) as run, known:
+        with _name_means(after=full), self.serving(Asks, limits=limits) as run:
             run.connect()
             assert run.wait_for("outcome") == [MADE, ("outcome", "gaierror")]
 
@@ -366,13 +376,18 @@ def _connects(
 
 
 @contextlib.contextmanager
-def _name_means(*where: str) -> Iterator[None]:
-    """Let a name have these addresses while the block runs, and none if there are none."""
+def _name_means(*where: str, after: threading.Event | None = None) -> Iterator[None]:
+    """Let a name have these addresses while the block runs, and none if there are none.
+
+    Args:
+        after: what the resolver waits for.
+    """
     real = addresses.resolve
 
     def resolve(address: addresses.Address, *, passive: bool = False) -> Any:
         if address.host != _NAME:
             return real(address, passive=passive)
+        assert after is None or after.wait(DEADLINE)
         if not where:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [found for each in where for found in real(addresses.parse(each))]
