@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LISTENING = "listening.py"
 LOOP = "loop_engine.py"
+DEADLINES = "pure/deadlines.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
 TRANSPORT = "transport.py"
@@ -339,7 +340,7 @@ MUTANTS = [
         "PureSelect",
         (
             (
-                STREAM,
+                DEADLINES,
                 "        if left <= 0:\n            self._idle(limit)",
                 "        if left <= 0:\n            pass",
             ),
