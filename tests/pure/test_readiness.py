@@ -14,7 +14,7 @@ import pytest
 import muxcore
 from muxcore.errors import EngineUnavailable
 from muxcore.testing import Peer, Recorder
-from muxcore.testing.recorder import LOST, MADE
+from muxcore.testing.recorder import LOST, MADE, Journal
 from muxcore.testing.suite import EngineSuite
 from muxcore.testing.survival.clients import EchoWriter
 
@@ -47,6 +47,30 @@ def test_an_engine_that_select_could_not_wake_is_refused_when_it_is_made() -> No
             muxcore.Server(muxcore.Echo, 0, engine="pure-select")
         if before:
             assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_protocol_that_cannot_even_be_looked_at_costs_its_client_alone(
+    suite: EngineSuite,
+) -> None:
+    class Odd(EchoWriter):
+        @property
+        def verb(self) -> Any:
+            raise ZeroDivisionError
+
+    journal = Journal()
+    made: list[Any] = []
+
+    def service() -> Any:
+        made.append(Odd(journal) if len(made) == 1 else EchoWriter(journal))
+        return made[-1]
+
+    with suite.serving(service) as run:
+        good, odd = run.connect(), run.connect()
+        odd.read_end()
+        good.send(b"still served")
+        assert good.read(12) == b"still served"
+        assert run.server.stats().errors == {"ZeroDivisionError": 1}
+    journal.close()
 
 
 # -- a fork
