@@ -86,15 +86,15 @@ class StreamTransport(Deadlines):
         Args:
             events: READ, WRITE, ERROR, and whatever else poll(2) and epoll(7) say.
         """
-        if events != READ:
-            if events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
-                self._heard_error()
-                return
+        if events == READ:
+            self.read(False)
+        elif events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
+            self._heard_error()
+        else:
             if events & ~READ and self._queue.size:
                 self._flush()
-            if events == WRITE:
-                return
-        self.read(events & ~(READ | WRITE) != 0)
+            if events != WRITE:
+                self.read(events & ~(READ | WRITE) != 0)
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
@@ -111,12 +111,14 @@ class StreamTransport(Deadlines):
         """
         engine = self._engine
         chunk = engine.limits.read_chunk
-        for _ in range(engine.reads_per_turn):
+        left = engine.reads_per_turn
+        while left:
             if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
                 return
             size = self._receive(chunk)
             if size < 0 or (size < chunk and not hung_up):
                 return
+            left -= 1
         if engine.edge:
             engine.again(self)
 
