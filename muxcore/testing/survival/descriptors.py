@@ -94,7 +94,7 @@ class Descriptors(ProgramSuite):
             early = run.connect()
             early.send(b"x")
             assert early.read(1) == b"x"
-            with _crowded(_FD_SETSIZE):
+            with crowded(_FD_SETSIZE):
                 late = run.keep(Peer(run.address))
                 _send_if_open(late)
                 # select() cannot watch it, poll() can; but nobody is left waiting
@@ -196,7 +196,7 @@ def _flaky(*numbers: int) -> Flaky:
 
 
 @contextlib.contextmanager
-def _crowded(number: int) -> Iterator[None]:
+def crowded(number: int) -> Iterator[None]:
     """Take every descriptor below ``number``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number + 256
