@@ -88,7 +88,15 @@ class ReadinessEngine(LoopEngine):
         if protocol is None:
             sock.close()
             return
-        transport = StreamTransport(self, sock, protocol, peername)
+        try:
+            transport = StreamTransport(self, sock, protocol, peername)
+            verb = verb_of(service) or verb_of(protocol)
+        except Exception as exc:  # of a property: the protocol was only looked at
+            name = dispatch.describe(service)
+            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
+            self.errors[type(exc).__name__] += 1
+            sock.close()
+            return
         self._claim(fd, transport)
         self._transports[transport] = outgoing
         if outgoing:
@@ -96,7 +104,7 @@ class ReadinessEngine(LoopEngine):
         else:
             self.counters.open += 1
             self.counters.total += 1
-        transport.opened(verb_of(service) or verb_of(protocol))
+        transport.opened(verb)
 
     # -- outgoing connections
 

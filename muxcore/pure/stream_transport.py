@@ -1,4 +1,4 @@
-"""One non-blocking connection of the pure engines: its receives, its deadlines and its end.
+"""One non-blocking connection of the pure engines: its receives, its sends and its end.
 
 Written for both triggers. What differs is one question, asked in three places: under an edge
 trigger the kernel says "ready" once, so whoever stops before EAGAIN must come back by himself
@@ -21,8 +21,8 @@ from time import monotonic
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import CloseTimeout, HalfCloseTimeout
 from muxcore.protocol import Bytes, Verb
+from muxcore.pure.deadlines import Deadlines
 from muxcore.pure.poller import ERROR, READ, WRITE
 from muxcore.pure.send_queue import SendQueue
 from muxcore.transport import (
@@ -34,7 +34,6 @@ from muxcore.transport import (
     HOLD_USER,
     LOST,
     OPEN,
-    BaseTransport,
 )
 from muxcore.transport_socket import TransportSocket
 
@@ -46,7 +45,7 @@ _SENDS_PER_TURN = 4
 _NOT_OURS = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOENT})
 
 
-class StreamTransport(BaseTransport):
+class StreamTransport(Deadlines):
     """A connection served by readiness.
 
     Args:
@@ -63,11 +62,8 @@ class StreamTransport(BaseTransport):
         "_bytes_in",
         "_bytes_out",
         "_lingers",
-        "_moved_at",
         "_queue",
         "_sock",
-        "_taken_at",
-        "_timers",
         "_unread",
         "fd",
     )
@@ -78,12 +74,8 @@ class StreamTransport(BaseTransport):
         self._queue = SendQueue()
         self._bytes_in = 0
         self._bytes_out = 0
-        # when a byte last moved: looked at for the idle deadline alone, so kept only where that is
-        self._moved_at = monotonic() if engine.clocked else 0.0
-        self._taken_at = 0.0  # after close(): when the peer last took something
         self._unread = True  # there may be input; a short receive proves that there is none
         self._lingers = False
-        self._timers: dict[str, Any] | None = None  # by what they call
         super().__init__(engine, protocol, peername)
 
     # -- events
@@ -94,15 +86,15 @@ class StreamTransport(BaseTransport):
         Args:
             events: READ, WRITE, ERROR, and whatever else poll(2) and epoll(7) say.
         """
-        if events != READ:
-            if events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
-                self._heard_error()
-                return
+        if events == READ:
+            self.read(False)
+        elif events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
+            self._heard_error()
+        else:
             if events & ~READ and self._queue.size:
                 self._flush()
-            if events == WRITE:
-                return
-        self.read(events & ~(READ | WRITE) != 0)
+            if events != WRITE:
+                self.read(events & ~(READ | WRITE) != 0)
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
@@ -119,12 +111,14 @@ class StreamTransport(BaseTransport):
         """
         engine = self._engine
         chunk = engine.limits.read_chunk
-        for _ in range(engine.reads_per_turn):
+        left = engine.reads_per_turn
+        while left:
             if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
                 return
             size = self._receive(chunk)
             if size < 0 or (size < chunk and not hung_up):
                 return
+            left -= 1
         if engine.edge:
             engine.again(self)
 
@@ -260,7 +254,7 @@ class StreamTransport(BaseTransport):
                 break
             queue.drop(sent)
             if self._state == CLOSING:
-                self._taken_at = monotonic()
+                self._taken_at = monotonic()  # for the deadline of a close
             if not queue.size:
                 break
         else:
@@ -339,73 +333,6 @@ class StreamTransport(BaseTransport):
     def _socket(self) -> TransportSocket | None:
         return TransportSocket(self._sock)
 
-    # -- deadlines
-    #
-    # A deadline that has passed is kept only after the connection has sent and received what it
-    # can: after a stall, of a callback or of the machine, its bytes may wait in the kernel.
-
-    def _watch_idle(self) -> None:
-        """Look again when the deadline would pass if no further byte moved."""
-        limit = self._engine.limits.idle_timeout
-        left = self._idle_in(limit)
-        if left <= 0:
-            self._serve_both()
-            left = self._idle_in(limit)
-        if self._state == LOST:
-            return
-        if left <= 0:
-            self._idle(limit)
-        else:
-            self._alarm(left, self._watch_idle)
-
-    def _idle_in(self, limit: float) -> float:
-        other: float = self._partner()._moved_at  # a relay's deadline is the pair's
-        return max(self._moved_at, other) + limit - monotonic()
-
-    def _half_closed(self) -> None:
-        limit = self._engine.limits.half_close_timeout
-        if limit is not None:
-            self._alarm(limit, self._half_over)
-
-    def _half_over(self) -> None:
-        before = -1
-        for _ in range(self._engine.limits.reads_per_turn):
-            if self._state == LOST or before == sum(self._counted()):
-                break
-            before = sum(self._counted())
-            self._serve_both()
-        self._fail(HalfCloseTimeout(self._engine.limits.half_close_timeout))
-
-    def _watch_close(self) -> None:
-        """The connection was closed, and has something to send: see that the peer takes it."""
-        limit = self._engine.limits.close_timeout
-        if limit is not None:
-            self._taken_at = monotonic()
-            self._alarm(limit, self._close_over)
-
-    def _close_over(self) -> None:
-        limit = self._engine.limits.close_timeout
-        if self._taken_at + limit <= monotonic():
-            self._flush()
-        left = self._taken_at + limit - monotonic()
-        if self._state == LOST:
-            return
-        if left <= 0:
-            self._fail(CloseTimeout(limit))
-        else:
-            self._alarm(left, self._close_over)
-
-    def _serve_both(self) -> None:
-        partner = self._partner()
-        self.go_on()
-        if partner is not self:
-            partner.go_on()
-
-    def _alarm(self, delay: float, call: Any) -> None:
-        if self._timers is None:
-            self._timers = {}
-        self._timers[call.__name__] = self._engine.alarm(delay, call)
-
     # -- for the engine
 
     def opened(self, verb: Verb | None) -> None:
@@ -420,8 +347,7 @@ class StreamTransport(BaseTransport):
 
     def lost(self, exc: BaseException | None) -> None:
         """Deliver ``connection_lost``, then close, unless the socket is to linger."""
-        for timer in (self._timers or {}).values():
-            timer.cancel()
+        self._end_deadlines()
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 LISTENING = "listening.py"
 LOOP = "loop_engine.py"
+DEADLINES = "pure/deadlines.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
 TRANSPORT = "transport.py"
@@ -50,7 +51,7 @@ MUTANTS = [
         "a single receive under an edge trigger",
         "PureEpollEdge",
         (
-            (STREAM, "for _ in range(engine.reads_per_turn):", "for _ in range(1):"),
+            (STREAM, "left = engine.reads_per_turn", "left = 1"),
             (STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),
         ),
         ("five_thousand_bytes_at_once_come_back_whole",),
@@ -73,8 +74,8 @@ MUTANTS = [
         (
             (
                 STREAM,
-                "        self.read(events & ~(READ | WRITE) != 0)",
-                "        if events == READ:\n            self.read(False)",
+                "            if events != WRITE:\n                self.read(events",
+                "            if False:\n                self.read(events",
             ),
         ),
         ("a_reset_reaches_connection_lost_as_an_error",),
@@ -339,7 +340,7 @@ MUTANTS = [
         "PureSelect",
         (
             (
-                STREAM,
+                DEADLINES,
                 "        if left <= 0:\n            self._idle(limit)",
                 "        if left <= 0:\n            pass",
             ),

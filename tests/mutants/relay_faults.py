@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .faults import STREAM, TRANSPORT, Mutant
+from .faults import DEADLINES, TRANSPORT, Mutant
 
 CONNECTING = "connecting.py"
 _CLOSE = "    def close(self) -> None:\n        "
@@ -135,7 +135,7 @@ RELAY_MUTANTS = [
     Mutant(
         "each side of a relay has an idle deadline of its own",
         "PureEpollLevel",
-        ((STREAM, "other: float = self._partner()._moved_at", "other: float = self._moved_at"),),
+        ((DEADLINES, "other: float = self._partner()._moved_at", "other: float = self._moved_at"),),
         ("a_relay_whose_reader_is_slow_is_not_idle",),
     ),
     Mutant(
@@ -143,7 +143,7 @@ RELAY_MUTANTS = [
         "PureSelect",
         (
             (
-                STREAM,
+                DEADLINES,
                 "        if limit is not None:\n            self._alarm(limit, self._half_over)",
                 "        if False:\n            pass",
             ),

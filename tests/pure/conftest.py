@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from muxcore import Limits
-from muxcore.pure import stream_transport
+from muxcore.pure import deadlines, stream_transport
 from muxcore.pure.stream_transport import StreamTransport
 from muxcore.stats import Stats
 from muxcore.testing.suite import EngineSuite, each_engine
@@ -80,7 +80,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Still]:
 
     def make(**limits: Any) -> Still:
         engine = Still(**limits)
-        monkeypatch.setattr(stream_transport, "monotonic", lambda: engine.now)
+        for module in (stream_transport, deadlines):
+            monkeypatch.setattr(module, "monotonic", lambda: engine.now)
         return engine
 
     return make

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,39 +12,45 @@ import pytest
 import muxcore
 from muxcore.errors import EngineUnavailable
 from muxcore.testing import Peer, Recorder
-from muxcore.testing.recorder import LOST, MADE
+from muxcore.testing.recorder import LOST, MADE, Journal
 from muxcore.testing.suite import EngineSuite
 from muxcore.testing.survival.clients import EchoWriter
+from muxcore.testing.survival.descriptors import crowded
 
 _FD_SETSIZE = 1024  # <sys/select.h>
 
 
-@contextmanager
-def _crowded() -> Iterator[None]:
-    """Take every descriptor that select() can watch."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FD_SETSIZE + 64
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"{wanted} descriptors are needed, `ulimit -Hn` is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    taken = [os.dup(0)]
-    try:
-        while taken[-1] < _FD_SETSIZE:
-            taken.append(os.dup(0))
-        yield
-    finally:
-        for fd in taken:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_an_engine_that_select_could_not_wake_is_refused_when_it_is_made() -> None:
-    with _crowded():
+    with crowded(_FD_SETSIZE):
         before = os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []
         with pytest.raises(EngineUnavailable, match=r"FD_SETSIZE.*pure-epoll"):
             muxcore.Server(muxcore.Echo, 0, engine="pure-select")
         if before:
             assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_a_protocol_that_cannot_even_be_looked_at_costs_its_client_alone(
+    suite: EngineSuite,
+) -> None:
+    class Odd(EchoWriter):
+        @property
+        def verb(self) -> Any:
+            raise ZeroDivisionError
+
+    journal = Journal()
+    made: list[Any] = []
+
+    def service() -> Any:
+        made.append(Odd(journal) if len(made) == 1 else EchoWriter(journal))
+        return made[-1]
+
+    with suite.serving(service) as run:
+        good, odd = run.connect(), run.connect()
+        odd.read_end()
+        good.send(b"still served")
+        assert good.read(12) == b"still served"
+        assert run.server.stats().errors == {"ZeroDivisionError": 1}
+    journal.close()
 
 
 # -- a fork

@@ -15,7 +15,7 @@ from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout
 from muxcore.limits import Limits
 from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.stream_transport import StreamTransport
-from muxcore.testing import Recorder
+from muxcore.testing import FlowRecorder, Recorder
 from muxcore.testing.peer import SMALL, narrow
 from muxcore.testing.recorder import LOST, MADE, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
@@ -384,3 +384,26 @@ def test_what_get_buffer_does_to_its_connection_comes_first(suite: EngineSuite, 
             "data_received",
             "connection_lost",
         }
+
+
+# -- flow control
+
+
+def test_eof_may_be_sent_by_resume_writing(suite: EngineSuite) -> None:
+    class Answers(FlowRecorder):
+        def eof_received(self) -> bool:
+            self.transport.write(bytes(MIB))
+            return True
+
+        def resume_writing(self) -> None:
+            if not self.transport.get_write_buffer_size():
+                self.transport.write_eof()
+
+    with suite.serving(Answers, narrow(), limits=Limits(write_low=0)) as run:
+        for _ in range(3):
+            peer = run.connect(receive_buffer=SMALL)
+            peer.shutdown_write()
+            assert len(peer.read_all()) == MIB
+            # nothing has happened to it: it hears its end when it closes, and not before
+            run.life(run.play("send 1; reset"))
+            assert "connection_lost" not in {event[0] for event in run.events(peer)}

@@ -11,12 +11,8 @@ from typing import Any
 
 import pytest
 
-from muxcore.limits import Limits
-from muxcore.testing.peer import SMALL, narrow
-from muxcore.testing.recorder import FlowRecorder, Recorder, lost
+from muxcore.testing.recorder import Recorder, lost
 from muxcore.testing.suite import EngineSuite, eventually
-
-MIB = 1 << 20
 
 
 class Protocols(EngineSuite):
@@ -99,27 +95,6 @@ class Protocols(EngineSuite):
             assert run.life(bad)[-1] in (lost("TypeError"), lost("BufferError"))
             good.send(b"still served")
             assert good.read(12) == b"still served"
-
-    def test_eof_may_be_sent_by_resume_writing(self) -> None:
-        self.needs("flow_control", "half_close")
-
-        class Answers(FlowRecorder):
-            def eof_received(self) -> bool:
-                self.transport.write(bytes(4 * MIB))
-                return True
-
-            def resume_writing(self) -> None:
-                if not self.transport.get_write_buffer_size():
-                    self.transport.write_eof()
-
-        with self.serving(Answers, narrow(), limits=Limits(write_low=0)) as run:
-            for _ in range(3):
-                peer = run.connect(receive_buffer=SMALL)
-                peer.shutdown_write()
-                assert len(peer.read_all()) == 4 * MIB
-                # nothing has happened to it: it hears its end when it closes, and not before
-                run.life(run.play("send 1; reset"))
-                assert "connection_lost" not in {event[0] for event in run.events(peer)}
 
     def test_a_duplicate_of_the_socket_is_its_owners(self) -> None:
         class Duplicates(Recorder):

@@ -1,0 +1,98 @@
+"""The deadlines of one connection of the readiness engines.
+
+A deadline that has passed is kept only after the connection has sent and received what it can:
+after a stall, of a callback or of the machine, its bytes may wait in the kernel.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from muxcore.errors import CloseTimeout, HalfCloseTimeout
+from muxcore.transport import LOST, BaseTransport
+
+
+class Deadlines(BaseTransport):
+    """The contract of one connection, with its deadlines; arguments as of ``BaseTransport``."""
+
+    __slots__ = ("_moved_at", "_taken_at", "_timers")
+
+    def __init__(self, engine: Any, protocol: Any, peername: Any) -> None:
+        # when a byte last moved: looked at for the idle deadline alone, so kept only where that is
+        self._moved_at = monotonic() if engine.clocked else 0.0
+        self._taken_at = 0.0  # after close(): when the peer last took something
+        self._timers: dict[str, Any] | None = None  # by what they call
+        super().__init__(engine, protocol, peername)
+
+    @abc.abstractmethod
+    def go_on(self) -> None:
+        """Send and receive what can be, without an event."""
+
+    def _watch_idle(self) -> None:
+        """Look again when the deadline would pass if no further byte moved."""
+        limit = self._engine.limits.idle_timeout
+        left = self._idle_in(limit)
+        if left <= 0:
+            self._serve_both()
+            left = self._idle_in(limit)
+        if self._state == LOST:
+            return
+        if left <= 0:
+            self._idle(limit)
+        else:
+            self._alarm(left, self._watch_idle)
+
+    def _idle_in(self, limit: float) -> float:
+        other: float = self._partner()._moved_at  # a relay's deadline is the pair's
+        return max(self._moved_at, other) + limit - monotonic()
+
+    def _half_closed(self) -> None:
+        limit = self._engine.limits.half_close_timeout
+        if limit is not None:
+            self._alarm(limit, self._half_over)
+
+    def _half_over(self) -> None:
+        before = -1
+        for _ in range(self._engine.limits.reads_per_turn):  # no flow may put it off for longer
+            if self._state == LOST or before == sum(self._counted()):
+                break
+            before = sum(self._counted())
+            self._serve_both()
+        self._fail(HalfCloseTimeout(self._engine.limits.half_close_timeout))
+
+    def _watch_close(self) -> None:
+        """The connection was closed, and has something to send: see that the peer takes it."""
+        limit = self._engine.limits.close_timeout
+        if limit is not None:
+            self._taken_at = monotonic()
+            self._alarm(limit, self._close_over)
+
+    def _close_over(self) -> None:
+        limit = self._engine.limits.close_timeout
+        if self._taken_at + limit <= monotonic():
+            self.go_on()
+        if self._state == LOST:
+            return
+        left = self._taken_at + limit - monotonic()
+        if left <= 0:
+            self._fail(CloseTimeout(limit))
+        else:
+            self._alarm(left, self._close_over)
+
+    def _serve_both(self) -> None:
+        partner = self._partner()
+        self.go_on()
+        if partner is not self:
+            partner.go_on()
+
+    def _alarm(self, delay: float, call: Callable[[], object]) -> None:
+        if self._timers is None:
+            self._timers = {}
+        self._timers[call.__name__] = self._engine.alarm(delay, call)
+
+    def _end_deadlines(self) -> None:
+        for timer in (self._timers or {}).values():
+            timer.cancel()
