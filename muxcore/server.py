@@ -350,9 +350,9 @@ class Server:
 
     def _refuse_others(self, what: str) -> None:
         """Refuse what is for callbacks in another thread, or a forked process."""
+        self._refuse_copy(what)
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread(what)
-        self._refuse_copy(what)
 
     def _ended(self) -> None:
         self._state = "ended"

@@ -143,6 +143,7 @@ class NativeTransport(BaseTransport):
                     break
                 size = min(len(buffer), len(rest))
                 buffer[:size] = rest[:size]
+                buffer.release()  # the protocol may resize it in buffer_updated()
             except BaseException as exc:
                 dispatch.failed(self, protocol, "get_buffer", exc)
                 return

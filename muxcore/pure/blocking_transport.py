@@ -217,21 +217,25 @@ class BlockingTransport(BaseTransport):
         protocol = self._protocol
         try:
             buffer = memoryview(protocol.get_buffer(-1)).cast("B")
-            if not len(buffer):
+            room = len(buffer)
+            if not room:
                 raise RuntimeError("get_buffer() returned an empty buffer")
+            if buffer.readonly:
+                raise TypeError("get_buffer() returned a read-only buffer")
         except BaseException as exc:
             dispatch.failed(self, protocol, "get_buffer", exc)
             return
+        if self._hold or self._verb is not None or self._protocol is not protocol:
+            return  # get_buffer() changed the connection: begin again
         self._unread = True
         try:
             size = self._child.wait(self.sock.recv_into, buffer, 0, flags)
         except OSError as exc:
             self._call_failed(exc, flags)
             return
-        except (TypeError, BufferError) as exc:  # the buffer is read-only
-            dispatch.failed(self, protocol, "get_buffer", exc)
-            return
-        self._unread = size == len(buffer)
+        finally:
+            buffer.release()  # the protocol may resize it in buffer_updated()
+        self._unread = size == room
         if not size:
             self._eof_received()
             return

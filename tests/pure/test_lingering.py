@@ -71,7 +71,7 @@ def test_the_end_of_the_engine_waits_for_it_within_the_drain(suite: EngineSuite)
     with suite.serving(Recorder, limits=limits) as run:
         _adopted(run)
         start = time.monotonic()
-        assert run.server.stop() is True  # all that was written went to the kernel
+        assert run.server.stop() is False  # nobody knows whether all has arrived
         assert time.monotonic() - start >= 0.1
 
 
