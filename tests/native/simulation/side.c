@@ -1,0 +1,310 @@
+/* The Python side: what native_transport.py and native_engine.py call, at any moment they may. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fail.h"
+#include "model.h"
+
+#define WRITE_MOST 4096
+
+static char bytes[16 * WRITE_MOST];
+
+bool side_alive(const conn *of)
+{
+    return of->side == SIDE_OPEN && !of->closed && !of->aborted;
+}
+
+static bool named(const conn *of) /* its name means something to the core */
+{
+    return of->side != SIDE_NONE && of->side != SIDE_OVER && of->side != SIDE_UNSEEN;
+}
+
+/* Python's calls never fail on a name that is good. */
+static void must(int64_t result, const conn *of, const char *call)
+{
+    if (result < 0)
+        fail("refused", "%s of connection %d says %lld", call, conn_index(of), (long long)result);
+}
+
+void side_begin(conn *of, uint32_t slot, uint32_t generation, uint8_t side)
+{
+    if (slot >= SLOTS_MOST)
+        fail("slot", "slot %u is beyond the table", slot);
+    if (model.owner[slot] >= 0)
+        fail("slot", "slot %u is given to connection %d and is connection %d's", slot, conn_index(of),
+             model.owner[slot]);
+    of->slot = slot;
+    of->generation = generation;
+    of->side = side;
+    of->high = model.options.high;
+    of->low = model.options.low;
+    model.owner[slot] = (int16_t)conn_index(of);
+    int handle = mux_handle(model.loop, slot, generation);
+    if (handle < 0)
+        fail("slot", "connection %d has no handle", conn_index(of));
+    of->file = world_file(handle);
+    TRACE("  connection %d: slot %u generation %u fd %d", conn_index(of), slot, generation, handle);
+}
+
+/* -- writing */
+
+void side_flush(void)
+{
+    uint32_t slots[16], sizes[16], left[32];
+    size_t size = 0;
+    uint32_t count = (uint32_t)model.gathered_count;
+    if (!count)
+        return;
+    model.gathered_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        conn *to = conn_at(model.gathered[i]);
+        slots[i] = to->slot;
+        sizes[i] = (uint32_t)model.gathered_size[i];
+        stream_fill(bytes + size, 2 * conn_index(to) + 1, to->written, sizes[i]);
+        remote_expect(to, 2 * conn_index(to) + 1, to->written, sizes[i]);
+        to->written += sizes[i];
+        size += sizes[i];
+        TRACE("  write of %u to connection %d crosses", sizes[i], conn_index(to));
+    }
+    uint32_t told = mux_send_batch(model.loop, bytes, slots, sizes, count, left);
+    for (uint32_t i = 0; i < told; i++) {
+        conn *to = conn_at(model.owner[left[2 * i]]);
+        if (!left[2 * i + 1])
+            fail("queue", "a queue of nothing is told");
+        to->pending = true;
+        to->choked = to->choked || left[2 * i + 1] > to->high;
+    }
+}
+
+void side_gather(conn *of, uint32_t size)
+{
+    if (!side_alive(of) || of->verb || of->eof_written || !size)
+        return;
+    if (model.gathered_count == 16)
+        side_flush();
+    model.gathered[model.gathered_count] = conn_index(of);
+    model.gathered_size[model.gathered_count++] = (int)(size < WRITE_MOST ? size : WRITE_MOST);
+}
+
+void side_send(conn *of, uint32_t size)
+{
+    size = size < WRITE_MOST ? size : WRITE_MOST;
+    if (!side_alive(of) || of->verb || of->eof_written)
+        return;
+    side_flush();
+    int source = 2 * conn_index(of) + 1;
+    stream_fill(bytes, source, of->written, size);
+    remote_expect(of, source, of->written, size);
+    of->written += size;
+    int64_t queued = mux_send(model.loop, of->slot, of->generation, bytes, size);
+    TRACE("  send of %u to connection %d: %lld", size, conn_index(of), (long long)queued);
+    must(queued, of, "send");
+    uint64_t left = of->written - world_taken(of->file);
+    if (queued && world_simulated && (uint64_t)queued != left)
+        fail("queue", "connection %d has %lld queued, not %llu", conn_index(of), (long long)queued,
+             (unsigned long long)left);
+    if (!queued && world_simulated && left)
+        of->doomed = true; /* it is dropped: its end has to be told */
+    of->pending = of->pending || queued;
+    of->choked = of->choked || queued > (int64_t)of->high;
+}
+
+void side_eof(conn *of)
+{
+    side_flush();
+    if (!side_alive(of) || of->verb || of->eof_written)
+        return;
+    of->eof_written = true;
+    TRACE("  write_eof of connection %d", conn_index(of));
+    must(mux_write_eof(model.loop, of->slot, of->generation), of, "write_eof");
+}
+
+void side_marks(conn *of, uint32_t high, uint32_t low)
+{
+    side_flush();
+    if (!side_alive(of))
+        return;
+    of->high = high;
+    of->low = low;
+    must(mux_marks(model.loop, of->slot, of->generation, high, low), of, "marks");
+    int64_t queued = mux_queued(model.loop, of->slot, of->generation);
+    must(queued, of, "queued");
+    of->choked = of->choked || queued > (int64_t)high;
+}
+
+/* -- reading */
+
+static void closed_as_eof(conn *of) /* eof_received() says so */
+{
+    side_close(of);
+}
+
+void side_hold(conn *of, bool on)
+{
+    if (!side_alive(of) || of->verb)
+        return;
+    TRACE("  hold of connection %d: %d", conn_index(of), on);
+    if (on && !of->held)
+        of->held_batch = model.batch;
+    of->held = on;
+    if (!on)
+        of->kept_from = of->seen; /* what was kept is delivered now */
+    must(mux_hold(model.loop, of->slot, of->generation, on), of, "hold");
+    if (!on && of->eof_kept) {
+        of->eof_kept = false;
+        of->eof_heard = true;
+        if (rng_below(&model.chance, 2))
+            closed_as_eof(of);
+    }
+}
+
+static uint64_t kept(conn *of)
+{
+    uint64_t size = of->seen - of->kept_from;
+    return size < sizeof bytes ? size : sizeof bytes;
+}
+
+void side_verb(conn *of, int verb)
+{
+    side_flush();
+    if (!side_alive(of) || of->verb || of->eof_written)
+        return;
+    uint64_t size = kept(of);
+    TRACE("  verb %d of connection %d, kept %llu", verb, conn_index(of), (unsigned long long)size);
+    stream_fill(bytes, 2 * conn_index(of), of->kept_from, (size_t)size);
+    of->verb = (uint8_t)verb;
+    of->held = false;
+    if (verb == MUX_VERB_ECHO)
+        remote_expect(of, 2 * conn_index(of), of->kept_from, UNLIMITED);
+    must(mux_verb(model.loop, of->slot, of->generation, verb, bytes, (size_t)size), of, "verb");
+    of->kept_from = of->seen;
+    if (of->eof_kept || of->eof_heard)
+        side_close(of);
+}
+
+void side_relay(conn *of, conn *peer)
+{
+    static char back[sizeof bytes];
+    side_flush();
+    if (of == peer || !side_alive(of) || !side_alive(peer) || of->verb || peer->verb ||
+        of->eof_written || peer->eof_written)
+        return;
+    conn *both[2] = {of, peer};
+    uint64_t sizes[2];
+    char *kept_bytes[2] = {bytes, back};
+    uint32_t first = rng_below(&model.chance, 3) ? 0 : rng_below(&model.chance, 300);
+    for (int i = 0; i < 2; i++) {
+        sizes[i] = kept(both[i]);
+        uint64_t head = i ? 0 : first; /* relay(first=…): for the peer, before its bytes */
+        stream_fill(kept_bytes[i], 2 * conn_index(both[!i]) + 1, both[!i]->written, (size_t)head);
+        stream_fill(kept_bytes[i] + head, 2 * conn_index(both[i]), both[i]->kept_from, (size_t)sizes[i]);
+        sizes[i] += head;
+    }
+    int result = mux_relay(model.loop, of->slot, of->generation, peer->slot, peer->generation, bytes,
+                           (size_t)sizes[0], back, (size_t)sizes[1]);
+    TRACE("  relay of connection %d with %d: %d", conn_index(of), conn_index(peer), result);
+    if (result == -EINVAL)
+        return; /* the core knows already that one of them is lost: relay() raises ValueError */
+    must(result, of, "relay");
+    remote_expect(peer, 2 * conn_index(peer) + 1, peer->written, first);
+    peer->written += first;
+    for (int i = 0; i < 2; i++) {
+        conn *side = both[i];
+        remote_expect(both[!i], 2 * conn_index(side), side->kept_from, UNLIMITED);
+        side->verb = MUX_VERB_RELAY;
+        side->peer = conn_index(both[!i]);
+        side->held = false;
+        side->kept_from = side->seen;
+    }
+    for (int i = 0; i < 2; i++) {
+        conn *side = both[i];
+        if (side->eof_heard || side->eof_kept)
+            must(mux_relay_more(model.loop, side->slot, side->generation, "", 0), side, "relay_more");
+        side->eof_heard = side->eof_heard || side->eof_kept;
+        side->eof_kept = false;
+    }
+    for (int i = 0; i < 2; i++) {
+        conn *side = both[i];
+        if (rng_below(&model.chance, 3) || !side_alive(side))
+            continue;
+        result = mux_forget(model.loop, side->slot, side->generation);
+        if (result && result != -EBUSY)
+            must(result, side, "forget");
+        TRACE("  forget of connection %d: %d", conn_index(side), result);
+        if (result)
+            continue;
+        side->forgotten = true;
+        side->side = SIDE_UNSEEN;
+        model.owner[side->slot] = -1;
+    }
+}
+
+/* -- the end */
+
+static void note_closed(conn *of)
+{
+    of->closed = true;
+    of->died_batch = model.batch;
+    if (world_simulated && of->closed_at == UNLIMITED)
+        of->closed_at = world_received(of->file);
+}
+
+void side_close(conn *of)
+{
+    side_flush();
+    if (!side_alive(of))
+        return;
+    TRACE("  close of connection %d", conn_index(of));
+    note_closed(of);
+    of->side = SIDE_CLOSING;
+    if (of->verb == MUX_VERB_RELAY && of->peer >= 0) {
+        conn *peer = conn_at(of->peer);
+        if (peer->side == SIDE_OPEN || peer->side == SIDE_UNSEEN)
+            note_closed(peer);
+        if (peer->side == SIDE_OPEN)
+            peer->side = SIDE_CLOSING;
+    }
+    must(mux_close(model.loop, of->slot, of->generation), of, "close");
+}
+
+void side_abort(conn *of)
+{
+    side_flush();
+    if (!named(of) || of->side == SIDE_LOST)
+        return;
+    TRACE("  abort of connection %d", conn_index(of));
+    of->aborted = true;
+    of->died_batch = model.batch;
+    if (of->verb == MUX_VERB_RELAY && of->peer >= 0)
+        conn_at(of->peer)->aborted = true;
+    must(mux_abort(model.loop, of->slot, of->generation), of, "abort");
+}
+
+void side_release(conn *of)
+{
+    if (of->side != SIDE_LOST)
+        return;
+    TRACE("  release of connection %d", conn_index(of));
+    of->side = SIDE_OVER;
+    model.owner[of->slot] = -1;
+    must(mux_release(model.loop, of->slot, of->generation), of, "release");
+    if (mux_handle(model.loop, of->slot, of->generation) >= 0)
+        fail("slot", "connection %d is over and has a handle", conn_index(of));
+}
+
+void side_refuse(conn *of)
+{
+    TRACE("  refuse of connection %d", conn_index(of));
+    of->refused = true;
+    of->side = SIDE_UNSEEN;
+    model.owner[of->slot] = -1;
+    model.refused_batch[of->slot] = model.batch;
+    must(mux_refuse(model.loop, of->slot, of->generation), of, "refuse");
+}
+
+void side_serve(conn *of)
+{
+    of->side = SIDE_OPEN;
+    must(mux_hold(model.loop, of->slot, of->generation, 0), of, "hold");
+}

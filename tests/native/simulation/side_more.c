@@ -1,0 +1,197 @@
+/* The rest of the Python side: what has no connection yet, and what it gets wrong. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "fail.h"
+#include "model.h"
+
+void side_listen(int index, int verb)
+{
+    if (model.listeners[index].slot >= 0 || model.ending)
+        return;
+    int fd = world_listener();
+    if (fd < 0)
+        return;
+    int64_t slot = mux_listen(model.loop, fd, verb, !verb);
+    TRACE("  listener %d: fd %d, verb %d: %lld", index, fd, verb, (long long)slot);
+    if (slot < 0) {
+        if (!world_lost_to_faults())
+            fail("refused", "mux_listen says %lld", (long long)slot);
+        world_close(fd);
+        return;
+    }
+    if (slot >= SLOTS_MOST || model.owner[slot] >= 0)
+        fail("slot", "slot %lld is given to a listener and is connection %d's", (long long)slot,
+             slot >= SLOTS_MOST ? -1 : model.owner[slot]);
+    model.listeners[index].fd = fd;
+    model.listeners[index].verb = verb;
+    model.listeners[index].slot = slot;
+}
+
+void side_unlisten(int index)
+{
+    side_flush();
+    if (model.listeners[index].slot < 0)
+        return;
+    TRACE("  listener %d ends", index);
+    int result = mux_unlisten(model.loop, (uint32_t)model.listeners[index].slot);
+    if (result)
+        fail("refused", "mux_unlisten says %d", result);
+    model.listeners[index].slot = -1;
+    world_close(model.listeners[index].fd);
+}
+
+void side_dial(int index)
+{
+    if (model.listeners[index].slot < 0 || model.conn_count == CONNS)
+        return;
+    int end = world_dial(model.listeners[index].fd);
+    if (end < 0)
+        return;
+    conn *made = conn_new(end);
+    made->listener = index;
+    made->file = world_other(end);
+    made->verb = (uint8_t)model.listeners[index].verb;
+    if (made->verb == MUX_VERB_ECHO)
+        remote_expect(made, 2 * conn_index(made), 0, UNLIMITED);
+    TRACE("  remote %d dials listener %d, port %u", conn_index(made), index, world_port(end));
+}
+
+void side_adopt(int verb, bool seen)
+{
+    int fd;
+    if (model.conn_count == CONNS)
+        return;
+    uint32_t generation = 0;
+    int end = world_pair(&fd);
+    if (end < 0)
+        return;
+    conn *made = conn_new(end);
+    made->verb = (uint8_t)verb;
+    world_give(fd, true);
+    made->file = world_file(fd);
+    int64_t slot = mux_adopt(model.loop, fd, verb, seen, &generation);
+    TRACE("  connection %d is adopted: fd %d, slot %lld", conn_index(made), fd, (long long)slot);
+    if (slot < 0) {
+        if (!world_lost_to_faults() && slot != -EAGAIN)
+            fail("refused", "mux_adopt says %lld", (long long)slot);
+        world_give(fd, false);
+        world_close(fd);
+        made->side = SIDE_UNSEEN;
+        made->refused = true;
+        return;
+    }
+    if (verb == MUX_VERB_ECHO)
+        remote_expect(made, 2 * conn_index(made), 0, UNLIMITED);
+    if (seen)
+        side_begin(made, (uint32_t)slot, generation, SIDE_OPEN);
+    else
+        made->side = SIDE_UNSEEN;
+}
+
+void side_connect(int kind)
+{
+    struct sockaddr_storage address;
+    uint32_t generation = 0;
+    if (model.conn_count == CONNS)
+        return;
+    socklen_t size = world_address(kind, &address);
+    int64_t slot = mux_connect(model.loop, &address, size, &generation);
+    TRACE("  connect to %d: %lld", kind, (long long)slot);
+    if (slot < 0)
+        return;
+    conn *made = conn_new(-1);
+    made->target = kind;
+    side_begin(made, (uint32_t)slot, generation, SIDE_CONNECTING);
+    made->port = world_port_of(mux_handle(model.loop, made->slot, generation));
+}
+
+void side_close_unseen(bool at_once)
+{
+    side_flush();
+    for (int i = 0; i < model.conn_count; i++) {
+        conn *of = conn_at(i);
+        bool unseen = of->side == SIDE_UNSEEN || (of->side == SIDE_NONE && of->verb);
+        if (!unseen || of->aborted)
+            continue;
+        conn *peer = of->peer >= 0 ? conn_at(of->peer) : NULL;
+        if (at_once) {
+            of->aborted = true;
+            if (peer)
+                peer->aborted = true;
+        } else {
+            of->closed = true;
+            if (world_simulated && of->file && of->closed_at == UNLIMITED)
+                of->closed_at = world_received(of->file);
+            if (peer && !peer->closed) {
+                peer->closed = true;
+                peer->died_batch = model.batch;
+                if (world_simulated && peer->closed_at == UNLIMITED)
+                    peer->closed_at = world_received(peer->file);
+                if (peer->side == SIDE_OPEN)
+                    peer->side = SIDE_CLOSING;
+            }
+        }
+    }
+    TRACE("  close_unseen at once: %d", at_once);
+    mux_close_unseen(model.loop, at_once);
+}
+
+/* -- what is wrong */
+
+/* Calls with the name of a life that is over: all of them say so, and nothing happens. */
+void side_stale(conn *of, uint32_t call)
+{
+    if (of->side != SIDE_OVER)
+        return;
+    uint32_t slot = of->slot, generation = of->generation;
+    uint64_t in_out[2];
+    int64_t said = 0;
+    switch (call % 12) {
+    case 0: said = mux_send(model.loop, slot, generation, "stale", 5); break;
+    case 1: said = mux_queued(model.loop, slot, generation); break;
+    case 2: said = mux_marks(model.loop, slot, generation, 1, 1); break;
+    case 3: said = mux_hold(model.loop, slot, generation, 1); break;
+    case 4: said = mux_write_eof(model.loop, slot, generation); break;
+    case 5: said = mux_close(model.loop, slot, generation); break;
+    case 6: said = mux_abort(model.loop, slot, generation); break;
+    case 7: said = mux_verb(model.loop, slot, generation, MUX_VERB_ECHO, "stale", 5); break;
+    case 8: said = mux_bytes(model.loop, slot, generation, in_out); break;
+    case 9: said = mux_forget(model.loop, slot, generation); break;
+    case 10: said = mux_refuse(model.loop, slot, generation); break;
+    default: said = mux_release(model.loop, slot, generation); break;
+    }
+    TRACE("  call %u with the name of connection %d, which is over: %lld", call % 12, conn_index(of),
+          (long long)said);
+    if (said != -ESTALE)
+        fail("stale", "call %u with a name that is over says %lld", call % 12, (long long)said);
+}
+
+/* Calls that make no sense: they are refused, and nothing happens. */
+void side_misuse(uint32_t what)
+{
+    int fd = -1, end = -1;
+    uint32_t generation;
+    int64_t said = -1;
+    if (model.known & KNOWN_MISUSE)
+        what = 2;
+    switch (what % 3) {
+    case 0: /* a relay without a peer */
+        fd = world_listener();
+        said = fd < 0 ? -1 : mux_listen(model.loop, fd, MUX_VERB_RELAY, 0);
+        break;
+    case 1:
+        end = world_pair(&fd);
+        said = end < 0 ? -1 : mux_adopt(model.loop, fd, MUX_VERB_RELAY, 1, &generation);
+        break;
+    default:
+        said = mux_unlisten(model.loop, SLOTS_MOST + what % 1000);
+        break;
+    }
+    if (said >= 0)
+        fail("misuse", "misuse %u is not refused", what % 3);
+    if (fd >= 0)
+        world_close(fd);
+    if (what % 3 == 1 && fd >= 0)
+        world_hang_up(end);
+}
