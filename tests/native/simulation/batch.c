@@ -4,7 +4,6 @@
 
 #include "fail.h"
 #include "model.h"
-#include "syscalls.h"
 
 #define MS INT64_C(1000000)
 
@@ -185,7 +184,7 @@ static void idle(const conn *of)
         moved = world_moved_at(conn_at(of->peer)->file);
     if (!model.options.idle)
         fail("deadline", "connection %d is idle, and there is no deadline", conn_index(of));
-    if (mux_sys_now() - moved < model.options.idle)
+    if (world_now() - moved < model.options.idle)
         fail("deadline", "connection %d ends too early", conn_index(of));
     if (!(model.known & KNOWN_BEFORE) && world_unseen(of->file) && !of->verb && !of->held && !of->eof_heard && !of->eof_kept)
         fail("deadline", "connection %d ends as idle, and its bytes wait unread", conn_index(of));
@@ -247,6 +246,8 @@ static void connected(conn *of, int32_t error)
     } else if (!of->aborted) {
         of->side = SIDE_READY;
         uint32_t dice = model.reacts ? rng_below(&model.chance, 8) : 2;
+        if (dice == 1 && model.known & KNOWN_READY)
+            dice = 2;
         if (dice == 0)
             side_abort(of);
         else if (dice > 1)
@@ -291,7 +292,7 @@ void side_poll(int64_t wait)
 {
     side_flush();
     remote_turn(model.ending);
-    int64_t deadline = mux_sys_now() + wait;
+    int64_t deadline = world_now() + wait;
     model.batch++;
     model.turns++;
     int count = mux_loop_poll(model.loop, deadline);

@@ -38,7 +38,7 @@ static bool running(const conn *of) /* nobody has ended it */
     const conn *peer = partner(of);
     bool open = of->side == SIDE_OPEN || of->side == SIDE_UNSEEN || (of->side == SIDE_NONE && of->verb);
     return open && of->end >= 0 && !of->away && !of->closed && !of->aborted && !of->refused &&
-           (!peer || !peer->away) && !world_gone(of->file);
+           (!peer || !peer->away) && !world_gone(of->file) && !world_waits(of->file);
 }
 
 static void check_running(const conn *of)
@@ -154,12 +154,12 @@ static void check_gone(void)
 
 static void free_all(void)
 {
-    for (int i = 0; i < LISTENERS; i++)
-        if (model.listeners[i].slot >= 0)
-            world_close(model.listeners[i].fd);
     mux_loop *loop = model.loop;
     model.loop = NULL;
     mux_loop_free(loop);
+    for (int i = 0; i < LISTENERS; i++)
+        if (model.listeners[i].slot >= 0)
+            world_close(model.listeners[i].fd);
     const char *left = world_left();
     if (left)
         fail("left", "%s", left);

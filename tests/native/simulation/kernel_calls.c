@@ -70,7 +70,7 @@ int mux_sys_accept(int fd, void *peer, socklen_t *length)
         return -ECONNABORTED;
     }
     kernel_address(file->other, peer, length);
-    file->moved_at = kernel.clock;
+    file->moved_at = kernel_now();
     int made = kernel_fd_new(taken, true);
     TRACE("    accept: fd %d, port %d", made, KERNEL_PORT + file->other);
     return made;
@@ -141,7 +141,7 @@ ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
     TRACE("    recv fd %d: %zd", fd, received);
     if (received > 0) {
         file->received += (uint64_t)received;
-        file->moved_at = kernel.clock;
+        file->moved_at = kernel_now();
     }
     return received;
 }
@@ -173,7 +173,7 @@ int mux_sys_unacknowledged(int fd)
 ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
 {
     kernel_file *file = cores(fd, "send");
-    if (kernel_wrong(WORLD_INTERRUPTED))
+    if (!kernel.known_eintr && kernel_wrong(WORLD_INTERRUPTED))
         return -EINTR;
     if (kernel_wrong(WORLD_BROKEN)) {
         file->hit = true;
@@ -202,7 +202,7 @@ ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
     TRACE("    send fd %d: %zd", fd, sum);
     if (sum > 0) {
         file->taken += (uint64_t)sum;
-        file->moved_at = kernel.clock;
+        file->moved_at = kernel_now();
     }
     return sum;
 }

@@ -154,5 +154,11 @@ int64_t mux_sys_now(void)
     kernel.clock += 100 + rng_below(&kernel.noise, 1000);
     if (kernel_wrong(WORLD_JUMPS))
         kernel.clock += (int64_t)rng_below(&kernel.noise, 300) * 1000000;
+    kernel.core_clock = kernel.clock;
     return kernel.clock;
+}
+
+int64_t kernel_now(void)
+{
+    return kernel.stale_clock ? kernel.core_clock : kernel.clock;
 }

@@ -41,6 +41,10 @@ void remote_expect(conn *of, int source, uint64_t from, uint64_t size)
     if (last && last->size == UNLIMITED)
         fail("simulation", "connection %d: a part after one without an end", conn_index(of));
     if (last && last->source == source && last->from + last->size == from) {
+        if (of->part_at == of->part_count) { /* it was got whole: it goes on */
+            of->part_at--;
+            of->part_done = last->size;
+        }
         last->size = size == UNLIMITED ? UNLIMITED : last->size + size;
         return;
     }

@@ -75,7 +75,7 @@ static void operation(const op *now)
     switch (now->code) {
     case OP_POLL: side_poll((int64_t)(now->a % 5) * MS); break;
     case OP_DIAL: side_dial((int)(now->a % LISTENERS)); break;
-    case OP_ADOPT: side_adopt((int)(now->a % 3 ? 0 : now->b % 3), now->a % 3 || now->a & 4); break;
+    case OP_ADOPT: side_adopt((int)(now->a % 3 ? 0 : now->b % 3), now->a % 3 || now->a & 4 || !(now->b % 3)); break;
     case OP_CONNECT: side_connect((int)(now->a % 8 > 4 ? now->a % 8 - 5 : 0)); break;
     case OP_LISTEN: side_listen((int)(now->a % LISTENERS), (int)(now->b % 4 > 2 ? 0 : now->b % 3)); break;
     case OP_UNLISTEN: side_unlisten((int)(now->a % LISTENERS)); break;
@@ -102,6 +102,8 @@ static bool begin(const script *what)
     model.reacts = what->reacts;
     world_begin(&what->world);
     world_noise(what->end + 1);
+    world_no_eintr(known & KNOWN_EINTR);
+    world_stale_clock(known & KNOWN_CLOCK);
     model.options = (mux_options){
         .connections = what->connections,
         .read_chunk = what->read_chunk,
