@@ -170,8 +170,11 @@ static void drained(conn *of, int32_t size)
         fail("events", "connection %d: DRAINED, and nothing was queued", conn_index(of));
     if (size < 0 || size > (int32_t)of->low)
         fail("events", "connection %d: DRAINED at %d", conn_index(of), size);
-    of->choked = false;
-    if (!size)
+    /* an earlier callback of this batch may have written more: then another one comes */
+    int64_t queued = mux_queued(model.loop, of->slot, of->generation);
+    if (queued <= (int64_t)of->low)
+        of->choked = false;
+    if (queued <= 0)
         of->pending = false;
     react(of);
 }

@@ -100,7 +100,7 @@ static int collect(int set, struct epoll_event *events, int count)
         kernel_file *file = &kernel.files[watch->file];
         uint32_t mask = kernel_poll(file) & (watch->events | ALWAYS);
         watch->ready = mask && !(watch->events & EPOLLET);
-        if (spurious && watch->file != kernel.fds[kernel.wake_fd].file)
+        if (spurious && file->kind != FILE_WAKE && file->state != TCP_CONNECTING)
             mask |= watch->events & (rng_below(&kernel.noise, 2) ? EPOLLIN : EPOLLOUT);
         if (!mask)
             continue;

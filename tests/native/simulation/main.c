@@ -138,7 +138,7 @@ static int run_shrink(void)
     shrink(&now, name);
     printf("seed %llu: %s, with %d of %d operations\n", (unsigned long long)asked.shrink, name, now.count, before);
     script_print(&now);
-    tracing = 1;
+    fflush(stdout);
     if (script_run(&now))
         printf("%s: %s\n", fail_name, fail_detail);
     return 1;

@@ -25,6 +25,7 @@
 #define KNOWN_CLOCK 8  /* what moves between two polls is stamped with the time of the last */
 #define KNOWN_READY 16 /* under a level trigger what is connected and not yet served spins */
 #define KNOWN_EINTR 32 /* send, EINTR, edge trigger: no edge follows */
+#define KNOWN_URGENT 64 /* edge trigger: a receive that stops at an urgent mark is taken for the end */
 #define KNOWN_LINGER 1 /* close() with unread input resets, and loses what is on its way */
 
 typedef struct part {

@@ -100,7 +100,10 @@ static bool begin(const script *what)
         model.listeners[i].slot = -1;
     model.known = known;
     model.reacts = what->reacts;
-    world_begin(&what->world);
+    world_options options = what->world;
+    if (known & KNOWN_URGENT && what->edge)
+        options.faults &= ~(uint32_t)WORLD_URGENT;
+    world_begin(&options);
     world_noise(what->end + 1);
     world_no_eintr(known & KNOWN_EINTR);
     world_stale_clock(known & KNOWN_CLOCK);
