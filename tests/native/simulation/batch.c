@@ -166,7 +166,7 @@ static void drained(conn *of, int32_t size)
 {
     if (of->verb)
         return; /* it was begun after the event */
-    if (!of->pending)
+    if (!of->pending && of->drained_batch != model.batch)
         fail("events", "connection %d: DRAINED, and nothing was queued", conn_index(of));
     if (size < 0 || size > (int32_t)of->low)
         fail("events", "connection %d: DRAINED at %d", conn_index(of), size);
@@ -176,6 +176,7 @@ static void drained(conn *of, int32_t size)
         of->choked = false;
     if (queued <= 0)
         of->pending = false;
+    of->drained_batch = model.batch;
     react(of);
 }
 
@@ -185,7 +186,14 @@ static void idle(const conn *of)
     int64_t moved = world_moved_at(of->file);
     if (of->peer >= 0 && world_moved_at(conn_at(of->peer)->file) > moved)
         moved = world_moved_at(conn_at(of->peer)->file);
-    if (!model.options.idle)
+    if ((of->closed && of->died_batch < model.batch) || (of->verb && of->why == MUX_NOT_TAKEN)) { /* a verb closes it by itself, after EOF */
+        moved = world_sent_at(of->file) > of->closed_time ? world_sent_at(of->file) : of->closed_time;
+        int64_t limit = of->why == MUX_IDLE ? model.options.idle : model.options.close;
+        if (!limit || world_now() - moved < limit)
+            fail("deadline", "connection %d is closed, and ends too early", conn_index(of));
+        return;
+    }
+    if (!model.options.idle || of->why != MUX_IDLE)
         fail("deadline", "connection %d is idle, and there is no deadline", conn_index(of));
     if (world_now() - moved < model.options.idle)
         fail("deadline", "connection %d ends too early", conn_index(of));
@@ -200,7 +208,7 @@ static void why(const conn *of, int32_t value)
     bool peers = peer && (world_hit(peer->file) || peer->away || world_lost_to_faults());
     if (!world_simulated)
         return;
-    if (value == MUX_IDLE)
+    if (value == MUX_IDLE || value == MUX_NOT_TAKEN)
         idle(of);
     else if (value == MUX_HALF_CLOSED && (of->verb != MUX_VERB_RELAY || !model.options.half_close))
         fail("blame", "connection %d is no half-closed relay", conn_index(of));
@@ -221,12 +229,13 @@ static void lost(conn *of, int32_t value)
     side_flush();
     if (of->lost++)
         fail("events", "connection %d is lost twice", conn_index(of));
-    why(of, value);
     of->why = value;
+    why(of, value);
     of->side = SIDE_LOST;
     of->doomed = false;
     int said = mux_bytes(model.loop, of->slot, of->generation, in_out);
-    if (world_simulated && (said || in_out[0] != world_received(of->file) || in_out[1] != world_taken(of->file)))
+    if (world_simulated && (said || in_out[0] < world_received(of->file) ||
+                            in_out[0] > world_received(of->file) + world_forgotten(of->file) || in_out[1] != world_taken(of->file)))
         fail("counts", "connection %d: %llu in, %llu out, and the kernel says otherwise", conn_index(of),
              (unsigned long long)in_out[0], (unsigned long long)in_out[1]);
     conn *other = model.reacts && !model.ending ? any_open() : NULL;

@@ -4,8 +4,8 @@ import re, subprocess, sys, os
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
 HERE = Path(__file__).resolve().parent
-CSRC = HERE.parents[2] / "csrc"
-SMALL = {"MUX_EVENTS": "16", "MUX_ARENA": "3000", "MUX_ARENA_LEAST": "200", "MUX_RELAY_CHUNK": "1024",
+CSRC = Path(os.environ.get("MUX_CSRC", HERE.parents[2] / "csrc"))
+SMALL = {"MUX_EVENTS": "16", "MUX_ARENA": "3000", "MUX_ARENA_LEAST": "200", "MUX_SCRATCH": "1024", "MUX_EXPIRIES": "3", "MUX_EPOLL_EVENTS":"5","MUX_EPOLL_PARTS":"2","MUX_EPOLL_SENDS":"2","MUX_EPOLL_STALE_MAX":"6","MUX_CHUNK":"300","MUX_POOLED":"3", "SENDS":"2",
  "EVENTS": "5", "PARTS": "2", "STALE_MAX": "6", "CHUNK": "(300 - sizeof(mux_chunk))", "POOLED": "3", "MUX_BLOCK_BITS": "3"}
 def build(target, folder, flags, csrc=CSRC):
     folder.mkdir(parents=True, exist_ok=True)
@@ -15,9 +15,6 @@ def build(target, folder, flags, csrc=CSRC):
         s = p.read_text()
         for k, v in SMALL.items():
             s = re.sub(rf"(?m)^#define {k} .*?(?=/\*|$)", f"#define {k} {v} ", s)
-        if "mux_sys_free" not in (csrc/"syscalls.h").read_text():
-            s = re.sub(r"(?<![\w])free\(", "mux_sys_free(", s); s = re.sub(r"(?<!\w)realloc\(", "mux_sys_reallocate(", s)
-            if p.name == "syscalls.h": s = s.replace("int mux_sys_pid(void);", "int mux_sys_pid(void);void mux_sys_free(void *);void *mux_sys_reallocate(void*,size_t);")
         (core/p.name).write_text(s)
     files = [*core.glob("*.c"), *[p for p in HERE.glob("*.c") if p.name not in ("real.c","fuzz.c")]]
     objs=[]

@@ -141,6 +141,8 @@ uint32_t kernel_poll(kernel_file *file)
         mask |= EPOLLIN | EPOLLRDHUP;
     if (file->in.arrived > file->in.read)
         mask |= EPOLLIN;
+    if (file->in.urgent && file->in.urgent < file->in.arrived)
+        mask |= EPOLLPRI;
     if (file->state == TCP_OPEN) {
         if (file->shut || kernel_writable(file))
             mask |= EPOLLOUT;
@@ -244,7 +246,7 @@ static void arrive(int index)
         to->arrived_wait = kernel.waits;
     in->arrived += way;
     kernel.moves++;
-    kernel_wake(index, EPOLLIN);
+    kernel_wake(index, EPOLLIN | EPOLLPRI); /* sock_def_readable */
 }
 
 void kernel_reset(int index)

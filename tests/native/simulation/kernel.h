@@ -46,8 +46,8 @@ typedef struct kernel_file {
     int target; /* of a connect: as world_address */
     bool shut, no_space, resets, reset_coming, queued, closed, hit;
     int waiting[KERNEL_BACKLOG], waiting_count;
-    uint64_t received, taken;
-    int64_t moved_at;
+    uint64_t received, taken, forgotten; /* by recv, send and drop */
+    int64_t moved_at, sent_at, shut_at;
     uint64_t arrived_wait; /* the number of waits when the first unread byte arrived */
     uint64_t told; /* what had arrived when a wait told of it */
     bool dropped; /* closed with unread input that a wait had told of */
@@ -64,7 +64,7 @@ typedef struct kernel_watch {
 struct kernel {
     world_options options;
     rng noise;
-    bool calm, full, child;
+    bool calm, full, child, foreign;
     int64_t clock, core_clock; /* now, and what the core was told last */
     bool known_eintr; /* send is never interrupted */
     bool stale_clock; /* moved_at goes by core_clock: see KNOWN_CLOCK */

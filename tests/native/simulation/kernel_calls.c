@@ -108,7 +108,9 @@ int mux_sys_error(int fd)
 
 void mux_sys_reset(int fd)
 {
-    cores(fd, "SO_LINGER")->resets = true;
+    if (!kernel.fds[fd].core)
+        fail("foreign", "SO_LINGER of descriptor %d, which is not the core's", fd);
+    kernel_file_of(fd)->resets = true; /* also in a child: its parent resets what it has lost as well */
 }
 
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
@@ -147,7 +149,7 @@ ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
 }
 
 /* Input that is dropped: how much, or as recv. */
-ssize_t mux_sys_drop(int fd, size_t size)
+ssize_t mux_sys_drop(int fd, void *buffer, size_t size)
 {
     kernel_file *file = cores(fd, "recv");
     if (kernel_wrong(WORLD_INTERRUPTED))
@@ -156,7 +158,12 @@ ssize_t mux_sys_drop(int fd, size_t size)
         file->hit = true;
         return ONE_OF(ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM);
     }
+    (void)buffer;
     ssize_t received = kernel_recv(file, NULL, size);
+    if (received > 0) {
+        file->forgotten += (uint64_t)received;
+        file->moved_at = kernel_now();
+    }
     TRACE("    drop fd %d: %zd", fd, received);
     return received;
 }
@@ -202,14 +209,17 @@ ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
     TRACE("    send fd %d: %zd", fd, sum);
     if (sum > 0) {
         file->taken += (uint64_t)sum;
-        file->moved_at = kernel_now();
+        file->sent_at = file->moved_at = kernel_now();
     }
     return sum;
 }
 
 int mux_sys_shutdown_write(int fd)
 {
-    int failed = kernel_shutdown(cores(fd, "shutdown"));
+    kernel_file *file = cores(fd, "shutdown");
+    int failed = kernel_shutdown(file);
+    if (!failed)
+        file->shut_at = kernel.clock;
     TRACE("    shutdown fd %d: %d", fd, failed);
     return failed;
 }
@@ -222,7 +232,8 @@ int mux_sys_close(int fd)
         fail("foreign", "close of descriptor %d, which is not the core's", fd);
     if (file->in.arrived > file->in.read && file->arrived_wait == kernel.waits)
         kernel.files[index].unseen = true;
-    kernel.files[index].dropped = file->told > file->in.read;
+    bool waited = file->shut && kernel.clock - file->shut_at >= kernel.options.linger;
+    kernel.files[index].dropped = file->told > file->in.read && !waited;
     TRACE("    close fd %d", fd);
     kernel.fds[fd].file = -1;
     kernel_file_put(index);
@@ -248,26 +259,18 @@ void *mux_sys_allocate(size_t count, size_t size)
     return calloc(count, size);
 }
 
-void *mux_sys_reallocate(void *memory, size_t size)
-{
-    if (no_memory())
-        return NULL;
-    kernel.allocations += !memory;
-    return realloc(memory, size);
-}
-
 void mux_sys_free(void *memory)
 {
     kernel.allocations -= memory != NULL;
     free(memory);
 }
 
-int mux_sys_pid(void)
+unsigned mux_sys_forks(void)
 {
-    return kernel.child ? 2 : 1;
+    return kernel.child;
 }
 
-uint64_t mux_sys_thread(void)
+uintptr_t mux_sys_thread(void)
 {
-    return 1;
+    return kernel.foreign ? 2 : 1;
 }

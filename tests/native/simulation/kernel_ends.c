@@ -20,7 +20,7 @@ static kernel_file *of(int end)
 void world_begin(const world_options *options)
 {
     kernel.options = *options;
-    kernel.calm = kernel.full = kernel.child = false;
+    kernel.calm = kernel.full = kernel.child = kernel.foreign = false;
     kernel.clock = kernel.core_clock = INT64_C(1000000000000);
     kernel.moves = kernel.moves_seen = kernel.waits = kernel.lost_to_faults = 0;
     kernel.idle_waits = 0;
@@ -254,6 +254,26 @@ int64_t world_moved_at(int file)
     return of(file)->moved_at;
 }
 
+uint64_t world_forgotten(int file)
+{
+    return of(file)->forgotten;
+}
+
+int64_t world_sent_at(int file)
+{
+    return of(file)->sent_at;
+}
+
+bool world_dead(int file)
+{
+    return of(file)->state == TCP_DEAD && of(file)->hit;
+}
+
+void world_thread(bool foreign)
+{
+    kernel.foreign = foreign;
+}
+
 bool world_unread(int file)
 {
     return of(file)->in.arrived > of(file)->in.read;
@@ -284,11 +304,12 @@ int world_other(int end)
     return of(end)->other;
 }
 
-void world_totals(uint64_t *in, uint64_t *out)
+void world_totals(uint64_t *in, uint64_t *dropped, uint64_t *out)
 {
-    *in = *out = 0;
+    *in = *dropped = *out = 0;
     for (int i = 0; i < kernel.file_count; i++) {
         *in += of(i)->received;
+        *dropped += of(i)->forgotten;
         *out += of(i)->taken;
     }
 }

@@ -8,6 +8,7 @@
 
 #define ALWAYS (EPOLLERR | EPOLLHUP) /* epoll_ctl(2): cannot be masked */
 #define STEPS 16                     /* in which a wait goes by */
+#define SPURIOUS_MOST 20             /* such waits in a row in which an event may come without a reason */
 #define IDLE_WAITS_MOST 1000         /* waits that brought nothing forward, and took no time: a spin */
 
 void kernel_wake(int file, uint32_t key)
@@ -92,7 +93,7 @@ static int collect(int set, struct epoll_event *events, int count)
         kernel_watch *watch = &kernel.watches[(begin + i) % kernel.watch_count];
         if (watch->epoll != set)
             continue;
-        bool spurious = kernel_wrong(WORLD_SPURIOUS);
+        bool spurious = kernel.idle_waits < SPURIOUS_MOST && kernel_wrong(WORLD_SPURIOUS);
         if (!watch->ready && !spurious)
             continue;
         if (watch->ready && kernel_wrong(WORLD_LATE))
@@ -132,6 +133,7 @@ int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int tim
         return -EINTR;
     }
     int set = kernel.fds[epoll].file;
+    kernel.clock += 2000;
     kernel_move();
     int found = collect(set, events, count);
     int64_t step = (timeout_ms < 0 ? 1000 : timeout_ms) * INT64_C(1000000) / STEPS;

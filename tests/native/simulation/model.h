@@ -62,10 +62,11 @@ typedef struct conn {
     int file, listener, target;
     uint16_t port; /* of an outgoing one: our own */
     int peer; /* of a relay; -1: none */
-    bool held, eof_kept, eof_heard, eof_written, closed, aborted, refused, doomed, forgotten;
+    bool held, eof_kept, eof_heard, eof_written, closed, aborted, abortive, refused, doomed, forgotten;
     bool pending, choked; /* something is queued; more than the high mark was */
-    uint32_t held_batch, delivered, died_batch;
+    uint32_t held_batch, delivered, drained_batch, died_batch;
     uint64_t seen, kept_from, written, closed_at;
+    int64_t closed_time;
     uint32_t high, low;
     int lost, connected; /* how often the event came */
     int32_t why;         /* what MUX_EV_LOST said */
@@ -142,6 +143,7 @@ void side_marks(conn *of, uint32_t high, uint32_t low);
 void side_release(conn *of);
 void side_refuse(conn *of);
 void side_stale(conn *of, uint32_t call);
+void side_foreign(conn *of, uint32_t call);
 void side_misuse(uint32_t what);
 void side_listen(int index, int verb);
 void side_unlisten(int index);

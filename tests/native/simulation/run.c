@@ -60,6 +60,7 @@ static void connection_op(const op *now, conn *of)
     case OP_MARKS: side_marks(of, now->b % 4000, now->b % 4000 / 4); break;
     case OP_RELEASE: side_release(of); break;
     case OP_STALE: side_stale(of, now->b); break;
+    case OP_FOREIGN: side_foreign(of, now->b); break;
     default: break;
     }
     if (now->code == OP_RELEASE && of->side == SIDE_READY)
@@ -101,6 +102,7 @@ static bool begin(const script *what)
     model.known = known;
     model.reacts = what->reacts;
     world_options options = what->world;
+    options.linger = what->linger_ms * MS;
     if (known & KNOWN_URGENT && what->edge)
         options.faults &= ~(uint32_t)WORLD_URGENT;
     world_begin(&options);
@@ -113,6 +115,8 @@ static bool begin(const script *what)
         .high = what->high,
         .low = what->low,
         .idle = what->idle_ms * MS,
+        .close = what->close_ms * MS,
+        .linger = what->linger_ms * MS,
         .half_close = what->half_close_ms * MS,
         .accept_pause = what->pause_ms * MS,
         .reads = what->reads,

@@ -9,6 +9,7 @@ const char *const op_names[OP_CODES] = {
     "poll", "dial", "adopt", "connect", "listen", "unlisten", "wake", "fork", "full", "pass",
     "close_unseen", "misuse", "remote_send", "remote_read", "remote_stall", "remote_end", "remote_eof",
     "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks", "release", "stale",
+    "foreign",
 };
 
 /* How often each is drawn. */
@@ -18,6 +19,7 @@ static const uint8_t weights[OP_CODES] = {
     [OP_REMOTE_SEND] = 40, [OP_REMOTE_READ] = 4, [OP_REMOTE_STALL] = 5, [OP_REMOTE_END] = 4,
     [OP_REMOTE_EOF] = 4, [OP_SEND] = 14, [OP_GATHER] = 6, [OP_HOLD] = 6, [OP_VERB] = 3, [OP_RELAY] = 5,
     [OP_CLOSE] = 3, [OP_ABORT] = 2, [OP_EOF] = 2, [OP_MARKS] = 1, [OP_RELEASE] = 4, [OP_STALE] = 3,
+    [OP_FOREIGN] = 1,
 };
 
 static uint32_t draw(script_source *from, uint32_t bound)
@@ -84,6 +86,8 @@ void script_draw(script *to, script_source *from)
     to->reads = 1 + draw(from, 4);
     to->accepts = 1 + draw(from, 4);
     to->idle_ms = usually(from, 3, 0, 1, 40, 100);
+    to->close_ms = usually(from, 3, 0, 1, 40, 100);
+    to->linger_ms = usually(from, 6, 20, 100, 0, 1);
     to->half_close_ms = usually(from, 3, 0, 1, 30, 100);
     to->pause_ms = 1 + draw(from, 10);
     to->reacts = draw(from, 6) != 0;
@@ -107,6 +111,7 @@ void script_draw_plain(script *to, script_source *from)
     to->high = 65536;
     to->low = 16384;
     to->reads = to->accepts = 4;
+    to->linger_ms = 1000;
     to->pause_ms = 1;
     to->end = 2;
     for (uint32_t i = 0; i < 3; i++)
@@ -117,10 +122,10 @@ void script_draw_plain(script *to, script_source *from)
 void script_print(const script *what)
 {
     printf("set-up: %s trigger, connections %u, read_chunk %u, high %u, low %u, reads %u, accepts %u,\n"
-           "  idle %u ms, half_close %u ms, accept_pause %u ms; buffers %u and %u bytes;\n"
+           "  idle %u ms, close %u ms, linger %u ms, half_close %u ms, accept_pause %u ms; buffers %u and %u bytes;\n"
            "  faults %#x, each in %u of 1024 calls; python %s; end %u\n",
            what->edge ? "edge" : "level", what->connections, what->read_chunk, what->high, what->low,
-           what->reads, what->accepts, what->idle_ms, what->half_close_ms, what->pause_ms,
+           what->reads, what->accepts, what->idle_ms, what->close_ms, what->linger_ms, what->half_close_ms, what->pause_ms,
            what->world.send_room, what->world.receive_room, what->world.faults, what->world.rate,
            what->reacts ? "reacts" : "listens", what->end % 16);
     for (int i = 0; i < what->count; i++)

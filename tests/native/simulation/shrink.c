@@ -87,6 +87,8 @@ static bool simpler(script *what, const char *name)
     TRY(less.reacts = false);
     TRY(less.idle_ms = 0);
     TRY(less.half_close_ms = 0);
+    TRY(less.close_ms = 0);
+    TRY(less.linger_ms = 100);
     TRY(less.edge = 0);
     TRY(less.connections = 100);
     TRY((less.high = 2000, less.low = 500));

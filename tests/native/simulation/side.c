@@ -8,7 +8,7 @@
 
 #define WRITE_MOST 4096
 
-static char bytes[16 * WRITE_MOST];
+static char bytes[16 * WRITE_MOST]; /* more than one batch may have kept */
 
 bool side_alive(const conn *of)
 {
@@ -49,32 +49,14 @@ void side_begin(conn *of, uint32_t slot, uint32_t generation, uint8_t side)
 
 /* -- writing */
 
+static void put(conn *of, uint32_t size);
+
 void side_flush(void)
 {
-    uint32_t slots[16], sizes[16], left[32];
-    size_t size = 0;
-    uint32_t count = (uint32_t)model.gathered_count;
-    if (!count)
-        return;
+    int count = model.gathered_count;
     model.gathered_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        conn *to = conn_at(model.gathered[i]);
-        slots[i] = to->slot;
-        sizes[i] = (uint32_t)model.gathered_size[i];
-        stream_fill(bytes + size, 2 * conn_index(to) + 1, to->written, sizes[i]);
-        remote_expect(to, 2 * conn_index(to) + 1, to->written, sizes[i]);
-        to->written += sizes[i];
-        size += sizes[i];
-        TRACE("  write of %u to connection %d crosses", sizes[i], conn_index(to));
-    }
-    uint32_t told = mux_send_batch(model.loop, bytes, slots, sizes, count, left);
-    for (uint32_t i = 0; i < told; i++) {
-        conn *to = conn_at(model.owner[left[2 * i]]);
-        if (!left[2 * i + 1])
-            fail("queue", "a queue of nothing is told");
-        to->pending = true;
-        to->choked = to->choked || left[2 * i + 1] > to->high;
-    }
+    for (int i = 0; i < count; i++)
+        put(conn_at(model.gathered[i]), (uint32_t)model.gathered_size[i]);
 }
 
 void side_gather(conn *of, uint32_t size)
@@ -87,12 +69,8 @@ void side_gather(conn *of, uint32_t size)
     model.gathered_size[model.gathered_count++] = (int)(size < WRITE_MOST ? size : WRITE_MOST);
 }
 
-void side_send(conn *of, uint32_t size)
+static void put(conn *of, uint32_t size)
 {
-    size = size < WRITE_MOST ? size : WRITE_MOST;
-    if (!side_alive(of) || of->verb || of->eof_written)
-        return;
-    side_flush();
     int source = 2 * conn_index(of) + 1;
     stream_fill(bytes, source, of->written, size);
     remote_expect(of, source, of->written, size);
@@ -108,6 +86,15 @@ void side_send(conn *of, uint32_t size)
         of->doomed = true; /* it is dropped: its end has to be told */
     of->pending = of->pending || queued;
     of->choked = of->choked || queued > (int64_t)of->high;
+}
+
+void side_send(conn *of, uint32_t size)
+{
+    if (!side_alive(of) || of->verb || of->eof_written)
+        return;
+    side_flush();
+    if (side_alive(of))
+        put(of, size < WRITE_MOST ? size : WRITE_MOST);
 }
 
 void side_eof(conn *of)
@@ -246,6 +233,7 @@ static void note_closed(conn *of)
 {
     of->closed = true;
     of->died_batch = model.batch;
+    of->closed_time = world_now();
     if (world_simulated && of->closed_at == UNLIMITED)
         of->closed_at = world_received(of->file);
 }
@@ -278,7 +266,8 @@ void side_abort(conn *of)
     of->died_batch = model.batch;
     if (of->verb == MUX_VERB_RELAY && of->peer >= 0)
         conn_at(of->peer)->aborted = true;
-    must(mux_abort(model.loop, of->slot, of->generation), of, "abort");
+    of->abortive = rng_below(&model.chance, 3) == 0;
+    must(mux_abort(model.loop, of->slot, of->generation, of->abortive), of, "abort");
 }
 
 void side_release(conn *of)
@@ -289,8 +278,6 @@ void side_release(conn *of)
     of->side = SIDE_OVER;
     model.owner[of->slot] = -1;
     must(mux_release(model.loop, of->slot, of->generation), of, "release");
-    if (mux_handle(model.loop, of->slot, of->generation) >= 0)
-        fail("slot", "connection %d is over and has a handle", conn_index(of));
 }
 
 void side_refuse(conn *of)

@@ -139,32 +139,54 @@ void side_close_unseen(bool at_once)
 
 /* -- what is wrong */
 
+#define CALLS 12
+
+static int64_t call_with(const conn *of, uint32_t call)
+{
+    uint32_t slot = of->slot, generation = of->generation;
+    uint64_t in_out[2];
+    switch (call % CALLS) {
+    case 0: return mux_send(model.loop, slot, generation, "wrong", 5);
+    case 1: return mux_queued(model.loop, slot, generation);
+    case 2: return mux_marks(model.loop, slot, generation, 1, 1);
+    case 3: return mux_hold(model.loop, slot, generation, 1);
+    case 4: return mux_write_eof(model.loop, slot, generation);
+    case 5: return mux_close(model.loop, slot, generation);
+    case 6: return mux_abort(model.loop, slot, generation, 1);
+    case 7: return mux_verb(model.loop, slot, generation, MUX_VERB_ECHO, "wrong", 5);
+    case 8: return mux_bytes(model.loop, slot, generation, in_out);
+    case 9: return mux_forget(model.loop, slot, generation);
+    case 10: return mux_refuse(model.loop, slot, generation);
+    default: return mux_release(model.loop, slot, generation);
+    }
+}
+
 /* Calls with the name of a life that is over: all of them say so, and nothing happens. */
 void side_stale(conn *of, uint32_t call)
 {
     if (of->side != SIDE_OVER)
         return;
-    uint32_t slot = of->slot, generation = of->generation;
-    uint64_t in_out[2];
-    int64_t said = 0;
-    switch (call % 12) {
-    case 0: said = mux_send(model.loop, slot, generation, "stale", 5); break;
-    case 1: said = mux_queued(model.loop, slot, generation); break;
-    case 2: said = mux_marks(model.loop, slot, generation, 1, 1); break;
-    case 3: said = mux_hold(model.loop, slot, generation, 1); break;
-    case 4: said = mux_write_eof(model.loop, slot, generation); break;
-    case 5: said = mux_close(model.loop, slot, generation); break;
-    case 6: said = mux_abort(model.loop, slot, generation); break;
-    case 7: said = mux_verb(model.loop, slot, generation, MUX_VERB_ECHO, "stale", 5); break;
-    case 8: said = mux_bytes(model.loop, slot, generation, in_out); break;
-    case 9: said = mux_forget(model.loop, slot, generation); break;
-    case 10: said = mux_refuse(model.loop, slot, generation); break;
-    default: said = mux_release(model.loop, slot, generation); break;
-    }
-    TRACE("  call %u with the name of connection %d, which is over: %lld", call % 12, conn_index(of),
+    if (mux_handle(model.loop, of->slot, of->generation) >= 0)
+        return; /* it lingers, with nothing of Python's */
+    int64_t said = call_with(of, call);
+    TRACE("  call %u with the name of connection %d, which is over: %lld", call % CALLS, conn_index(of),
           (long long)said);
     if (said != -ESTALE)
-        fail("stale", "call %u with a name that is over says %lld", call % 12, (long long)said);
+        fail("stale", "call %u with a name that is over says %lld", call % CALLS, (long long)said);
+}
+
+/* The same from a thread that does not run the loop. */
+void side_foreign(conn *of, uint32_t call)
+{
+    if (!model.batch || of->side == SIDE_NONE || of->side == SIDE_UNSEEN)
+        return;
+    world_thread(true);
+    int64_t said = call_with(of, call);
+    world_thread(false);
+    TRACE("  call %u with the name of connection %d, of another thread: %lld", call % CALLS, conn_index(of),
+          (long long)said);
+    if (said != -EPERM)
+        fail("thread", "call %u of another thread says %lld", call % CALLS, (long long)said);
 }
 
 /* Calls that make no sense: they are refused, and nothing happens. */

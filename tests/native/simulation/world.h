@@ -40,6 +40,7 @@ typedef struct world_options {
     uint32_t faults;
     uint32_t rate; /* how many of 1,024 calls meet a given fault */
     uint32_t send_room, receive_room; /* bytes of a socket's buffers */
+    int64_t linger; /* ns: what the core is told, so that a close may be judged */
 } world_options;
 
 extern const bool world_simulated;
@@ -81,12 +82,16 @@ uint64_t world_moves(void);  /* grows whenever anything happens */
 
 /* What only the simulated kernel can do or tell. */
 void world_fork(bool child);      /* a forked child holds every descriptor of now, or ends */
+void world_thread(bool foreign);  /* the core is called by a thread that does not run it */
 void world_be_child(void);        /* from now on this process is the child */
 void world_no_descriptors(bool on); /* whatever makes a descriptor fails with EMFILE */
 int world_other(int end);         /* the file that it is connected with */
 int world_file(int fd);           /* what it stands for, also when the number is used again */
 uint64_t world_received(int file); /* how much the core has received from it, and sent */
 uint64_t world_taken(int file);
+uint64_t world_forgotten(int file); /* received and dropped */
+int64_t world_sent_at(int file);
+bool world_dead(int file);        /* a reset has arrived, or it could not be connected */
 int64_t world_moved_at(int file); /* when a byte last moved, as the core saw it */
 bool world_unread(int file);      /* bytes have arrived and nobody has read them */
 bool world_unseen(int file);      /* it was left although bytes had arrived, with no wait in between */
@@ -94,7 +99,7 @@ bool world_hit(int file);         /* a fault, or the network, has broken it */
 bool world_gone(int file);        /* nobody holds it any more */
 bool world_told(int file);        /* it was left with input unread of which a wait had told */
 bool world_waits(int file);       /* nobody has accepted it */
-void world_totals(uint64_t *in, uint64_t *out);
+void world_totals(uint64_t *in, uint64_t *dropped, uint64_t *out);
 uint64_t world_lost_to_faults(void); /* failures that may end a connection: memory, epoll_ctl */
 const char *world_left(void);     /* what the core has not given back, or NULL */
 
