@@ -45,7 +45,7 @@ static void check_running(const conn *of)
 {
     int i = conn_index(of);
     const conn *peer = partner(of);
-    if (of->got_error)
+    if (of->got_error || of->deaf)
         fail("loss", "connection %d is open, and its remote end hears a reset", i);
     if (world_unread(of->file) || world_received(of->file) + world_forgotten(of->file) != of->sent)
         fail("progress", "connection %d: %llu bytes sent, %llu received", i, (unsigned long long)of->sent,
@@ -64,7 +64,7 @@ static void check_running(const conn *of)
         fail("progress", "connection %d: Python waits for DRAINED at the low mark", i);
     if (of->eof_written && !of->got_eof)
         fail("progress", "connection %d: its remote end does not hear EOF", i);
-    if (of->got_eof && !of->eof_written && !(peer && peer->fin))
+    if (of->got_eof && !of->deaf && !of->eof_written && !(peer && peer->fin))
         fail("loss", "connection %d: its remote end hears EOF, and nobody sent it", i);
     if (peer && peer->fin && (of->fin || !of->got_eof))
         fail("progress", "connection %d: %s", i, of->fin ? "both have ended, and it is open"
@@ -118,7 +118,7 @@ static void check_end(const conn *of)
         fail("progress", "connection %d is over, and its remote end does not hear of it", conn_index(of));
     if (told(of) || (peer && told(peer)) || of->unwritten || !world_simulated)
         return;
-    if (of->got < remote_least(of) && !(of->got_error && (model.known & KNOWN_LINGER || !world_told(of->file))))
+    if (of->got < remote_least(of) && !((of->got_error || of->deaf) && (model.known & KNOWN_LINGER || !world_told(of->file))))
         fail("loss", "connection %d: its remote end got %llu bytes of %llu, and %s", conn_index(of),
              (unsigned long long)of->got, (unsigned long long)remote_least(of),
              of->got_eof ? "EOF" : "a reset");

@@ -49,6 +49,7 @@ typedef struct conn {
     int end; /* -1: none (yet) */
     uint64_t sent, got;
     bool fin, away, reset; /* it sent EOF; it has closed; with a reset */
+    bool deaf;             /* what it sends is refused */
     bool stalled;          /* it reads only when told to */
     bool got_eof;
     int got_error;

@@ -144,14 +144,14 @@ void remote_send(conn *to, uint32_t size)
 {
     static char buffer[READ_MOST];
     size = size < READ_MOST ? size : READ_MOST;
-    if (to->end < 0 || to->fin || to->away)
+    if (to->end < 0 || to->fin || to->away || to->deaf)
         return;
     stream_fill(buffer, 2 * conn_index(to), to->sent, size);
     ssize_t sent = world_send(to->end, buffer, size);
     if (sent > 0)
         to->sent += (uint64_t)sent;
-    else if (sent != -EAGAIN && sent && !to->got_error)
-        to->got_error = (int)-sent;
+    else if (sent != -EAGAIN && sent)
+        to->deaf = true; /* it was reset; what has arrived can still be read */
     TRACE("  remote %d sends %u: %zd", conn_index(to), size, sent);
 }
 
