@@ -103,7 +103,7 @@ static void check_open(void)
 static bool told(const conn *of) /* that something may be missing */
 {
     bool unnamed = of->side == SIDE_UNSEEN || (of->side == SIDE_NONE && of->verb);
-    return of->aborted || of->refused || of->away || of->why ||
+    return of->aborted || of->refused || of->away || of->why || (of->closed && world_hit(of->file)) ||
            (unnamed && (world_hit(of->file) || world_lost_to_faults() || model.options.idle ||
                         model.options.half_close)) ||
            (of->side == SIDE_NONE && !of->verb);
@@ -118,7 +118,7 @@ static void check_end(const conn *of)
         fail("progress", "connection %d is over, and its remote end does not hear of it", conn_index(of));
     if (told(of) || (peer && told(peer)) || of->unwritten || !world_simulated)
         return;
-    if (of->got < remote_least(of) && !((of->got_error || of->deaf) && (model.known & KNOWN_LINGER || !world_told(of->file))))
+    if (of->got < remote_least(of) && !((of->got_error || of->deaf) && (!model.options.linger || !world_told(of->file))))
         fail("loss", "connection %d: its remote end got %llu bytes of %llu, and %s", conn_index(of),
              (unsigned long long)of->got, (unsigned long long)remote_least(of),
              of->got_eof ? "EOF" : "a reset");

@@ -128,6 +128,7 @@ ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
     (void)cores(fd, "recv");
     if (kernel_wrong(WORLD_AGAIN)) {
         kernel_wake(kernel.fds[fd].file, EPOLLIN); /* as if it came only now */
+        file->told = file->in.read;
         return -EAGAIN;
     }
     if (kernel_wrong(WORLD_BROKEN)) {
@@ -138,9 +139,10 @@ ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
     if (there > 1 && size > 1 && kernel_wrong(WORLD_SHORT_READ)) {
         size = 1 + rng_below(&kernel.noise, (uint32_t)(there < size ? there : size) - 1);
         kernel_wake(kernel.fds[fd].file, EPOLLIN);
+        file->told = file->in.read;
     }
     ssize_t received = kernel_recv(file, buffer, size);
-    TRACE("    recv fd %d: %zd", fd, received);
+    TRACE("    recv fd %d: %zd (at %lld us)", fd, received, (long long)(kernel.clock / 1000));
     if (received > 0) {
         file->received += (uint64_t)received;
         file->moved_at = kernel_now();

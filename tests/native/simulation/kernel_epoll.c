@@ -157,6 +157,7 @@ int64_t mux_sys_now(void)
     if (kernel_wrong(WORLD_JUMPS))
         kernel.clock += (int64_t)rng_below(&kernel.noise, 300) * 1000000;
     kernel.core_clock = kernel.clock;
+    TRACE("    now: %lld us", (long long)(kernel.clock / 1000));
     return kernel.clock;
 }
 
