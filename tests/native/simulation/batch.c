@@ -187,7 +187,9 @@ static void idle(const conn *of)
     if (of->peer >= 0 && world_moved_at(conn_at(of->peer)->file) > moved)
         moved = world_moved_at(conn_at(of->peer)->file);
     if ((of->closed && of->died_batch < model.batch) || (of->verb && of->why == MUX_NOT_TAKEN)) { /* a verb closes it by itself, after EOF */
-        moved = world_sent_at(of->file) > of->closed_time ? world_sent_at(of->file) : of->closed_time;
+        moved = world_sent_at(of->file);
+        if (!of->verb && of->closed_time > moved)
+            moved = of->closed_time;
         int64_t limit = of->why == MUX_IDLE ? model.options.idle : model.options.close;
         if (!limit || world_now() - moved < limit)
             fail("deadline", "connection %d is closed, and ends too early", conn_index(of));
