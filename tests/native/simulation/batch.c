@@ -302,6 +302,25 @@ static void one(const mux_event *event)
     }
 }
 
+/* Nothing grows beyond what was asked for. */
+static void check_bounds(void)
+{
+    if (model.stats.open > model.options.connections + (uint64_t)model.adopted)
+        fail("bounds", "%llu are open, and the cap is %u", (unsigned long long)model.stats.open,
+             model.options.connections);
+    if (model.stats.refused && !world_lost_to_faults() && world_simulated)
+        fail("refused", "an accepted connection is refused without a reason");
+    for (int i = 0; i < model.conn_count; i++) {
+        const conn *of = conn_at(i);
+        if (!of->verb || of->side != SIDE_OPEN || !of->most_queued)
+            continue;
+        int64_t queued = mux_queued(model.loop, of->slot, of->generation);
+        if (queued > (int64_t)of->most_queued)
+            fail("bounds", "connection %d has %lld queued under a verb, and at most %llu are allowed", i,
+                 (long long)queued, (unsigned long long)of->most_queued);
+    }
+}
+
 void side_poll(int64_t wait)
 {
     side_flush();
@@ -311,6 +330,9 @@ void side_poll(int64_t wait)
     model.turns++;
     int count = mux_loop_poll(model.loop, deadline);
     TRACE("  poll: %d", count);
+    if (model.woken && !count && wait >= MS && world_now() >= deadline && !world_disturbed())
+        fail("wake", "the wake descriptor was written to, and the poll goes on");
+    model.woken = false;
     if (count < 0)
         fail("poll", "mux_loop_poll says %d", count);
     if (count > (int)mux_loop_events_cap(model.loop))
@@ -318,6 +340,7 @@ void side_poll(int64_t wait)
     for (int i = 0; i < count; i++)
         one(&mux_loop_events(model.loop)[i]);
     side_flush();
+    check_bounds();
     for (int i = 0; i < model.conn_count; i++)
         if (conn_at(i)->doomed && conn_at(i)->died_batch + 4 < model.batch) {
             if (conn_at(i)->died_batch)

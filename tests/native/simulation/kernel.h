@@ -64,7 +64,7 @@ typedef struct kernel_watch {
 struct kernel {
     world_options options;
     rng noise;
-    bool calm, full, child, foreign;
+    bool calm, full, strayed, child, foreign;
     int64_t clock, core_clock; /* now, and what the core was told last */
     bool known_eintr; /* send is never interrupted */
     bool stale_clock; /* moved_at goes by core_clock: see KNOWN_CLOCK */

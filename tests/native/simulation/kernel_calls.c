@@ -235,7 +235,8 @@ int mux_sys_close(int fd)
     if (file->in.arrived > file->in.read && file->arrived_wait == kernel.waits)
         kernel.files[index].unseen = true;
     bool waited = file->shut && kernel.clock - file->shut_at >= kernel.options.linger;
-    kernel.files[index].dropped = file->told > file->in.read && !waited;
+    bool marked = file->in.urgent && !(kernel.options.edge); /* what is after it may be unknown */
+    kernel.files[index].dropped = file->told > file->in.read && !waited && !marked;
     TRACE("    close fd %d", fd);
     kernel.fds[fd].file = -1;
     kernel_file_put(index);

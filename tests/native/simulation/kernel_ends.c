@@ -20,7 +20,7 @@ static kernel_file *of(int end)
 void world_begin(const world_options *options)
 {
     kernel.options = *options;
-    kernel.calm = kernel.full = kernel.child = kernel.foreign = false;
+    kernel.strayed = kernel.calm = kernel.full = kernel.child = kernel.foreign = false;
     kernel.clock = kernel.core_clock = INT64_C(1000000000000);
     kernel.moves = kernel.moves_seen = kernel.waits = kernel.lost_to_faults = 0;
     kernel.idle_waits = 0;
@@ -206,6 +206,11 @@ void world_pass(int64_t ns)
     kernel_move();
 }
 
+bool world_disturbed(void)
+{
+    return !kernel.calm && kernel.options.faults & (WORLD_LATE | WORLD_JUMPS | WORLD_INTERRUPTED);
+}
+
 uint64_t world_moves(void)
 {
     return kernel.moves;
@@ -223,6 +228,23 @@ void world_fork(bool child)
         }
 }
 
+void world_stray(void)
+{
+    if (kernel.full)
+        return;
+    kernel.strayed = true;
+    int file = kernel_file_new(FILE_WAKE);
+    of(file)->refs = 1;
+    of(file)->in.written = 1; /* always ready */
+    for (int i = 0; i < KERNEL_FDS; i++)
+        if (kernel.fds[i].file >= 0 && of(kernel.fds[i].file)->kind == FILE_EPOLL) {
+            kernel.watches[kernel.watch_count++] = (kernel_watch){
+                .epoll = kernel.fds[i].file, .file = file, .fd = KERNEL_FDS + file, .events = EPOLLIN,
+                .id = rng_below(&kernel.noise, 8), .ready = true}; /* generation 0: nobody's */
+            return;
+        }
+}
+
 void world_be_child(void)
 {
     world_fork(true); /* the parent is who holds them now */
@@ -231,7 +253,7 @@ void world_be_child(void)
 
 void world_no_descriptors(bool on)
 {
-    kernel.full = on;
+    kernel.full = on && !kernel.strayed; /* without a descriptor nobody gets rid of what strays */
 }
 
 int world_file(int fd)

@@ -69,6 +69,7 @@ typedef struct conn {
     uint64_t seen, kept_from, written, closed_at;
     int64_t closed_time;
     uint32_t high, low;
+    uint64_t most_queued; /* under a verb: what it may have queued at the most */
     int lost, connected; /* how often the event came */
     int32_t why;         /* what MUX_EV_LOST said */
 } conn;
@@ -91,7 +92,8 @@ struct model {
     uint32_t batch; /* polls so far */
     bool walking;
     int gathered[16], gathered_size[16], gathered_count;
-    int turns;
+    int turns, adopted;
+    bool woken; /* the wake descriptor was written to */
     uint32_t known; /* KNOWN_… */
 };
 

@@ -80,11 +80,15 @@ static void operation(const op *now)
     case OP_CONNECT: side_connect((int)(now->a % 8 > 4 ? now->a % 8 - 5 : 0)); break;
     case OP_LISTEN: side_listen((int)(now->a % LISTENERS), (int)(now->b % 4 > 2 ? 0 : now->b % 3)); break;
     case OP_UNLISTEN: side_unlisten((int)(now->a % LISTENERS)); break;
-    case OP_WAKE: world_wake(); break;
+    case OP_WAKE:
+        world_wake();
+        model.woken = true;
+        break;
     case OP_FORK: world_fork(now->a & 1); break;
     case OP_FULL: world_no_descriptors(now->a & 1); break;
     case OP_PASS: world_pass((int64_t)(now->a % 200) * MS); break;
     case OP_CLOSE_UNSEEN: side_close_unseen(now->a & 1); break;
+    case OP_STRAY: world_stray(); break;
     case OP_MISUSE: side_misuse(now->a); break;
     default:
         if (model.conn_count)
@@ -102,6 +106,7 @@ static bool begin(const script *what)
     model.known = known;
     model.reacts = what->reacts;
     world_options options = what->world;
+    options.edge = what->edge;
     options.linger = what->linger_ms * MS;
     if (known & KNOWN_URGENT && what->edge)
         options.faults &= ~(uint32_t)WORLD_URGENT;

@@ -7,7 +7,7 @@
 
 const char *const op_names[OP_CODES] = {
     "poll", "dial", "adopt", "connect", "listen", "unlisten", "wake", "fork", "full", "pass",
-    "close_unseen", "misuse", "remote_send", "remote_read", "remote_stall", "remote_end", "remote_eof",
+    "close_unseen", "misuse", "stray", "remote_send", "remote_read", "remote_stall", "remote_end", "remote_eof",
     "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks", "release", "stale",
     "foreign",
 };
@@ -15,7 +15,7 @@ const char *const op_names[OP_CODES] = {
 /* How often each is drawn. */
 static const uint8_t weights[OP_CODES] = {
     [OP_POLL] = 60, [OP_DIAL] = 14, [OP_ADOPT] = 8, [OP_CONNECT] = 6, [OP_LISTEN] = 3, [OP_UNLISTEN] = 1,
-    [OP_WAKE] = 1, [OP_FORK] = 2, [OP_FULL] = 1, [OP_PASS] = 3, [OP_CLOSE_UNSEEN] = 1, [OP_MISUSE] = 1,
+    [OP_WAKE] = 1, [OP_FORK] = 2, [OP_FULL] = 1, [OP_PASS] = 3, [OP_CLOSE_UNSEEN] = 1, [OP_MISUSE] = 1, [OP_STRAY] = 1,
     [OP_REMOTE_SEND] = 40, [OP_REMOTE_READ] = 4, [OP_REMOTE_STALL] = 5, [OP_REMOTE_END] = 4,
     [OP_REMOTE_EOF] = 4, [OP_SEND] = 14, [OP_GATHER] = 6, [OP_HOLD] = 6, [OP_VERB] = 3, [OP_RELAY] = 5,
     [OP_CLOSE] = 3, [OP_ABORT] = 2, [OP_EOF] = 2, [OP_MARKS] = 1, [OP_RELEASE] = 4, [OP_STALE] = 3,
@@ -48,7 +48,7 @@ static void draw_ops(script *to, script_source *from, uint32_t most, bool plain)
 {
     uint32_t sum = 0, skipped[OP_CODES] = {0};
     if (plain)
-        skipped[OP_FORK] = skipped[OP_FULL] = skipped[OP_PASS] = skipped[OP_REMOTE_STALL] = 1;
+        skipped[OP_STRAY] = skipped[OP_FOREIGN] = skipped[OP_FORK] = skipped[OP_FULL] = skipped[OP_PASS] = skipped[OP_REMOTE_STALL] = 1;
     for (int i = 0; i < OP_CODES; i++)
         sum += weights[i];
     uint32_t count = 10 + draw(from, most - 10);

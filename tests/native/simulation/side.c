@@ -7,6 +7,7 @@
 #include "model.h"
 
 #define WRITE_MOST 4096
+#define RECEIVED_MOST 1024 /* MUX_SCRATCH, as the simulation compiles it */
 
 static char bytes[16 * WRITE_MOST]; /* more than one batch may have kept */
 
@@ -114,10 +115,19 @@ void side_marks(conn *of, uint32_t high, uint32_t low)
         return;
     of->high = high;
     of->low = low;
+    of->most_queued += high;
     must(mux_marks(model.loop, of->slot, of->generation, high, low), of, "marks");
     int64_t queued = mux_queued(model.loop, of->slot, of->generation);
     must(queued, of, "queued");
     of->choked = of->choked || queued > (int64_t)high;
+}
+
+/* Under a verb at most the high-water mark and what was received at once are queued, beside what was before. */
+static void may_queue(conn *of, uint64_t more)
+{
+    int64_t queued = mux_queued(model.loop, of->slot, of->generation);
+    uint32_t chunk = model.options.read_chunk > RECEIVED_MOST ? model.options.read_chunk : RECEIVED_MOST;
+    of->most_queued = (queued > (int64_t)of->high ? (uint64_t)queued : of->high) + more + 2 * chunk;
 }
 
 /* -- reading */
@@ -162,6 +172,7 @@ void side_verb(conn *of, int verb)
     stream_fill(bytes, 2 * conn_index(of), of->kept_from, (size_t)size);
     of->verb = (uint8_t)verb;
     of->held = false;
+    may_queue(of, size);
     if (verb == MUX_VERB_ECHO)
         remote_expect(of, 2 * conn_index(of), of->kept_from, UNLIMITED);
     must(mux_verb(model.loop, of->slot, of->generation, verb, bytes, (size_t)size), of, "verb");
@@ -188,6 +199,8 @@ void side_relay(conn *of, conn *peer)
         stream_fill(kept_bytes[i] + head, 2 * conn_index(both[i]), both[i]->kept_from, (size_t)sizes[i]);
         sizes[i] += head;
     }
+    may_queue(of, sizes[1] + WRITE_MOST);
+    may_queue(peer, sizes[0] + WRITE_MOST);
     int result = mux_relay(model.loop, of->slot, of->generation, peer->slot, peer->generation, bytes,
                            (size_t)sizes[0], back, (size_t)sizes[1]);
     TRACE("  relay of connection %d with %d: %d", conn_index(of), conn_index(peer), result);

@@ -67,6 +67,7 @@ void side_adopt(int verb, bool seen)
     if (end < 0)
         return;
     conn *made = conn_new(end);
+    model.adopted++;
     made->verb = (uint8_t)verb;
     world_give(fd, true);
     made->file = world_file(fd);
@@ -98,6 +99,10 @@ void side_connect(int kind)
     socklen_t size = world_address(kind, &address);
     int64_t slot = mux_connect(model.loop, &address, size, &generation);
     TRACE("  connect to %d: %lld", kind, (long long)slot);
+    if (slot == -EAGAIN && model.stats.outgoing < model.options.connections)
+        fail("refused", "mux_connect says that there are too many, at %llu", (unsigned long long)model.stats.outgoing);
+    if (slot == -ENOMEM && !world_lost_to_faults())
+        fail("refused", "mux_connect says that there is no memory");
     if (slot < 0)
         return;
     conn *made = conn_new(-1);
@@ -111,6 +116,8 @@ void side_close_unseen(bool at_once)
     side_flush();
     for (int i = 0; i < model.conn_count; i++) {
         conn *of = conn_at(i);
+        if (at_once && of->side == SIDE_OVER && of->closed)
+            of->aborted = true; /* it may linger, which ends now */
         bool unseen = of->side == SIDE_UNSEEN || (of->side == SIDE_NONE && of->verb);
         if (!unseen || of->aborted)
             continue;

@@ -40,6 +40,7 @@ typedef struct world_options {
     uint32_t faults;
     uint32_t rate; /* how many of 1,024 calls meet a given fault */
     uint32_t send_room, receive_room; /* bytes of a socket's buffers */
+    bool edge;
     int64_t linger; /* ns: what the core is told, so that a close may be judged */
 } world_options;
 
@@ -78,10 +79,12 @@ int64_t world_now(void);
 void world_no_eintr(bool on); /* send is never interrupted */
 void world_stale_clock(bool on); /* bytes move at the time that the core was told last */
 void world_pass(int64_t ns); /* let time pass */
+bool world_disturbed(void);  /* waits may be late or interrupted, or the clock jumps */
 uint64_t world_moves(void);  /* grows whenever anything happens */
 
 /* What only the simulated kernel can do or tell. */
 void world_fork(bool child);      /* a forked child holds every descriptor of now, or ends */
+void world_stray(void);           /* a forked child watches a file of its own in the core's epoll set */
 void world_thread(bool foreign);  /* the core is called by a thread that does not run it */
 void world_be_child(void);        /* from now on this process is the child */
 void world_no_descriptors(bool on); /* whatever makes a descriptor fails with EMFILE */
