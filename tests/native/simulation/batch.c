@@ -199,7 +199,8 @@ static void idle(const conn *of)
         fail("deadline", "connection %d is idle, and there is no deadline", conn_index(of));
     if (world_now() - moved < model.options.idle)
         fail("deadline", "connection %d ends too early", conn_index(of));
-    if (!(model.known & KNOWN_BEFORE) && world_unseen(of->file) && !of->verb && !of->held && !of->eof_heard && !of->eof_kept)
+    if (!(model.known & KNOWN_BEFORE) && world_unseen(of->file) &&
+        world_arrived_at(of->file) - moved < model.options.idle && !of->verb && !of->held && !of->eof_heard && !of->eof_kept)
         fail("deadline", "connection %d ends as idle, and its bytes wait unread", conn_index(of));
 }
 

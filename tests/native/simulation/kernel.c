@@ -242,8 +242,10 @@ static void arrive(int index)
         way = rng_below(&kernel.noise, 2) ? rng_below(&kernel.noise, (uint32_t)way + 1) : 0;
     if (!way)
         return;
-    if (!unread)
+    if (!unread) {
         to->arrived_wait = kernel.waits;
+        to->arrived_at = kernel.clock;
+    }
     in->arrived += way;
     kernel.moves++;
     kernel_wake(index, EPOLLIN | EPOLLPRI); /* sock_def_readable */

@@ -48,6 +48,7 @@ typedef struct kernel_file {
     int waiting[KERNEL_BACKLOG], waiting_count;
     uint64_t received, taken, forgotten; /* by recv, send and drop */
     int64_t moved_at, sent_at, shut_at;
+    int64_t arrived_at;    /* when the first unread byte arrived */
     uint64_t arrived_wait; /* the number of waits when the first unread byte arrived */
     uint64_t told; /* what had arrived when a wait told of it */
     bool dropped; /* closed with unread input that a wait had told of */

@@ -301,6 +301,11 @@ bool world_unread(int file)
     return of(file)->in.arrived > of(file)->in.read;
 }
 
+int64_t world_arrived_at(int file)
+{
+    return of(file)->arrived_at;
+}
+
 bool world_unseen(int file)
 {
     return of(file)->unseen;

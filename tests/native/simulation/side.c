@@ -115,7 +115,7 @@ void side_marks(conn *of, uint32_t high, uint32_t low)
         return;
     of->high = high;
     of->low = low;
-    of->most_queued += high;
+    of->most_queued += of->most_queued ? high : 0;
     must(mux_marks(model.loop, of->slot, of->generation, high, low), of, "marks");
     int64_t queued = mux_queued(model.loop, of->slot, of->generation);
     must(queued, of, "queued");

@@ -97,6 +97,7 @@ int64_t world_sent_at(int file);
 bool world_dead(int file);        /* a reset has arrived, or it could not be connected */
 int64_t world_moved_at(int file); /* when a byte last moved, as the core saw it */
 bool world_unread(int file);      /* bytes have arrived and nobody has read them */
+int64_t world_arrived_at(int file); /* when the first of them did */
 bool world_unseen(int file);      /* it was left although bytes had arrived, with no wait in between */
 bool world_hit(int file);         /* a fault, or the network, has broken it */
 bool world_gone(int file);        /* nobody holds it any more */
