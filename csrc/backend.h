@@ -7,7 +7,7 @@
  *
  * Rules:
  * - After detach() a backend reports nothing for that slot.
- * - Any mux_on_… may end the slot's life: a backend asks mux_slots_find again before it goes on.
+ * - Any mux_on_… may end a connection (MUX_LOST), but frees no slot: that happens between two turns.
  * - mux_on_buffer() may say NULL: the batch is full, or has data of this slot already; the bytes wait.
  */
 #ifndef MUX_BACKEND_H
@@ -26,14 +26,20 @@ typedef struct mux_backend_ops {
     int (*attach)(mux_backend *backend, mux_slot *slot); /* 0 or -errno */
     /* Give the slot a handle, and begin to connect it; mux_on_connected tells how that went, later. */
     int (*connect)(mux_backend *backend, mux_slot *slot, const void *address, socklen_t size);
-    void (*interest)(mux_backend *backend, mux_slot *slot); /* slot->hold or the queue has changed */
+    /* slot->hold, its state or its queue has changed. It cannot fail, and nothing comes of it before the next
+     * turn: what is changed and changed back costs nothing. */
+    void (*interest)(mux_backend *backend, mux_slot *slot);
     /* How much was taken at once; the rest is queued by the loop, and sent as the queue is. */
     ssize_t (*send)(mux_backend *backend, mux_slot *slot, const void *data, size_t size);
-    int (*shutdown_write)(mux_backend *backend, mux_slot *slot);
+    int (*shutdown_write)(mux_backend *backend, mux_slot *slot); /* 0 or -errno */
+    /* Whether the peer has yet to acknowledge something: a byte, or our FIN. */
+    bool (*unacknowledged)(mux_backend *backend, mux_slot *slot);
     void (*detach)(mux_backend *backend, mux_slot *slot);
     void (*release)(mux_backend *backend, mux_slot *slot); /* give the handle back; after detach;
                                                               slot->abortive: reset the connection */
-    int (*turn)(mux_backend *backend, int64_t timeout); /* ns; 0: do not wait, -1: for ever */
+    /* One wait of at most `timeout` ns (0: none, -1: for ever), and what it brought. Returns -errno, or whether
+     * all that had happened by then was reported: if not, nobody's deadline is to be kept yet. */
+    int (*turn)(mux_backend *backend, int64_t timeout);
     void (*close)(mux_backend *backend);
 } mux_backend_ops;
 
@@ -44,16 +50,19 @@ struct mux_backend {
 
 /* What the loop answers; in loop.c, connection.c, connect.c and listener.c. */
 mux_slots *mux_loop_slots(mux_loop *loop);
+bool mux_may_wait(const mux_loop *loop); /* nothing has happened that somebody has yet to hear of */
 bool mux_batch_full(const mux_loop *loop); /* no room for what one more connection may bring */
 char *mux_on_buffer(mux_loop *loop, const mux_slot *slot, size_t *size);
-void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t size); /* or -errno */
+/* `size`: bytes, 0 at the peer's EOF, or -errno; `more`: others may wait. */
+void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t size, bool more);
 void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size);                         /* or -errno */
 bool mux_may_accept(mux_loop *loop, mux_slot *listener);
 void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size);
 void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error);
 void mux_on_connected(mux_loop *loop, mux_slot *slot, int error);
 void mux_on_woken(mux_loop *loop);
-void mux_on_waited(mux_loop *loop); /* time has passed: after each wait, before what it brought */
+/* Time has passed: after each wait, before what it brought; `told`: all that had happened by then. */
+void mux_on_waited(mux_loop *loop, bool told);
 /* Whether this process is a fork of the loop's: what the two share is not to be touched. */
 bool mux_loop_forked(const mux_loop *loop);
 

@@ -5,52 +5,67 @@
  *   file, close() leaves the registration alive: EPOLL_CTL_DEL comes first, always. Should stale events
  *   come all the same, generations keep them from harm but not from coming: the set is rebuilt.
  * - EPOLLHUP and EPOLLERR cannot be masked: under a level trigger a connection of which nothing is wanted
- *   is taken out of the set, or it would spin.
- * - Under an edge trigger, data and FIN that arrive together are one event. A short receive says that the
- *   socket is empty only if the event carried no RDHUP, HUP or ERR.
- * - Under an edge trigger whoever stops early must come back by himself: the list `again`.
+ *   would spin. Registered with EPOLLET alone it reports each of them once: so a reset is heard.
+ * - Under an edge trigger, data and FIN that arrive together are one event, and a receive stops short at
+ *   urgent data (tcp(7)). A short receive says that the socket is empty only if the event carried no RDHUP,
+ *   HUP, ERR or PRI.
+ * - Under an edge trigger whoever stops early must come back by himself: todo.h.
  * - epoll_wait takes milliseconds: a wait is rounded up, so that a deadline is not polled for in a spin.
  */
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "loop.h"
 #include "syscalls.h"
+#include "todo.h"
 
 #define EVENTS 512   /* one wait's; 6 KiB, and one system call is shared by as many messages */
 #define PARTS 16     /* chunks in one sendmsg: 256 KiB, as much as a socket takes at once */
-#define STALE_MAX 64 /* stale events in a row, without one good, that show a registration left behind */
+#define SENDS 4      /* of one connection in a turn: 1 MiB takes about 0.3 ms, and others wait meanwhile */
+#define STALE_MAX 64 /* waits in a row that brought nothing but stale events: one was left behind */
 #define WAKE_ID UINT64_MAX
-#define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+#define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
+
+/* slot->todo: interest has changed; receiving, or accepting, stopped early; sending did; an error was told */
+enum { WATCH = 1, READ_ON = 2, SEND_ON = 4, BROKEN = 8 };
 
 typedef struct epoll_backend {
     mux_backend base;
     int epoll, wake;
     bool edge;
     uint32_t reads, accepts; /* of one connection, of one listener, in one turn */
-    unsigned stale;
-    int cursor, ready; /* events[cursor..ready) are still to be looked at */
-    uint64_t *again;   /* ids of those to go on with under an edge trigger */
-    uint32_t again_count, again_cap;
+    unsigned stale;          /* waits in a row */
+    bool good;               /* this wait's events were not all stale */
+    uint32_t behind;         /* turns in a row that left something for the next */
+    int cursor, ready;       /* events[cursor..ready) are still to be looked at */
+    mux_todo todo;
     struct epoll_event events[EVENTS];
 } epoll_backend;
+
+static bool dead(const mux_slot *slot)
+{
+    return slot->state == MUX_LOST || slot->state == MUX_FREE;
+}
+
+/* -- what is watched for */
 
 static uint32_t wanted(const epoll_backend *self, const mux_slot *slot)
 {
     if (self->edge) /* once, for everything: an edge that nobody wants costs nothing */
-        return EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+        return EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET;
+    if (slot->state == MUX_LISTENER)
+        return slot->hold ? 0 : EPOLLIN;
     uint32_t events = slot->queue.size || slot->state == MUX_CONNECTING ? EPOLLOUT : 0;
-    return slot->hold ? events : events | EPOLLIN;
+    if (!slot->hold)
+        events |= EPOLLIN;
+    return events ? events : EPOLLET;
 }
 
 static int arm(epoll_backend *self, mux_slot *slot, uint32_t events)
 {
     if (events == slot->armed)
         return 0;
-    if (mux_loop_forked(self->base.loop))
-        return 0; /* the set is the parent's too: a DEL here would make the parent deaf */
     int op = !slot->armed ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     int failed = mux_sys_epoll_ctl(self->epoll, op, slot->handle, events, mux_slot_id(slot));
     if (!failed)
@@ -58,25 +73,13 @@ static int arm(epoll_backend *self, mux_slot *slot, uint32_t events)
     return failed;
 }
 
-static void go_on_later(epoll_backend *self, mux_slot *slot)
+static void watch(epoll_backend *self, mux_slot *slot)
 {
-    if (slot->queued_again)
-        return;
-    if (self->again_count == self->again_cap) {
-        uint32_t cap = self->again_cap ? 2 * self->again_cap : 64;
-        uint64_t *more = realloc(self->again, cap * sizeof *more);
-        if (!more) { /* an edge that is lost is a connection that hangs: better end it */
-            if (slot->state == MUX_LISTENER)
-                mux_on_accept_failed(self->base.loop, slot, ENOMEM);
-            else
-                mux_on_received(self->base.loop, slot, NULL, -ENOMEM);
-            return;
-        }
-        self->again = more;
-        self->again_cap = cap;
-    }
-    self->again[self->again_count++] = mux_slot_id(slot);
-    slot->queued_again = true;
+    int failed = arm(self, slot, wanted(self, slot));
+    if (failed && slot->state == MUX_LISTENER)
+        mux_on_accept_failed(self->base.loop, slot, -failed); /* it rests, and tries again */
+    else if (failed)
+        mux_on_received(self->base.loop, slot, NULL, failed, false);
 }
 
 static int epoll_attach(mux_backend *backend, mux_slot *slot)
@@ -88,33 +91,18 @@ static int epoll_attach(mux_backend *backend, mux_slot *slot)
 static void epoll_interest(mux_backend *backend, mux_slot *slot)
 {
     epoll_backend *self = (epoll_backend *)backend;
-    int failed = arm(self, slot, wanted(self, slot));
-    if (failed && slot->state == MUX_LISTENER)
-        mux_on_accept_failed(backend->loop, slot, -failed); /* it rests, and tries again */
-    else if (failed)
-        mux_on_received(backend->loop, slot, NULL, failed);
-    else if (self->edge && !slot->hold)
-        go_on_later(self, slot); /* the edge may have come while reading was held */
-}
-
-static ssize_t epoll_send(mux_backend *backend, mux_slot *slot, const void *data, size_t size)
-{
-    (void)backend;
-    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
-    ssize_t sent = mux_sys_send(slot->handle, &part, 1);
-    return sent == -EAGAIN || sent == -EINTR ? 0 : sent;
-}
-
-static int epoll_shutdown_write(mux_backend *backend, mux_slot *slot)
-{
-    (void)backend;
-    return mux_sys_shutdown_write(slot->handle);
+    if (!self->edge)
+        mux_todo_add(&self->todo, slot, WATCH);
+    else if (!slot->hold)
+        mux_todo_add(&self->todo, slot, READ_ON); /* the edge may have come while reading was held */
 }
 
 static void epoll_detach(mux_backend *backend, mux_slot *slot)
 {
     epoll_backend *self = (epoll_backend *)backend;
-    (void)arm(self, slot, 0); /* fails only if somebody else closed the descriptor, which is as good */
+    (void)mux_todo_remove(&self->todo, slot);
+    if (slot->armed && !mux_loop_forked(backend->loop)) /* the set is the parent's too: it would be deaf */
+        (void)arm(self, slot, 0); /* fails only if somebody else closed the descriptor, which is as good */
     slot->armed = 0;
 }
 
@@ -141,67 +129,90 @@ static int epoll_connect(mux_backend *backend, mux_slot *slot, const void *addre
     return failed;
 }
 
-static mux_slot *still(const epoll_backend *self, uint64_t id)
+/* -- bytes and clients */
+
+static ssize_t send_parts(const mux_slot *slot, const struct iovec *parts, int count)
 {
-    const mux_slots *slots = mux_loop_slots(self->base.loop);
-    return mux_slots_find(slots, (uint32_t)id, (uint32_t)(id >> 32));
+    ssize_t sent;
+    do
+        sent = mux_sys_send(slot->handle, parts, count);
+    while (sent == -EINTR); /* under an edge trigger nobody would come back for what it left */
+    return sent;
 }
 
-static bool finished(const mux_slot *slot)
+static ssize_t epoll_send(mux_backend *backend, mux_slot *slot, const void *data, size_t size)
 {
-    return !slot || slot->state == MUX_LOST;
+    (void)backend;
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+    ssize_t sent = send_parts(slot, &part, 1);
+    return sent == -EAGAIN ? 0 : sent;
+}
+
+static int epoll_shutdown_write(mux_backend *backend, mux_slot *slot)
+{
+    (void)backend;
+    return mux_sys_shutdown_write(slot->handle);
+}
+
+static bool epoll_unacknowledged(mux_backend *backend, mux_slot *slot)
+{
+    (void)backend;
+    return mux_sys_unacknowledged(slot->handle);
 }
 
 static void receive(epoll_backend *self, mux_slot *slot, bool ended)
 {
     mux_loop *loop = self->base.loop;
-    uint64_t id = mux_slot_id(slot);
     for (uint32_t reads = self->reads; reads; reads--) {
         size_t size;
         char *buffer = mux_on_buffer(loop, slot, &size);
-        if (!buffer)
+        if (!buffer) {
+            slot->unread = true;
             break;
-        ssize_t received = mux_sys_recv(slot->handle, buffer, size);
-        if (received == -EAGAIN)
+        }
+        bool drop = slot->state != MUX_OPEN || slot->verb == MUX_VERB_DISCARD;
+        ssize_t received = drop ? mux_sys_drop(slot->handle, buffer, size)
+                                : mux_sys_recv(slot->handle, buffer, size);
+        if (received == -EAGAIN) {
+            slot->unread = false;
             return;
-        if (received != -EINTR)
-            mux_on_received(loop, slot, buffer, received);
-        slot = still(self, id);
-        if (finished(slot) || slot->hold)
+        }
+        bool full = received >= 0 && (size_t)received == size;
+        if (received == -EINTR)
+            slot->unread = true;
+        else
+            mux_on_received(loop, slot, buffer, received, full);
+        if (dead(slot) || slot->hold)
             return;
-        if (received >= 0 && (size_t)received < size && !ended)
+        if (received >= 0 && !full && !ended)
             return;
     }
     if (self->edge)
-        go_on_later(self, slot);
+        mux_todo_add(&self->todo, slot, READ_ON);
 }
 
 static void send_queue(epoll_backend *self, mux_slot *slot)
 {
-    uint64_t id = mux_slot_id(slot);
-    while (!finished(slot) && slot->queue.size) {
+    for (int sends = SENDS; sends && !dead(slot) && slot->queue.size; sends--) {
         struct iovec parts[PARTS];
         int count = mux_sendq_parts(&slot->queue, parts, PARTS);
-        ssize_t sent = mux_sys_send(slot->handle, parts, count);
-        if (sent == -EAGAIN || sent == -EINTR)
+        ssize_t sent = send_parts(slot, parts, count);
+        if (sent == -EAGAIN)
             return;
         mux_on_sent(self->base.loop, slot, sent);
-        slot = still(self, id);
     }
+    if (self->edge && !dead(slot) && slot->queue.size)
+        mux_todo_add(&self->todo, slot, SEND_ON);
 }
 
 static void accept_some(epoll_backend *self, mux_slot *listener)
 {
     mux_loop *loop = self->base.loop;
-    uint64_t id = mux_slot_id(listener);
-    for (uint32_t i = 0; i < self->accepts; i++) {
+    for (uint32_t i = 0; i < self->accepts && !listener->hold; i++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
-        if (!mux_may_accept(loop, listener)) {
-            if (self->edge && !listener->hold)
-                go_on_later(self, listener);
-            return;
-        }
+        if (!mux_may_accept(loop, listener))
+            break;
         int handle = mux_sys_accept(listener->handle, &peer, &size);
         if (handle == -EAGAIN)
             return;
@@ -209,53 +220,64 @@ static void accept_some(epoll_backend *self, mux_slot *listener)
             mux_on_accepted(loop, listener, handle, &peer, size);
         else if (handle != -EINTR)
             mux_on_accept_failed(loop, listener, -handle);
-        if (!still(self, id) || listener->hold)
-            return;
     }
-    if (self->edge)
-        go_on_later(self, listener);
+    if (self->edge && !listener->hold)
+        mux_todo_add(&self->todo, listener, READ_ON);
 }
 
 static void handle_ready(epoll_backend *self, mux_slot *slot, uint32_t events)
 {
-    uint64_t id = mux_slot_id(slot);
+    mux_loop *loop = self->base.loop;
     bool broken = events & (EPOLLERR | EPOLLHUP);
     if (slot->state == MUX_LISTENER) {
-        if (!slot->hold)
-            accept_some(self, slot);
+        accept_some(self, slot);
         return;
     }
     if (slot->state == MUX_CONNECTING) {
         if (events & EPOLLOUT || broken)
-            mux_on_connected(self->base.loop, slot, broken ? -mux_sys_error(slot->handle) : 0);
+            mux_on_connected(loop, slot, broken ? -mux_sys_error(slot->handle) : 0);
         return;
     }
-    if ((events & EPOLLOUT || broken) && slot->queue.size) {
+    if (slot->state == MUX_CLOSING && events & (EPOLLIN | EPOLLPRI))
+        slot->unread = true; /* should the last byte go now */
+    if ((events & EPOLLOUT || broken) && slot->queue.size)
         send_queue(self, slot);
-        slot = still(self, id);
-    }
-    if (!finished(slot) && !slot->hold && (events & (EPOLLIN | EPOLLRDHUP) || broken))
+    if (!dead(slot) && !slot->hold && (events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI) || broken))
         receive(self, slot, events & ENDED);
+    if (dead(slot) || !(events & EPOLLERR))
+        return;
+    if (slot->hold) { /* held or half-closed as it is, a reset is its end */
+        int error = mux_sys_error(slot->handle);
+        if (error)
+            mux_on_received(loop, slot, NULL, error, false);
+    } else if (slot->todo & READ_ON) { /* the edge is used up, and the error behind what is left to read */
+        mux_todo_add(&self->todo, slot, BROKEN);
+    }
 }
 
-/* Register every live slot in a new set, and so get rid of what nobody can remove any more. */
-static int rebuild(epoll_backend *self)
+/* -- the set */
+
+/* Register every live slot in a new set, and so get rid of what nobody can remove any more. Where there can
+ * be no new set the old one goes on, and this is tried again. */
+static void rebuild(epoll_backend *self)
 {
     const mux_slots *slots = mux_loop_slots(self->base.loop);
     int epoll = mux_sys_epoll_create();
     if (epoll < 0)
-        return epoll;
-    int failed = mux_sys_epoll_ctl(epoll, EPOLL_CTL_ADD, self->wake, EPOLLIN, WAKE_ID);
-    for (uint32_t i = 0; !failed && i < slots->used; i++) {
-        mux_slot *slot = mux_slots_at(slots, i);
-        if (slot->state != MUX_FREE && slot->armed)
-            failed = mux_sys_epoll_ctl(epoll, EPOLL_CTL_ADD, slot->handle, slot->armed,
-                                       mux_slot_id(slot));
+        return;
+    if (mux_sys_epoll_ctl(epoll, EPOLL_CTL_ADD, self->wake, EPOLLIN, WAKE_ID)) {
+        (void)mux_sys_close(epoll);
+        return;
     }
-    (void)mux_sys_close(failed ? epoll : self->epoll);
-    if (!failed)
-        self->epoll = epoll;
-    return failed;
+    (void)mux_sys_close(self->epoll);
+    self->epoll = epoll;
+    for (uint32_t i = 0; i < slots->used; i++) {
+        mux_slot *slot = mux_slots_at(slots, i);
+        if (slot->state == MUX_FREE || !slot->armed)
+            continue;
+        slot->armed = 0;
+        watch(self, slot); /* what cannot be watched ends alone */
+    }
 }
 
 static void drain_wake(epoll_backend *self)
@@ -268,57 +290,70 @@ static void drain_wake(epoll_backend *self)
 
 static int wait(epoll_backend *self, int64_t timeout)
 {
-    int64_t ms = timeout < 0 ? -1 : (timeout + 999999) / 1000000;
+    int64_t ms = timeout < 0 ? -1 : timeout / 1000000 + (timeout % 1000000 != 0);
     int ready = mux_sys_epoll_wait(self->epoll, self->events, EVENTS, ms > INT_MAX ? INT_MAX : (int)ms);
-    mux_on_waited(self->base.loop);
+    mux_on_waited(self->base.loop, ready >= 0);
     self->cursor = 0;
     self->ready = ready > 0 ? ready : 0;
+    self->good = false;
     return ready == -EINTR ? 0 : ready;
 }
 
-static void run_again(epoll_backend *self)
+/* Do what was left for this turn; what that leaves again is the next one's. */
+static void run_todo(epoll_backend *self)
 {
-    uint32_t count = self->again_count, done = 0;
-    while (done < count && !mux_batch_full(self->base.loop)) {
-        mux_slot *slot = still(self, self->again[done++]);
-        if (!slot)
+    for (uint32_t count = self->todo.count; count && self->todo.count; count--) {
+        mux_slot *slot = mux_todo_first(&self->todo);
+        uint8_t what = mux_todo_remove(&self->todo, slot);
+        if (what & WATCH)
+            watch(self, slot);
+        what &= READ_ON | SEND_ON | BROKEN;
+        if (!what || dead(slot))
             continue;
-        slot->queued_again = false;
-        handle_ready(self, slot, EPOLLIN | EPOLLRDHUP);
+        if (mux_batch_full(self->base.loop))
+            mux_todo_add(&self->todo, slot, what);
+        else
+            handle_ready(self, slot, (what & READ_ON ? EPOLLIN | EPOLLRDHUP : 0u) |
+                                         (what & SEND_ON ? EPOLLOUT : 0u) |
+                                         (what & BROKEN ? EPOLLERR : 0u));
     }
-    /* what was added meanwhile, and what was not reached, comes next turn */
-    self->again_count -= done;
-    memmove(self->again, self->again + done, self->again_count * sizeof *self->again);
 }
 
 static int epoll_turn(mux_backend *backend, int64_t timeout)
 {
     epoll_backend *self = (epoll_backend *)backend;
-    if (self->again_count) {
-        run_again(self);
-        timeout = 0;
-    }
+    run_todo(self);
     if (self->cursor == self->ready) {
-        int ready = wait(self, timeout);
+        int ready = wait(self, self->todo.count || !mux_may_wait(backend->loop) ? 0 : timeout);
         if (ready < 0)
             return ready;
     }
     while (self->cursor < self->ready && !mux_batch_full(backend->loop)) {
         struct epoll_event event = self->events[self->cursor++];
         if (event.data.u64 == WAKE_ID) {
+            self->good = true;
             drain_wake(self);
             continue;
         }
-        mux_slot *slot = still(self, event.data.u64);
-        if (slot && slot->armed) {
-            self->stale = 0;
-            handle_ready(self, slot, event.events);
-        } else if (++self->stale > STALE_MAX) {
-            self->stale = 0;
-            return rebuild(self);
-        }
+        mux_slot *slot = mux_slots_find(mux_loop_slots(backend->loop), (uint32_t)event.data.u64,
+                                        (uint32_t)(event.data.u64 >> 32));
+        if (!slot || !slot->armed)
+            continue;
+        self->good = true;
+        handle_ready(self, slot, event.events);
     }
-    return 0;
+    if (self->cursor < self->ready)
+        return 0;
+    self->stale = self->good || !self->ready ? 0 : self->stale + 1;
+    if (self->stale > STALE_MAX) {
+        self->stale = 0;
+        rebuild(self);
+    }
+    /* A wait that brought all that it may has left others behind; the kernel goes round, so that after as many
+     * waits as all slots would fill each has had its turn. */
+    bool more = self->ready == EVENTS || (self->edge && self->todo.count);
+    self->behind = more ? self->behind + 1 : 0;
+    return !more || self->behind > mux_loop_slots(backend->loop)->used / EVENTS + 1;
 }
 
 static void epoll_close(mux_backend *backend)
@@ -326,8 +361,7 @@ static void epoll_close(mux_backend *backend)
     epoll_backend *self = (epoll_backend *)backend;
     if (self->epoll >= 0)
         (void)mux_sys_close(self->epoll);
-    free(self->again);
-    free(self);
+    mux_sys_free(self);
 }
 
 static const mux_backend_ops ops = {
@@ -336,6 +370,7 @@ static const mux_backend_ops ops = {
     .interest = epoll_interest,
     .send = epoll_send,
     .shutdown_write = epoll_shutdown_write,
+    .unacknowledged = epoll_unacknowledged,
     .detach = epoll_detach,
     .release = epoll_release,
     .turn = epoll_turn,
@@ -354,6 +389,7 @@ mux_backend *mux_epoll_open(mux_loop *loop, const mux_options *options, const ch
     self->base.loop = loop;
     self->wake = options->wake;
     self->edge = options->edge;
+    mux_todo_open(&self->todo, mux_loop_slots(loop));
     /* under a level trigger the next wait reports what is left, so one receive a turn is fairest */
     self->reads = options->edge ? options->reads : 1;
     self->accepts = options->accepts;

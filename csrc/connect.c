@@ -8,6 +8,8 @@
 
 int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation)
 {
+    if (mux_loop_foreign(loop))
+        return -EPERM;
     if (loop->stats->outgoing >= loop->options.connections)
         return -EAGAIN;
     mux_slot *slot = mux_slots_take(&loop->slots);
@@ -31,12 +33,13 @@ int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *
 void mux_on_connected(mux_loop *loop, mux_slot *slot, int error)
 {
     if (error) {
-        slot->state = MUX_LOST;
+        mux_slot_become(loop, slot, MUX_LOST);
+        slot->told = true; /* by the event below */
         loop->backend->ops->detach(loop->backend, slot);
     } else {
-        slot->state = MUX_OPEN;
         slot->moved_at = loop->now;
-        mux_wheel_add(&loop->wheel, slot);
+        mux_slot_become(loop, slot, MUX_OPEN);
+        loop->backend->ops->interest(loop->backend, slot);
     }
     mux_event_add(loop, slot->index, MUX_EV_CONNECTED, error);
 }

@@ -12,6 +12,7 @@ bool mux_may_accept(mux_loop *loop, mux_slot *listener)
 {
     if (loop->stats->open >= loop->options.connections) {
         loop->resting++;
+        loop->room = false;
         mux_slot_hold(loop, listener, MUX_HOLD_REST);
         return false;
     }
@@ -21,7 +22,8 @@ bool mux_may_accept(mux_loop *loop, mux_slot *listener)
 void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size)
 {
     listener->failing = false;
-    mux_slot *slot = mux_slot_open(loop, handle, listener->verb, listener->seen);
+    int failed;
+    mux_slot *slot = mux_slot_open(loop, handle, listener->verb, listener->seen, &failed);
     if (!slot) {
         mux_slot refused = {.handle = handle};
         loop->backend->ops->release(loop->backend, &refused);
@@ -76,9 +78,10 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
 
 void mux_listeners_resume(mux_loop *loop)
 {
-    if (loop->rest_until > loop->now)
+    if (loop->rest_until > loop->now || (!loop->rest_until && !loop->room))
         return; /* a connection that ended gave a descriptor back, but the pause bounds the attempts */
     loop->rest_until = 0;
+    loop->room = false;
     for (uint32_t i = 0; loop->resting && i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (slot->state == MUX_LISTENER && slot->hold & MUX_HOLD_REST) {
@@ -90,6 +93,10 @@ void mux_listeners_resume(mux_loop *loop)
 
 int64_t mux_listen(mux_loop *loop, int handle, int verb, int seen)
 {
+    if (mux_loop_foreign(loop))
+        return -EPERM;
+    if (verb == MUX_VERB_RELAY) /* it takes two: mux_relay */
+        return -EINVAL;
     mux_slot *slot = mux_slots_take(&loop->slots);
     if (!slot)
         return -ENOMEM;
@@ -107,6 +114,8 @@ int64_t mux_listen(mux_loop *loop, int handle, int verb, int seen)
 
 int mux_unlisten(mux_loop *loop, uint32_t index)
 {
+    if (mux_loop_foreign(loop))
+        return -EPERM;
     if (index >= loop->slots.used || mux_slots_at(&loop->slots, index)->state != MUX_LISTENER)
         return -ESTALE;
     mux_slot *slot = mux_slots_at(&loop->slots, index);

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/un.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "load_internal.h"
+#include "syscalls.h"
 
 #define EVENTS 64       /* a turn of the loop: small, so that messages that fall due wait little */
 #define MILLISECOND 1000000u
@@ -72,7 +72,7 @@ static int make_pattern(mux_pattern *pattern, const unsigned char *from, uint32_
                         uint64_t *state)
 {
     pattern->period = period;
-    pattern->bytes = calloc(1, (size_t)period + MUX_IO_MAX);
+    pattern->bytes = mux_sys_allocate(1, (size_t)period + MUX_IO_MAX);
     if (!pattern->bytes)
         return -1;
     for (size_t i = 0; i < period; i++)
@@ -110,7 +110,7 @@ static void fill(mux_load *load)
 
 mux_load *mux_load_new(const mux_load_config *config, const char **failed_call)
 {
-    mux_load *load = calloc(1, sizeof *load);
+    mux_load *load = mux_sys_allocate(1, sizeof *load);
     *failed_call = "calloc";
     if (!load)
         return NULL;
@@ -124,10 +124,10 @@ mux_load *mux_load_new(const mux_load_config *config, const char **failed_call)
         goto fail;
     load->config.host = NULL; /* the caller's memory */
     *failed_call = "calloc";
-    load->conns = calloc(load->count, sizeof *load->conns);
-    load->flights = calloc((size_t)config->connections * (size_t)config->depth, sizeof *load->flights);
-    load->heap = calloc((size_t)config->connections, sizeof *load->heap);
-    load->inbox = malloc(MUX_IO_MAX);
+    load->conns = mux_sys_allocate(load->count, sizeof *load->conns);
+    load->flights = mux_sys_allocate((size_t)config->connections * (size_t)config->depth, sizeof *load->flights);
+    load->heap = mux_sys_allocate((size_t)config->connections, sizeof *load->heap);
+    load->inbox = mux_sys_allocate(1, MUX_IO_MAX);
     if (!load->conns || !load->flights || !load->heap || !load->inbox || make_patterns(load) < 0)
         goto fail;
     fill(load);
@@ -155,13 +155,13 @@ void mux_load_free(mux_load *load)
             close(load->conns[i].fd);
     if (load->epoll >= 0)
         close(load->epoll);
-    free(load->conns);
-    free(load->flights);
-    free(load->heap);
-    free(load->sent.bytes);
-    free(load->expected.bytes);
-    free(load->inbox);
-    free(load);
+    mux_sys_free(load->conns);
+    mux_sys_free(load->flights);
+    mux_sys_free(load->heap);
+    mux_sys_free(load->sent.bytes);
+    mux_sys_free(load->expected.bytes);
+    mux_sys_free(load->inbox);
+    mux_sys_free(load);
 }
 
 void mux_load_begin(mux_load *load, uint64_t warmup, uint64_t measure)
@@ -235,9 +235,14 @@ static void connect_more(mux_load *load, uint64_t now)
            load->pending < MUX_CONNECTS_PENDING)
         mux_conn_open(load, &load->conns[load->next_connect++], now);
     uint64_t patience = nanoseconds(load->config.connect_timeout);
-    for (uint32_t i = 0; load->pending && i < load->next_connect; i++)
-        if (load->conns[i].state == CONN_CONNECTING && now - load->conns[i].since > patience)
+    for (uint32_t i = load->oldest; load->pending && i < load->next_connect; i++) {
+        int waits = load->conns[i].state == CONN_CONNECTING;
+        if (waits && now - load->conns[i].since <= patience)
+            break; /* they began in this order: the rest is younger */
+        if (waits)
             mux_conn_fail(load, &load->conns[i], ETIMEDOUT, MUX_LOAD_TIMEOUT);
+        load->oldest += i == load->oldest;
+    }
 }
 
 static int is_drained(const mux_load *load)

@@ -62,6 +62,7 @@ struct mux_load {
     int connected;        /* every connection was tried */
     uint32_t count;       /* connections, the idle ones included; idle ones come last */
     uint32_t next_connect, pending;
+    uint32_t oldest; /* before it nobody is connecting */
     uint64_t started, connect_started, phase_ends;
     uint64_t warmup, measure, window_start, window_end;
     uint64_t inflight;

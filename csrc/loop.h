@@ -1,15 +1,16 @@
 /* The loop: turn after turn without Python, until Python has something to do.
  *
  * Pull, not push: Python calls mux_loop_poll, which returns a bounded batch of events in one array that
- * stays where it is; C never calls Python. Everything runs in one thread, that which polls. Other threads may
- * write to the wake descriptor and read the counters; what they share is guarded by that alone, with the
- * GIL and without it.
+ * stays where it is; C never calls Python. Everything runs in one thread, that which polls: the others are
+ * told -EPERM. They may write to the wake descriptor, read the counters and ask for the loop's end; what they
+ * share is guarded by that alone, with the GIL and without it.
  *
  * Invariants:
  * - The deadline and the wake descriptor are looked at every turn, also when the wait never blocks.
  * - A batch's events and bytes are valid until the next poll.
  * - At most one MUX_EV_DATA a connection and batch; MUX_EV_LOST is a connection's last event. Its slot, and its
- *   handle, stay until mux_release, so nothing in a batch can name a later connection.
+ *   handle, stay until mux_release, and longer if it lingers, so nothing in a batch can name a later
+ *   connection.
  * - A connection that Python does not see (`seen` false) causes no event, and ends in C.
  * - Functions that name a slot return -ESTALE if that life is over: there is nothing left to do.
  */
@@ -28,13 +29,14 @@ enum mux_event_kind {
     MUX_EV_DATA,         /* value: how many bytes; data: they */
     MUX_EV_EOF,
     MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
-    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, MUX_IDLE or MUX_HALF_CLOSED */
+    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, or one of those below */
     MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
     MUX_EV_CONNECTED /* value: errno, or 0: it is open, and held until Python lets it go */
 };
 
 #define MUX_IDLE (-1)        /* the idle deadline has passed */
 #define MUX_HALF_CLOSED (-2) /* a relay's other direction went on for too long */
+#define MUX_NOT_TAKEN (-3)   /* closed, and the peer took nothing of what was queued for too long */
 #define MUX_PASSED_ON 0x10000 /* beside an errno: it was the relay's other side that failed */
 
 typedef struct mux_event {
@@ -53,7 +55,7 @@ typedef struct mux_stats {
     uint64_t turns, open, total, bytes_in, bytes_out;
     uint64_t outgoing;    /* of ours: open, or on their way */
     uint64_t returns;     /* of mux_loop_poll */
-    uint64_t idle, half_closed, refused;
+    uint64_t idle, half_closed, not_taken, refused;
     uint64_t accept_errors;
     uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
 } mux_stats;
@@ -63,6 +65,8 @@ struct mux_options {
     uint32_t read_chunk;   /* bytes of one receive */
     uint32_t high, low;    /* water marks of new connections, bytes */
     int64_t idle;          /* ns without a byte moving; 0: no deadline */
+    int64_t close;         /* ns that a closing one may go on while nothing is taken; 0: no deadline */
+    int64_t linger;        /* ns that what comes is dropped after the last byte was sent; 0: not at all */
     int64_t half_close;    /* ns that a relay's second direction may go on; 0: no deadline */
     int64_t accept_pause;  /* ns that a listener rests after accept failed */
     uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
@@ -96,22 +100,18 @@ int mux_unlisten(mux_loop *loop, uint32_t slot);
 
 /* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
 int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
-/* Many small writes in one crossing: `data` is all of them joined. Returns how many pairs of
- * (slot, queued) were stored in `left`: of those that have something queued now. The slots are seen ones,
- * whose names cannot have changed: only mux_release ends their lives. */
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
-                        const uint32_t *sizes, uint32_t count, uint32_t *left);
 int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
 int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
 int mux_write_eof(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_close(mux_loop *loop, uint32_t slot, uint32_t generation);
-int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation);
-/* From now on the loop moves the bytes; `kept` are those received and not delivered. */
+int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation, int reset); /* reset: RST, not FIN */
+/* From now on the loop moves the bytes; `kept` are those received and not delivered. -EINVAL: a relay, which
+ * takes two connections. */
 int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const void *kept,
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
-int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -1 */
+int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -errno */
 /* Connect to a socket address. The slot's index, or -errno; MUX_EV_CONNECTED follows if it succeeds. */
 int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation);
 /* Join two connections: every further byte of either goes to the other, after `to_peer` and `to_slot`.
@@ -124,10 +124,11 @@ int mux_relay_more(mux_loop *loop, uint32_t slot, uint32_t generation, const voi
 int mux_forget(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* Python will not serve this connection: it ends, and no event tells of it. */
 int mux_refuse(mux_loop *loop, uint32_t slot, uint32_t generation);
-/* Python is done with a lost connection: close its handle, free its slot. */
+/* Python is done with a lost connection: close its handle, free its slot; if it lingers, then. */
 int mux_release(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* End what Python does not see: once sent (at_once 0), or now. Polls return at each such end. */
 void mux_close_unseen(mux_loop *loop, int at_once);
-uint64_t mux_unsent(mux_loop *loop); /* bytes queued by all connections that Python does not see */
+/* What would be lost now of all that Python does not see: bytes queued, connections that linger. */
+uint64_t mux_unsent(mux_loop *loop);
 
 #endif

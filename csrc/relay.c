@@ -44,10 +44,10 @@ int64_t mux_relay_due(const mux_loop *loop)
     return mux_slots_at(&loop->slots, loop->half_first)->half_at + loop->options.half_close;
 }
 
-void mux_relay_overdue(mux_loop *loop)
+void mux_relay_overdue(mux_loop *loop, uint32_t *looks)
 {
-    while (mux_relay_due(loop) <= loop->now)
-        mux_slot_lost(loop, mux_slots_at(&loop->slots, loop->half_first), MUX_HALF_CLOSED);
+    for (; *looks && mux_relay_due(loop) <= loop->told_at; --*looks)
+        mux_slot_expire(loop, mux_slots_at(&loop->slots, loop->half_first), MUX_HALF_CLOSED);
 }
 
 /* -- bytes */
@@ -96,7 +96,7 @@ void mux_relay_eof(mux_loop *loop, mux_slot *slot)
         return;
     peer->eof_wanted = true;
     if (both_have_ended(slot, peer)) {
-        mux_slot_lost(loop, slot, 0); /* its close says EOF as well as a shutdown would */
+        mux_slot_end(loop, slot, 0); /* its close says EOF as well as a shutdown would */
         return;
     }
     if (!slot->eof_wanted)
@@ -104,7 +104,7 @@ void mux_relay_eof(mux_loop *loop, mux_slot *slot)
     if (!peer->queue.size) {
         int failed = loop->backend->ops->shutdown_write(loop->backend, peer);
         if (failed)
-            mux_slot_lost(loop, peer, (int32_t)-failed);
+            mux_slot_end(loop, peer, (int32_t)-failed);
     }
 }
 
@@ -112,7 +112,7 @@ void mux_relay_emptied(mux_loop *loop, mux_slot *slot)
 {
     mux_slot *peer = mux_relay_peer(loop, slot);
     if (peer && both_have_ended(slot, peer))
-        mux_slot_lost(loop, slot, 0);
+        mux_slot_end(loop, slot, 0);
 }
 
 mux_slot *mux_relay_part(mux_loop *loop, mux_slot *slot)
@@ -130,8 +130,8 @@ void mux_relay_orphaned(mux_loop *loop, mux_slot *peer, int32_t error)
 {
     if (!error && peer->state == MUX_CLOSING)
         return; /* both were closed: it still sends what is queued */
-    peer->abortive = error > 0;
-    mux_slot_lost(loop, peer, error > 0 ? error | MUX_PASSED_ON : error);
+    peer->abortive = error != 0;
+    mux_slot_end(loop, peer, error > 0 ? error | MUX_PASSED_ON : error);
 }
 
 /* -- what Python may ask for */
@@ -153,12 +153,13 @@ int mux_relay(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t peer
               uint32_t peer_generation, const void *to_peer, size_t to_peer_size, const void *to_slot,
               size_t to_slot_size)
 {
-    mux_slot *slot = mux_loop_find(loop, index, generation);
     mux_slot *peer = mux_loop_find(loop, peer_index, peer_generation);
-    if (!slot || !peer)
+    FIND(loop, index, generation);
+    if (!peer)
         return -ESTALE;
     if (slot == peer || !may_be_joined(slot) || !may_be_joined(peer))
         return -EINVAL;
+    mux_loop_look(loop);
     slot->verb = peer->verb = MUX_VERB_RELAY;
     slot->peer = peer->index;
     peer->peer = slot->index;
@@ -172,9 +173,9 @@ int mux_relay(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t peer
 
 int mux_relay_more(mux_loop *loop, uint32_t index, uint32_t generation, const void *data, size_t size)
 {
-    mux_slot *slot = mux_loop_find(loop, index, generation);
-    if (!slot)
-        return -ESTALE;
+    FIND(loop, index, generation);
+    mux_loop_look(loop);
+    slot->moved_at = loop->now;
     if (size)
         mux_relay_received(loop, slot, data, size);
     else
@@ -184,10 +185,8 @@ int mux_relay_more(mux_loop *loop, uint32_t index, uint32_t generation, const vo
 
 int mux_forget(mux_loop *loop, uint32_t index, uint32_t generation)
 {
-    mux_slot *slot = mux_loop_find(loop, index, generation);
-    if (!slot)
-        return -ESTALE;
-    if (slot->state == MUX_LOST || !mux_relay_peer(loop, slot))
+    FIND(loop, index, generation);
+    if (mux_slot_over(slot) || !mux_relay_peer(loop, slot))
         return -EBUSY;
     for (uint32_t i = 0; i < loop->count; i++) {
         const mux_event *event = &loop->events[i];

@@ -7,7 +7,7 @@
  *   takes at most the mark and one receive of memory.
  * - A direction ends when its source has; its sink is sent EOF once all is sent. When both have ended and
  *   both queues are empty, both connections end.
- * - A connection that fails takes its peer with it: an error as a reset, a deadline or an abort without.
+ * - A connection that fails takes its peer with it: an error or a deadline as a reset, an abort without.
  */
 #ifndef MUX_RELAY_H
 #define MUX_RELAY_H
@@ -23,7 +23,7 @@ void mux_relay_relieved(mux_loop *loop, mux_slot *slot);
 void mux_relay_emptied(mux_loop *loop, mux_slot *slot);
 mux_slot *mux_relay_part(mux_loop *loop, mux_slot *slot); /* it is lost: its peer until now, or NULL */
 void mux_relay_orphaned(mux_loop *loop, mux_slot *peer, int32_t error);
-void mux_relay_overdue(mux_loop *loop); /* keep the deadline after the first EOF */
+void mux_relay_overdue(mux_loop *loop, uint32_t *looks); /* keep the deadline after the first EOF */
 int64_t mux_relay_due(const mux_loop *loop);
 
 #endif

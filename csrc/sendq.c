@@ -1,7 +1,6 @@
 #include "sendq.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "syscalls.h"
@@ -37,7 +36,7 @@ static mux_chunk *take(mux_pool *pool, size_t size)
 static void give_back(mux_pool *pool, mux_chunk *chunk)
 {
     if (chunk->capacity != CHUNK || pool->count == POOLED) {
-        free(chunk);
+        mux_sys_free(chunk);
         return;
     }
     chunk->next = pool->free;
@@ -112,7 +111,7 @@ void mux_pool_close(mux_pool *pool)
     while (pool->free) {
         mux_chunk *chunk = pool->free;
         pool->free = chunk->next;
-        free(chunk);
+        mux_sys_free(chunk);
     }
     pool->count = 0;
 }

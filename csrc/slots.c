@@ -1,7 +1,6 @@
 #include "slots.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "syscalls.h"
@@ -21,8 +20,8 @@ int mux_slots_open(mux_slots *slots, uint32_t cap)
 void mux_slots_close(mux_slots *slots)
 {
     for (uint32_t i = 0; i < slots->block_count; i++)
-        free(slots->blocks[i]);
-    free(slots->blocks);
+        mux_sys_free(slots->blocks[i]);
+    mux_sys_free(slots->blocks);
     memset(slots, 0, sizeof *slots);
 }
 
@@ -51,7 +50,9 @@ mux_slot *mux_slots_take(mux_slots *slots)
     slot->index = index;
     slot->generation = generation;
     slot->handle = -1;
-    slot->wheel_at = slot->wheel_next = slot->wheel_prev = slot->next = MUX_NONE;
+    slot->wheel_at = MUX_NO_BUCKET;
+    slot->wheel_next = slot->wheel_prev = slot->next = slot->peer = MUX_NONE;
+    slot->todo_next = slot->todo_prev = MUX_NONE;
     return slot;
 }
 

@@ -4,8 +4,9 @@
  * - A slot never moves: a pointer to it is good until the table is freed.
  * - The generation is odd while a slot is in use and even while it is free, and grows at each change,
  *   so a name from an earlier life never matches. Generation 0 is never in use: id 0 names nothing.
- * - A slot is freed at most once a life, and only by its owner: the loop for connections that Python
- *   does not see, Python (mux_release) for those that it does.
+ * - A slot is freed at most once a life, and in one of two places: by the loop between two turns if Python
+ *   does not see it (any more), by mux_release if it does. Nothing else ends a life, so whoever holds a
+ *   pointer within a turn may go on reading it.
  * - An idle connection owns its slot, at most 128 bytes, and nothing more.
  */
 #ifndef MUX_SLOTS_H
@@ -17,9 +18,19 @@
 
 #include "sendq.h"
 
-#define MUX_NONE UINT32_MAX /* no slot */
+#define MUX_NONE UINT32_MAX     /* no slot */
+#define MUX_NO_BUCKET UINT8_MAX /* in no deadline's wheel */
 
-enum mux_state { MUX_FREE, MUX_LISTENER, MUX_CONNECTING, MUX_OPEN, MUX_CLOSING, MUX_LOST };
+/* In the order that a connection goes through them; from MUX_LINGERING on its protocol's part is over. */
+enum mux_state {
+    MUX_FREE,
+    MUX_LISTENER,
+    MUX_CONNECTING,
+    MUX_OPEN,
+    MUX_CLOSING,   /* what is queued is sent; what comes is dropped */
+    MUX_LINGERING, /* all is sent, our FIN too; what comes is dropped until the peer has it all */
+    MUX_LOST
+};
 
 enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD, MUX_VERB_RELAY };
 
@@ -28,8 +39,7 @@ enum {
     MUX_HOLD_PYTHON = 1,  /* the transport asked for it */
     MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark: here, or to the peer */
     MUX_HOLD_EOF = 4,     /* the peer has ended */
-    MUX_HOLD_CLOSING = 8, /* on the way to the end */
-    MUX_HOLD_REST = 16    /* a listener at the cap, or after a failed accept */
+    MUX_HOLD_REST = 8     /* a listener at the cap, or after a failed accept */
 };
 
 typedef struct mux_slot {
@@ -40,24 +50,28 @@ typedef struct mux_slot {
     uint8_t state;       /* enum mux_state */
     uint8_t verb;        /* enum mux_verb; of a listener: what its connections get */
     uint8_t hold;        /* reasons for not reading */
+    uint8_t todo;        /* the backend's: what is to be done in the next turn */
+    uint8_t wheel_at;    /* deadline.c: the bucket, or MUX_NO_BUCKET */
     bool seen : 1;       /* Python has an object for it; of a listener: for its connections */
     bool eof_wanted : 1; /* send EOF once the queue is empty */
     bool choked : 1;     /* has been above high water, and not yet at low water again */
-    bool queued_again : 1; /* is in the backend's list of those to go on with */
     bool failing : 1;    /* of a listener: the last accept failed */
     bool outgoing : 1;   /* we connected */
     bool abortive : 1;   /* it ends with a reset: RST instead of FIN */
+    bool unread : 1;     /* bytes may wait that nobody has received: closing now would be a reset */
+    bool told : 1;       /* of its end: Python, if it sees it */
     uint32_t high, low;  /* water marks, bytes */
     uint32_t peer;       /* under MUX_VERB_RELAY: the other side, or MUX_NONE */
+    uint32_t next;       /* in the free list, or in the list of lost connections */
     mux_sendq queue;     /* what the kernel has not taken yet */
     uint64_t bytes_in, bytes_out;
-    int64_t moved_at;    /* ns; when a byte last moved */
-    uint32_t wheel_next, wheel_prev, wheel_at; /* deadline.c */
-    uint32_t half_next, half_prev;             /* relay.c: those that have ended before their peer */
-    int64_t half_at;                           /* ns; when that was; 0: not among them */
-    uint32_t next;       /* in the free list, or in the list of lost connections */
+    int64_t moved_at;    /* ns; when a byte last moved that the state's deadline counts */
+    uint32_t wheel_next, wheel_prev; /* deadline.c */
+    uint32_t half_next, half_prev;   /* relay.c: those that have ended before their peer */
+    int64_t half_at;                 /* ns; when that was; 0: not among them */
+    uint32_t todo_next, todo_prev;   /* the backend's list of those with something to do */
     uint32_t delivered;  /* the batch that has data of it */
-    int32_t error;       /* why it was lost: errno, MUX_IDLE or 0 */
+    int32_t error;       /* why it was lost: errno, MUX_IDLE and the like, or 0 */
 } mux_slot;
 
 typedef struct mux_slots {
@@ -73,7 +87,7 @@ void mux_slots_close(mux_slots *slots);
 mux_slot *mux_slots_take(mux_slots *slots); /* zeroed but for its name; NULL: no memory, or at the cap */
 void mux_slots_give_back(mux_slots *slots, mux_slot *slot);
 
-#define MUX_BLOCK_BITS 10 /* 1,024 slots a block: about 100 KiB, and no copying as the table grows */
+#define MUX_BLOCK_BITS 10 /* 1,024 slots a block: 128 KiB, and no copying as the table grows */
 
 static inline mux_slot *mux_slots_at(const mux_slots *slots, uint32_t index)
 {
@@ -87,6 +101,12 @@ static inline mux_slot *mux_slots_find(const mux_slots *slots, uint32_t index, u
         return NULL;
     mux_slot *slot = mux_slots_at(slots, index);
     return slot->generation == generation && slot->state != MUX_FREE ? slot : NULL;
+}
+
+/* Whether nothing of a connection is Python's or a verb's any more. */
+static inline bool mux_slot_over(const mux_slot *slot)
+{
+    return slot->state == MUX_FREE || slot->state >= MUX_LINGERING;
 }
 
 static inline uint64_t mux_slot_id(const mux_slot *slot)

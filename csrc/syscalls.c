@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,7 +117,14 @@ void mux_sys_reset(int fd)
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
 {
     FAULT(MUX_CALL_RECV);
-    ssize_t received = recv(fd, buffer, size, 0);
+    ssize_t received = recv(fd, buffer, size, MSG_DONTWAIT);
+    return received < 0 ? -errno : received;
+}
+
+ssize_t mux_sys_drop(int fd, void *buffer, size_t size)
+{
+    FAULT(MUX_CALL_RECV);
+    ssize_t received = recv(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
     return received < 0 ? -errno : received;
 }
 
@@ -133,13 +142,13 @@ ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
     ssize_t sent;
     if (count == 1) {
         /* sendmsg copies its header in and checks it: about 60 ns more than send */
-        sent = send(fd, first.iov_base, first.iov_len, MSG_NOSIGNAL);
+        sent = send(fd, first.iov_base, first.iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     } else {
         struct msghdr message;
         memset(&message, 0, sizeof message);
         message.msg_iov = (struct iovec *)(uintptr_t)parts; /* sendmsg does not write to it */
         message.msg_iovlen = (unsigned)count;               /* size_t in glibc, int in musl */
-        sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     return sent < 0 ? -errno : sent;
 }
@@ -148,6 +157,12 @@ int mux_sys_shutdown_write(int fd)
 {
     FAULT(MUX_CALL_SHUTDOWN);
     return shutdown(fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+int mux_sys_unacknowledged(int fd)
+{
+    int left = 0;
+    return ioctl(fd, TIOCOUTQ, &left) < 0 ? 0 : left;
 }
 
 int mux_sys_close(int fd)
@@ -167,6 +182,11 @@ void *mux_sys_allocate(size_t count, size_t size)
     return calloc(count, size);
 }
 
+void mux_sys_free(void *memory)
+{
+    free(memory);
+}
+
 int64_t mux_sys_now(void)
 {
 #ifdef MUX_FAULTS
@@ -178,7 +198,26 @@ int64_t mux_sys_now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int mux_sys_pid(void)
+uintptr_t mux_sys_thread(void)
 {
-    return (int)getpid();
+    return (uintptr_t)pthread_self();
+}
+
+static unsigned forks;
+
+static void forked(void)
+{
+    forks++;
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(NULL, NULL, forked); /* ENOMEM: a fork goes unnoticed, as before fork(2) was asked */
+}
+
+unsigned mux_sys_forks(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    return forks;
 }

@@ -43,17 +43,26 @@ int mux_sys_connect(int fd, const void *address, socklen_t size);
 int mux_sys_error(int fd);  /* SO_ERROR: what a connection failed with, as -errno; 0: it did not */
 void mux_sys_reset(int fd); /* let its close send a reset: SO_LINGER with 0 s, socket(7) */
 
+/* MSG_DONTWAIT in both: whoever else holds the file may have made it blocking. */
 ssize_t mux_sys_recv(int fd, void *buffer, size_t size);
+/* Receive and forget: MSG_TRUNC, tcp(7), copies nothing; a unix socket's bytes go to `buffer` all the same. */
+ssize_t mux_sys_drop(int fd, void *buffer, size_t size);
 /* MSG_NOSIGNAL: a peer that is gone is EPIPE, not SIGPIPE. */
 ssize_t mux_sys_send(int fd, const struct iovec *parts, int count);
 int mux_sys_shutdown_write(int fd);
+/* What the peer has not acknowledged, bytes and FIN: SIOCOUTQ (TIOCOUTQ), tcp(7). 0 where that cannot be told. */
+int mux_sys_unacknowledged(int fd);
 int mux_sys_close(int fd);
 
-/* Zeroed memory or NULL; here so that tests can make it fail as well. */
+/* Zeroed memory or NULL; here so that tests can make it fail as well, and count what is given back. */
 void *mux_sys_allocate(size_t count, size_t size);
+void mux_sys_free(void *memory);
 
 int64_t mux_sys_now(void); /* CLOCK_MONOTONIC, ns: what Python's time.monotonic_ns() reads */
-int mux_sys_pid(void);
+uintptr_t mux_sys_thread(void); /* this thread, never 0 */
+/* How many forks this process is away from the first that asked. Not getpid(2): glibc caches it no longer, and
+ * one a poll was 1 % of a message. A clone(2) that libc does not know of is not counted. */
+unsigned mux_sys_forks(void);
 
 #ifdef MUX_FAULTS
 /* The nth call of a kind from now on (1 is the next) fails with `error`, and so do the `more` after it. */

@@ -1,21 +1,22 @@
 /* What a transport in Python may ask of its connection: each function finds the slot by its name, or
  * says -ESTALE; so it does where there is no loop any more (NULL). All of them run in the loop's thread,
- * between two polls. */
+ * between two polls; any other is told -EPERM. */
 #include <errno.h>
 
 #include "loop_internal.h"
 #include "relay.h"
 
-#define FIND(loop, index, generation)                                                              \
-    mux_slot *slot = mux_loop_find(loop, index, generation);                                       \
-    if (!slot)                                                                                     \
-        return -ESTALE
-
 int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
 {
-    mux_slot *slot = mux_slot_open(loop, handle, verb, seen);
+    int failed;
+    if (verb == MUX_VERB_RELAY) /* it takes two: mux_relay */
+        return -EINVAL;
+    if (mux_loop_foreign(loop))
+        return -EPERM;
+    mux_loop_look(loop);
+    mux_slot *slot = mux_slot_open(loop, handle, verb, seen, &failed);
     if (!slot)
-        return -errno;
+        return failed;
     *generation = slot->generation;
     return slot->index;
 }
@@ -23,26 +24,8 @@ int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *gene
 int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void *data, size_t size)
 {
     FIND(loop, index, generation);
+    mux_loop_look(loop);
     return mux_slot_put(loop, slot, data, size);
-}
-
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
-                        const uint32_t *sizes, uint32_t count, uint32_t *left)
-{
-    uint32_t stored = 0;
-    for (uint32_t i = 0; loop && i < count;) {
-        uint32_t index = slots[i];
-        size_t size = 0;
-        for (; i < count && slots[i] == index; i++) /* one send for what one connection wrote */
-            size += sizes[i];
-        mux_slot *slot = mux_slots_at(&loop->slots, index);
-        if (mux_slot_put(loop, slot, data, size) > 0) {
-            left[2 * stored] = index;
-            left[2 * stored++ + 1] = (uint32_t)slot->queue.size;
-        }
-        data += size;
-    }
-    return stored;
 }
 
 int64_t mux_queued(mux_loop *loop, uint32_t index, uint32_t generation)
@@ -63,14 +46,12 @@ int mux_marks(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t high
 int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
 {
     FIND(loop, index, generation);
-    if (slot->state == MUX_LOST)
+    if (mux_slot_over(slot))
         return 0;
-    if (!on)
-        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
-    else if (slot->hold) /* held as it is since it connected: what is watched for then goes now */
-        loop->backend->ops->interest(loop->backend, slot);
-    else
+    if (on)
         mux_slot_hold(loop, slot, MUX_HOLD_PYTHON);
+    else
+        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
 }
 
@@ -84,7 +65,7 @@ int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
         return 0;
     int failed = loop->backend->ops->shutdown_write(loop->backend, slot);
     if (failed)
-        mux_slot_lost(loop, slot, -failed);
+        mux_slot_end(loop, slot, -failed);
     return 0;
 }
 
@@ -95,13 +76,16 @@ int mux_close(mux_loop *loop, uint32_t index, uint32_t generation)
     return 0;
 }
 
-int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation)
+int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation, int reset)
 {
     FIND(loop, index, generation);
+    if (mux_slot_over(slot))
+        return 0; /* what lingers is nobody's any more, and ends by itself */
     mux_slot *peer = mux_relay_peer(loop, slot);
-    mux_slot_lost(loop, slot, 0);
+    slot->abortive = reset;
+    mux_slot_end(loop, slot, 0);
     if (peer) /* even if it is closing: an abort ends both at once */
-        mux_slot_lost(loop, peer, 0);
+        mux_slot_end(loop, peer, 0);
     return 0;
 }
 
@@ -109,13 +93,17 @@ int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, cons
              size_t size)
 {
     FIND(loop, index, generation);
+    if (verb == MUX_VERB_RELAY)
+        return -EINVAL;
+    if (slot->state != MUX_OPEN)
+        return 0; /* what came meanwhile is dropped, as what comes will be */
+    mux_loop_look(loop);
     slot->verb = (uint8_t)verb;
     if (slot->choked)
         mux_slot_hold(loop, slot, MUX_HOLD_BACKLOG);
     if (size && verb == MUX_VERB_ECHO)
         mux_slot_put(loop, slot, kept, size);
-    if (slot->state == MUX_OPEN)
-        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+    mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
 }
 
@@ -129,24 +117,29 @@ int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_
 
 int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
-    mux_slot *slot = loop ? mux_slots_find(&loop->slots, index, generation) : NULL;
-    return slot ? slot->handle : -1;
+    FIND(loop, index, generation);
+    return slot->handle;
 }
 
 int mux_refuse(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
     slot->seen = false;
-    mux_slot_lost(loop, slot, 0);
+    if (slot->state == MUX_LOST && slot->told)
+        mux_slot_free(loop, slot); /* its end is in the batch that brought it */
+    else
+        mux_slot_end(loop, slot, 0);
     return 0;
 }
 
 int mux_release(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
-    if (slot->state != MUX_LOST || !slot->seen)
+    if (!slot->told || !slot->seen)
         return -EINVAL;
-    mux_slot_finish(loop, slot);
+    slot->seen = false;
+    if (slot->state == MUX_LOST)
+        mux_slot_free(loop, slot);
     return 0;
 }
 
@@ -155,10 +148,10 @@ void mux_close_unseen(mux_loop *loop, int at_once)
     loop->draining = true;
     for (uint32_t i = 0; i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
-        if (slot->seen || (slot->state != MUX_OPEN && slot->state != MUX_CLOSING))
+        if (slot->seen || slot->state < MUX_OPEN || slot->state == MUX_LOST)
             continue;
         if (at_once)
-            mux_slot_lost(loop, slot, 0);
+            mux_slot_end(loop, slot, 0);
         else
             mux_slot_close(loop, slot);
     }
@@ -170,7 +163,7 @@ uint64_t mux_unsent(mux_loop *loop)
     for (uint32_t i = 0; i < loop->slots.used; i++) {
         const mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (!slot->seen && slot->state != MUX_FREE)
-            sum += slot->queue.size;
+            sum += slot->queue.size + (slot->state == MUX_LINGERING);
     }
     return sum;
 }

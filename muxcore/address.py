@@ -106,14 +106,21 @@ def resolve(address: Address, *, passive: bool = False) -> list[tuple[socket.Add
         passive: for listening; see AI_PASSIVE in getaddrinfo(3).
 
     Raises:
-        OSError: the name has no address; ``socket.gaierror`` says why.
+        OSError: the name has no address, or is none; ``socket.gaierror`` says why.
     """
     if address.path:
         return [(socket.AF_UNIX, _sun_path(address.path))]
     flags = socket.AI_PASSIVE if passive else 0
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=flags
-    )
+    try:
+        found = socket.getaddrinfo(
+            address.host,
+            address.port,
+            type=socket.SOCK_STREAM,
+            proto=socket.IPPROTO_TCP,
+            flags=flags,
+        )
+    except (ValueError, OverflowError) as exc:  # a label that IDNA cannot encode, a NUL, a port
+        raise socket.gaierror(socket.EAI_NONAME, f"it is no name and port ({exc})") from exc
     unique = {(family, sockaddr): None for family, _, _, _, sockaddr in found}
     return list(unique)
 

@@ -23,8 +23,8 @@ class Calls(deque[Call]):
         self._cap = cap
         self.closed = False  # the engine has ended: nobody would make another call
 
-    def add(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
-        """Queue somebody else's call; atomic, so it takes no lock.
+    def refuse(self) -> None:
+        """Raise if somebody else's call cannot be queued now.
 
         Raises:
             RuntimeError: the engine has ended, or the queue is full.
@@ -33,6 +33,10 @@ class Calls(deque[Call]):
             raise RuntimeError("the server has ended: it makes no more calls")
         if len(self) >= self._cap:
             raise RuntimeError(f"{len(self)} calls are queued: see Limits.callbacks")
+
+    def add(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Queue somebody else's call, or raise as :meth:`refuse` does; it takes no lock."""
+        self.refuse()
         self.append((call, args))
 
     def run(self) -> None:

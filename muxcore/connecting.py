@@ -3,7 +3,10 @@
 A name may have several addresses, and some of them may be dead. They are tried as RFC 8305 ("Happy
 Eyeballs") has it: the families in turns, the next attempt when the last has failed or a quarter of
 a second after it began; the first to be connected wins, and the others are dropped. Looking a name
-up blocks, so a thread does that; an IP address needs none.
+up blocks, so threads do that (``lookups.py``); an IP address needs none.
+
+A unix socket whose backlog is full answers EAGAIN at once, where TCP would let the connection wait:
+it is tried again until the deadline.
 """
 
 from __future__ import annotations
@@ -11,22 +14,19 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import threading
+import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from muxcore import address as addresses
-from muxcore import dispatch
+from muxcore import dispatch, lookups
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
+from muxcore.lookups import Found
 from muxcore.protocol import Service
 
 _NEXT_AFTER = 0.25  # s; RFC 8305, section 8: the recommended Connection Attempt Delay
-_LOOKUPS = 16  # threads at most; getaddrinfo(3) may take half a minute where a resolver is silent
-
-
-Found: TypeAlias = Sequence[tuple[int, Any]]  # (family, sockaddr) of each address
+FULL_AGAIN = 0.05  # s between tries of a full backlog: a server that lives takes the next in less
 
 
 class Connecting:
@@ -37,6 +37,9 @@ class Connecting:
         where: the address.
         service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone.
         timeout: seconds for all of it.
+
+    Raises:
+        ServiceError: the service cannot be one.
     """
 
     __slots__ = (
@@ -45,6 +48,7 @@ class Connecting:
         "_engine",
         "_errors",
         "_left",
+        "_looking",
         "_next",
         "_service",
         "_timeout",
@@ -52,25 +56,36 @@ class Connecting:
     )
 
     def __init__(self, engine: Any, where: Address, service: Service, timeout: float) -> None:
+        dispatch.check_service(service)
+        known = addresses.literal(where)
         self._engine = engine
         self._where = where
         self._service: Service | None = service  # None: it is over
         self._timeout = timeout
         self._attempts: dict[Any, tuple[int, Any]] = {}  # those on their way, and where to
-        self._left: deque[tuple[int, Any]] = deque()  # addresses not tried yet
+        self._left: deque[tuple[int, Any]] = deque(known)  # addresses not tried yet
         self._errors: list[tuple[int, str]] = []
+        self._looking = False  # its name up
         self._next: Any = None  # timer of the next attempt
+        self._deadline: Any = None
         refusal = refused(engine, where, engine.outgoing())
-        engine.connecting[self] = None
-        self._deadline = engine.alarm(timeout, self._too_late)
-        known = addresses.literal(where)
+        engine.connecting[self] = None  # from here on it is the engine's to end
         if refusal is not None:
             engine.call_soon(self._failed, refusal)
-        elif known:
-            self._left.extend(known)
+        elif engine.owner is None:  # it does not run yet
+            engine.call_soon(self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._service is None:
+            return
+        self._deadline = self._engine.alarm(self._timeout, self._too_late)
+        if self._left:
             self._try_next()
         else:
-            _look_up(self._look_up)
+            self._looking = True
+            lookups.look_up(self._where, self._answered)
 
     def cancel(self) -> None:
         """Drop it: its service hears nothing. Harmless, and idempotent, after an outcome."""
@@ -82,24 +97,16 @@ class Connecting:
 
     # -- addresses
 
-    def _look_up(self) -> None:
-        """Look the name up; in a thread of its own."""
-        if self._service is None:
-            return
-        found: Found | OSError
-        try:
-            found = addresses.resolve(self._where)
-        except OSError as exc:
-            why = f"cannot connect to {self._where}: {exc.strerror or exc}"
-            found = type(exc)(exc.errno, why)
-        try:
-            self._engine.call_soon_threadsafe(self._resolved, found)
-        except RuntimeError:
-            pass  # the engine has ended meanwhile, and this with it
+    def _answered(self, found: Found | OSError) -> None:
+        """Hear how the lookup ended, in another thread."""
+        self._engine.call_from_thread(self._resolved, found)
 
     def _resolved(self, found: Found | OSError) -> None:
+        self._looking = False
         if isinstance(found, OSError):
-            self._failed(found)
+            why = f"cannot connect to {self._where}: {found.strerror or found}"
+            kind = socket.gaierror if isinstance(found, socket.gaierror) else OSError
+            self._failed(kind(found.errno, why))
         else:
             self._left.extend(_in_turns(found))
             self._try_next()
@@ -119,16 +126,19 @@ class Connecting:
     def _done(self, attempt: Any, error: int) -> None:
         """Hear that an attempt is connected, or has failed; never within attempt()."""
         where = self._attempts.pop(attempt)
-        if error:
+        if error == errno.EAGAIN and where[0] == socket.AF_UNIX:  # connect(2): the backlog is full
+            self._left.append(where)
+            self._next = self._engine.alarm(FULL_AGAIN, self._try_next)
+        elif error:
             self._errors.append((error, addresses.from_sockaddr(*where)))
             if self._left:
                 self._try_next()
             elif not self._attempts:
                 self._failed(failure(self._where, self._errors))
-            return
-        service = self._service
-        self._end()
-        self._engine.open_attempt(attempt, service)
+        else:
+            service = self._service
+            self._end()
+            self._engine.open_attempt(attempt, service)
 
     def _too_late(self) -> None:
         self._failed(ConnectTimeout(str(self._where), self._timeout))
@@ -146,9 +156,12 @@ class Connecting:
     def _end(self) -> None:
         self._service = None
         self._left.clear()
-        self._deadline.cancel()
-        if self._next is not None:
-            self._next.cancel()
+        if self._looking:
+            self._looking = False
+            lookups.forget(self._where, self._answered)
+        for timer in (self._deadline, self._next):
+            if timer is not None:
+                timer.cancel()
         for attempt in self._attempts:
             attempt.cancel()
         self._attempts.clear()
@@ -197,7 +210,8 @@ def tell_failed(service: Service, exc: BaseException) -> None:
     """Let the service's protocol hear that there is no connection."""
     try:
         protocol = dispatch.make_protocol(service)
-    except Exception as broken:
+    except BaseException as broken:
+        dispatch.let_pass(broken)
         name = dispatch.describe(service)
         dispatch.logger.error("service %s failed after %s", name, exc, exc_info=broken)
         return
@@ -217,42 +231,3 @@ def _in_turns(found: Found) -> Found:
     others = [each for each in found if each[0] != found[0][0]]
     pairs = itertools.zip_longest(first, others)
     return [each for pair in pairs for each in pair if each is not None]
-
-
-# -- looking names up: threads that are there while there is something to look up
-
-_lock = threading.Lock()
-_waiting: deque[Callable[[], None]] = deque()
-_running = 0
-
-
-def _look_up(call: Callable[[], None]) -> None:
-    global _running
-    with _lock:
-        _waiting.append(call)
-        if _running == _LOOKUPS:
-            return
-        _running += 1
-    threading.Thread(target=_work, name="muxcore-lookup", daemon=True).start()
-
-
-def _work() -> None:
-    global _running
-    while True:
-        with _lock:
-            if not _waiting:
-                _running -= 1
-                return
-            call = _waiting.popleft()
-        call()
-
-
-def _forget_threads() -> None:
-    """A fork has copied no thread but its own: what the others were at is not ours."""
-    global _lock, _running
-    _lock, _running = threading.Lock(), 0
-    _waiting.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)

@@ -1,14 +1,19 @@
 """Calling a protocol, and the one place where an error in a callback is handled.
 
-An exception in any callback closes that connection, and no other. ``SystemExit`` and
-``KeyboardInterrupt`` mean the program, not the connection: they pass through and end the engine.
+An exception in any callback closes that connection, and no other: ``asyncio.CancelledError`` and
+``GeneratorExit``, which are no ``Exception``, included. ``SystemExit`` and ``KeyboardInterrupt``
+mean the program, not the connection: they pass through and end the engine.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from muxcore.address import Address
 from muxcore.errors import ServiceError
 from muxcore.protocol import CALLBACKS, Service
 
@@ -20,16 +25,66 @@ class Failable(Protocol):
 
     def _fail(self, exc: BaseException | None) -> None: ...
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+
+_NAMES = (*CALLBACKS, "connection_lost")
+_NEVER_RUN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def check_service(service: Any) -> None:
+    """Refuse what cannot be a service, as far as one can tell without calling it.
+
+    Raises:
+        ServiceError: it is not callable, or it or a callback is a coroutine or a generator.
+    """
+    if not callable(service):
+        raise ServiceError(
+            f"a service is a class or another callable that returns a protocol, not {service!r}"
+            f"; pass {type(service).__name__} itself"
+        )
+    if _never_runs(service) or _never_runs(type(service).__call__):
+        raise ServiceError(
+            f"service {describe(service)} is a coroutine or generator function: calling it would "
+            "return no protocol; write a plain function"
+        )
+    _refuse_coroutines(service)
+
+
+def _never_runs(call: Any) -> bool:
+    code = getattr(call, "__code__", None)
+    return bool(code is not None and code.co_flags & _NEVER_RUN)
+
+
+def _refuse_coroutines(owner: Any) -> None:
+    """Refuse callbacks of which a call would only make an object that nobody runs."""
+    for name in _NAMES:
+        if _never_runs(getattr(owner, name, None)):
+            raise ServiceError(
+                f"{describe(owner)}.{name} is a coroutine or a generator: callbacks are plain "
+                "functions (write def without async and without yield)"
+            )
+
+
+def _look_at(kind: type) -> bool:
+    """Whether a protocol's class has callbacks, or a verb."""
+    _refuse_coroutines(kind)
+    return any(hasattr(kind, name) for name in (*_NAMES, "verb"))
+
+
+# One look at a class; those that are made anew for each client are let go in the end
+_has_callbacks: Callable[[Any], bool] = functools.lru_cache(256)(_look_at)
+
 
 def make_protocol(service: Service) -> Any:
     """Call the service for a new connection.
 
     Raises:
-        ServiceError: it returned something that is no protocol.
+        ServiceError: it returned something that is no protocol, or has coroutines for callbacks.
     """
     protocol = service()
-    if protocol is None or not any(
-        hasattr(protocol, name) for name in (*CALLBACKS, "connection_lost", "verb")
+    if not _has_callbacks(type(protocol)) and not any(
+        hasattr(protocol, name) for name in (*_NAMES, "verb")
     ):
         raise ServiceError(
             f"service {describe(service)} returned {protocol!r}, which has none of a protocol's "
@@ -49,24 +104,48 @@ def call(transport: Failable, protocol: Any, callback: str, *args: Any) -> Any:
         return None
     try:
         return method(*args)
-    except Exception as exc:
+    except BaseException as exc:
         failed(transport, protocol, callback, exc)
         return None
 
 
-def failed(transport: Failable, protocol: Any, callback: str, exc: Exception) -> None:
-    """Handle an exception that a callback raised: log it, and close the connection with it."""
+def failed(transport: Failable, protocol: Any, callback: str, exc: BaseException) -> None:
+    """Handle an exception that a callback raised: log it, and close the connection with it.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: ``exc`` is one, and means the program.
+    """
+    let_pass(exc)
     logger.error(
-        "%s.%s failed; its connection is closed", type(protocol).__name__, callback, exc_info=exc
+        "%s.%s failed; its connection with %s is closed",
+        type(protocol).__name__,
+        callback,
+        peer_of(transport),
+        exc_info=exc,
     )
     transport._fail(exc)
+
+
+def let_pass(exc: BaseException) -> None:
+    """Raise again what means the program: ``SystemExit`` and ``KeyboardInterrupt``."""
+    if isinstance(exc, SystemExit | KeyboardInterrupt):
+        raise exc
+
+
+def peer_of(transport: Any) -> str:
+    """Return a connection's peer for messages."""
+    peername = transport.get_extra_info("peername")
+    if isinstance(peername, tuple):
+        return str(Address(*peername[:2]))
+    return "a peer without a name"  # a unix socket's, or reset before it could be asked for
 
 
 def run_call(call: Any, args: tuple[Any, ...]) -> None:
     """Run what ``call_later`` or ``call_soon_threadsafe`` queued; an exception is logged."""
     try:
         call(*args)
-    except Exception as exc:
+    except BaseException as exc:
+        let_pass(exc)
         logger.error("a call that was queued failed: %s", describe(call), exc_info=exc)
 
 

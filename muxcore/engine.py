@@ -11,15 +11,17 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from muxcore import address as addresses
+from muxcore import dispatch
 from muxcore.address import Address
 from muxcore.connecting import Connecting, ended
 from muxcore.errors import CapabilityMissing
-from muxcore.limits import Limits
+from muxcore.limits import Limits, seconds
 from muxcore.protocol import Service
 from muxcore.stats import Stats
 from muxcore.timers import Timer
@@ -73,8 +75,10 @@ class Engine(abc.ABC):
         self.ending = False  # from then on nothing is connected to
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting
         self.owner: int | None = None
+        self.pid = os.getpid()  # of the process that it belongs to: in a fork it is a copy
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._failure: BaseException | None = None  # what ended it, where that was an error
+        self._untold: BaseException | None = None  # the same, until join() has raised it
         self._drained = True
 
     @classmethod
@@ -107,6 +111,15 @@ class Engine(abc.ABC):
                 f"use server.call_soon_threadsafe(…) to have it called there"
             )
 
+    def is_copy(self) -> bool:
+        """Whether this process is a fork of the one that the engine belongs to."""
+        return os.getpid() != self.pid
+
+    def refuse_ended(self) -> None:
+        """Raise ``RuntimeError`` if the engine has ended: nobody would do what is asked for."""
+        if self.ending and self.owner is None:
+            raise RuntimeError("the server has ended")
+
     # -- what it serves
 
     @abc.abstractmethod
@@ -118,9 +131,12 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def adopt(self, sock: Any, service: Service) -> None:
-        """Serve a socket that is connected already, which the engine owns from now on.
+        """Serve a socket that is connected already, of which the caller's object is closed by this.
 
         From any thread; before or while the engine runs.
+
+        Raises:
+            RuntimeError: the engine has ended, or its queue is full; the socket stays as it was.
         """
 
     def connect(
@@ -136,11 +152,17 @@ class Engine(abc.ABC):
 
         Raises:
             AddressError: the address is malformed.
+            ServiceError: the service is not callable.
+            TypeError, ValueError: the timeout is no time.
             CapabilityMissing: the engine has no ``connect``.
+            RuntimeError: the engine has ended.
         """
         self.need("connect")
-        seconds = self.limits.connect_timeout if timeout is None else timeout
-        return Connecting(self, addresses.parse(address), service, seconds)
+        self.refuse_ended()
+        return Connecting(self, addresses.parse(address), service, self._time_to_connect(timeout))
+
+    def _time_to_connect(self, timeout: float | None) -> float:
+        return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)
 
     # -- outgoing connections: what an engine with ``connect`` fills in
 
@@ -167,15 +189,33 @@ class Engine(abc.ABC):
         """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
         raise NotImplementedError
 
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue one from any thread, as ``call_soon_threadsafe`` does; it counts in no cap.
+
+        After the engine's end it is dropped.
+        """
+        raise NotImplementedError
+
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
         """Queue one for later, in seconds; it has ``cancel()``, and counts in no cap."""
         raise NotImplementedError
 
     def end_connecting(self) -> None:
-        """Let what is on its way fail, and whatever else is asked for: the engine is ending."""
+        """Let what is on its way fail, and whatever else is asked for: the engine is ending.
+
+        Raises:
+            BaseException: what a protocol that heard of it raised to end the program; the others
+                have heard of it, too.
+        """
         self.ending = True
+        raised: BaseException | None = None
         for each in list(self.connecting):
-            each.fail(ended())
+            try:
+                each.fail(ended())
+            except BaseException as exc:
+                raised = raised or exc
+        if raised is not None:
+            raise raised
 
     # -- calls
 
@@ -234,18 +274,23 @@ class Engine(abc.ABC):
             BaseException: what ended the engine, if that was an error.
         """
         if self._thread is not None:
-            self._thread.join(timeout)
+            self._thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
             if self._thread.is_alive():
                 return False
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
         return True
 
     @property
     def thread(self) -> threading.Thread | None:
         """The background thread, where there is one."""
         return self._thread
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it in the background, where that was an error."""
+        return self._failure
 
     @property
     def drained(self) -> bool:
@@ -256,4 +301,10 @@ class Engine(abc.ABC):
         try:
             self._drained = self.run()
         except BaseException as exc:
-            self._failure = exc
+            self._failure = self._untold = exc
+            self._drained, self.owner = False, None
+            dispatch.logger.critical(
+                "engine %s has ended by an error: its server serves nobody any more",
+                self.name,
+                exc_info=exc,
+            )

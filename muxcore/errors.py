@@ -8,6 +8,7 @@ one ``except OSError`` covers both.
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 
 class MuxcoreError(Exception):
@@ -54,10 +55,20 @@ class CapabilityMissing(MuxcoreError, RuntimeError):
     """The engine cannot do what the service requires, or what was just asked of it."""
 
 
-class BufferLimitExceeded(MuxcoreError, ConnectionError):
+class _MadeOf(MuxcoreError):
+    """An error whose text is made of its arguments: a copy or a pickle is made of them again."""
+
+    _made_of: tuple[Any, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of
+
+
+class BufferLimitExceeded(_MadeOf, ConnectionError):
     """A connection's write buffer passed ``Limits.write_buffer``; the connection was aborted."""
 
     def __init__(self, size: int, limit: int) -> None:
+        self._made_of = (size, limit)
         super().__init__(
             errno.ENOBUFS,
             f"write buffer of {size} bytes is above the limit {limit}: the peer reads too slowly: "
@@ -65,36 +76,40 @@ class BufferLimitExceeded(MuxcoreError, ConnectionError):
         )
 
 
-class IdleTimeout(MuxcoreError, TimeoutError):
+class IdleTimeout(_MadeOf, TimeoutError):
     """No byte moved for ``Limits.idle_timeout`` seconds; the connection was aborted."""
 
     def __init__(self, seconds: float) -> None:
+        self._made_of = (seconds,)
         super().__init__(errno.ETIMEDOUT, f"no byte moved for {seconds:g} s")
 
 
-class HalfCloseTimeout(MuxcoreError, TimeoutError):
+class HalfCloseTimeout(_MadeOf, TimeoutError):
     """A relay's second direction lasted longer than ``Limits.half_close_timeout``."""
 
     def __init__(self, seconds: float) -> None:
+        self._made_of = (seconds,)
         super().__init__(
             errno.ETIMEDOUT, f"one direction has ended, and the other went on for {seconds:g} s"
         )
 
 
-class CloseTimeout(MuxcoreError, TimeoutError):
+class CloseTimeout(_MadeOf, TimeoutError):
     """The peer of a closed connection took nothing for ``Limits.close_timeout`` seconds."""
 
     def __init__(self, seconds: float) -> None:
+        self._made_of = (seconds,)
         super().__init__(
             errno.ETIMEDOUT,
             f"the peer took nothing for {seconds:g} s after the close",
         )
 
 
-class ConnectTimeout(MuxcoreError, TimeoutError):
+class ConnectTimeout(_MadeOf, TimeoutError):
     """An outgoing connection was not established in time."""
 
     def __init__(self, address: str, seconds: float) -> None:
+        self._made_of = (address, seconds)
         super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from muxcore.address import Address
@@ -18,7 +19,7 @@ class Joining:
         timeout: seconds; None means ``Limits.connect_timeout``.
     """
 
-    __slots__ = ("_back", "_first", "_handle", "_side")
+    __slots__ = ("_back", "_cancel", "_first", "_side")
 
     def __init__(
         self, side: Any, where: Address, first: bytes, back: bytes, timeout: float | None
@@ -26,13 +27,16 @@ class Joining:
         self._side = side
         self._first = first
         self._back = back
-        self._handle = side._engine.connect(where, lambda: self, timeout)
+        handle = side._engine.connect(where, lambda: self, timeout)
+        self._cancel: Callable[[], object] = handle.cancel
 
     def connection_made(self, transport: Any) -> None:
-        side = self._side
-        side._peer = None
         transport.set_protocol(None)  # nobody is there to hear of its end
-        side._join(transport, self._first, self._back)
+        try:
+            self._side._join(transport, self._first, self._back)
+        except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
+            transport.set_protocol(self)
+            self._cancel = transport.abort
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._side._peer is self:
@@ -42,10 +46,10 @@ class Joining:
     # -- in the peer's place
 
     def close(self) -> None:
-        self._handle.cancel()
+        self._cancel()
 
     def _orphaned(self, exc: BaseException | None) -> None:
-        self._handle.cancel()
+        self._cancel()
 
     def _fail(self, exc: BaseException | None) -> None:
-        self._handle.cancel()
+        self._cancel()

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one server may take, with a default that suits a public port.
 
-    Sizes are bytes, times are seconds. A value that cannot work raises ``ValueError`` at once.
+    Sizes are bytes, times are seconds. A value that cannot work raises ``ValueError`` at once. A
+    whole number is at most 2**31 - 1, which is what system calls take; a time is from a microsecond
+    to ten years, which nanoseconds in 64 bits and seconds in 32 both hold.
 
     Attributes:
         connections: open connections at once, accepted or adopted; at the cap the listeners rest,
             and further clients wait in the kernel's backlog. Outgoing connections have an equal cap
             of their own; at that ``connect`` fails.
         processes: children at once in the process model, for the same reason and to the same
-            effect.
+            effect; at most 4,194,304, Linux' own limit on processes.
         backlog: the listen(2) queue; 0 means SOMAXCONN, which the kernel clamps to its own limit.
-        read_chunk: the most bytes one ``data_received`` brings.
+        read_chunk: the most bytes one ``data_received`` brings; at most 67,108,864, since that much
+            is allocated for a receive.
         reads_per_turn: receives that one connection may take in one turn, so that a flooder cannot
             starve the rest.
         accepts_per_turn: connections one listener may accept in one turn, for the same reason.
@@ -82,18 +86,61 @@ _MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout",
 _MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout", "close_timeout"})
 _SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "linger_timeout", "accept_pause"}
 
+LONGEST = 315_360_000.0  # s, ten years
+_SHORTEST = 1e-6  # s; SO_RCVTIMEO, socket(7), counts microseconds, and its zero means "for ever"
+_MOST = 2**31 - 1  # INT_MAX: listen(2) and recv(2) take no more
+_MOST_OF = {
+    "processes": 4_194_304,  # PID_MAX_LIMIT, proc(5): pid_max
+    "read_chunk": 67_108_864,  # ten times what the kernel holds for a connection (tcp_rmem, tcp(7))
+}
 
-def _check(name: str, value: object) -> None:
-    """Refuse a value of the wrong type or sign, and say what would do."""
+
+def seconds(what: str, value: Any) -> float:
+    """Return a time that somebody asks for, for a clock: at most ten years.
+
+    Args:
+        what: whose time it is, for the message.
+        value: seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, infinite or not a number.
+    """
+    wait = finite(what, value)
+    if wait < 0:
+        raise ValueError(f"{what} needs seconds of at least 0, not {value!r}")
+    return wait
+
+
+def finite(what: str, value: Any) -> float:
+    """Return a time as :func:`seconds` does; a negative one is a time that has passed."""
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{what} needs a number of seconds, not {value!r}")
+    try:
+        wait = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return LONGEST if value > 0 else -LONGEST
+    if not math.isfinite(wait):
+        raise ValueError(f"{what} needs finite seconds, not {value!r}; a day is 86400")
+    return max(-LONGEST, min(wait, LONGEST))
+
+
+def _check(name: str, value: Any) -> None:
+    """Refuse a value of the wrong type, sign or size, and say what would do."""
     if name in _MAY_BE_NONE and value is None:
         return
     kinds = (int, float) if name in _SECONDS else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds):
         wanted = "a number of seconds" if name in _SECONDS else "a whole number"
         raise ValueError(f"Limits.{name} must be {wanted}, not {value!r}")
-    if not math.isfinite(value):
-        longer = "; a day is 86400, and None is no limit" if name in _MAY_BE_NONE else ""
+    longer = "; a day is 86400, and None is no limit" if name in _MAY_BE_NONE else ""
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"Limits.{name} must be finite, not {value!r}{longer}")
     if not (value >= 0 if name in _MAY_BE_ZERO else value > 0):
         bound = "at least 0" if name in _MAY_BE_ZERO else "above 0"
         raise ValueError(f"Limits.{name} must be {bound}, not {value!r}")
+    if name in _SECONDS and 0 < value < _SHORTEST:
+        raise ValueError(f"Limits.{name} must be at least {_SHORTEST:g}, not {value!r}")
+    most = int(LONGEST) if name in _SECONDS else _MOST_OF.get(name, _MOST)
+    if value > most:
+        raise ValueError(f"Limits.{name} must be at most {most}, not {value!r}{longer}")

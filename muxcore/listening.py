@@ -1,7 +1,12 @@
-"""A listening socket of a loop in Python: when it accepts, and when it rests."""
+"""A listening socket of a loop in Python: when it accepts, and when it rests.
+
+Known weakness: accept(2) has no flag that keeps one call from waiting, as recv(2) and send(2) have.
+A listener shared with another process that makes it blocking stops the loop.
+"""
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from muxcore import accepting, dispatch
@@ -20,13 +25,14 @@ class Listener:
     def __init__(self, engine: Any, sock: Any, service: Service) -> None:
         self._engine = engine
         self._sock = sock
+        self._fd: int = sock.fileno()
         self._service = service
         self._full = False  # at Limits.connections
         self._resting = False  # after a failure
         self._failing = False  # the last attempt failed: an episode is logged once
         self._closed = False
 
-    def on_event(self, mask: int = 0, hung_up: bool = False) -> None:
+    def on_event(self, events: int = 0) -> None:
         """Accept until none waits: under an edge trigger those left would wait for ever."""
         engine = self._engine
         for _ in range(engine.limits.accepts_per_turn):
@@ -37,7 +43,10 @@ class Listener:
             try:
                 accepted = accepting.accept(self._sock)
             except (accepting.OutOfResources, OSError) as exc:
-                self._rest(exc)
+                if isinstance(exc, OSError) and exc.errno == errno.EBADF:
+                    self.disowned()
+                else:
+                    self._rest(exc)
                 return
             if accepted is None:
                 return
@@ -50,7 +59,7 @@ class Listener:
 
     def resume(self) -> None:
         if not self._closed:
-            self._engine.watch_listener(self, self._sock.fileno())
+            self._engine.watch_listener(self, self._fd)
 
     def make_room(self) -> None:
         """A connection has gone: accept again if that is what this listener waits for."""
@@ -64,8 +73,22 @@ class Listener:
             self._closed = True
             accepting.close_listener(self._sock)
 
+    def disowned(self) -> None:
+        """Give up: somebody else closed the descriptor, whose number may be another's by now."""
+        self._pause()
+        self._closed = True
+        self._sock.detach()
+        self._engine.errors["accept"] += 1
+        dispatch.logger.error(
+            "listener %d is given up: something in this process closed its descriptor", self._fd
+        )
+
+    def abandon(self) -> None:
+        """Close the descriptor, in a fork of the process that listens."""
+        self._sock.close()
+
     def _pause(self) -> None:
-        self._engine.forget_listener(self._sock.fileno())
+        self._engine.forget_listener(self._fd)
 
     def _rest(self, exc: Exception) -> None:
         """Stop asking for a while: the kernel would answer the same at full speed."""

@@ -64,13 +64,17 @@ class LoopEngine(Engine):
     # -- what it serves
 
     def adopt(self, sock: Any, service: Service) -> None:
-        accepting.prepare(sock)
-        self.call_soon_threadsafe(self._adopted, sock, service)
+        self._calls.refuse()
+        ours = accepting.taken_over(sock)
+        self.call_from_thread(self._adopted, ours, service)
+        if self._calls.closed:  # it has ended meanwhile: nobody else will close it
+            ours.close()
 
     def _adopted(self, sock: Any, service: Service) -> None:
         if self.ending:
             sock.close()
             return
+        accepting.prepare(sock)
         try:
             peername = sock.getpeername()
         except OSError:
@@ -81,7 +85,8 @@ class LoopEngine(Engine):
         """Return a connection's protocol, or None where the service has failed."""
         try:
             return dispatch.make_protocol(service)
-        except Exception as exc:
+        except BaseException as exc:
+            dispatch.let_pass(exc)
             name = dispatch.describe(service)
             dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
             self.errors[type(exc).__name__] += 1
@@ -93,10 +98,15 @@ class LoopEngine(Engine):
     # -- calls
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        self.refuse_ended()
         return self.timers.add(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
         self._calls.add(call, args)
+        self._waker.wake()
+
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.append((call, args))
         self._waker.wake()
 
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:

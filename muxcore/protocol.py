@@ -10,12 +10,31 @@ The life of a connection, as a protocol sees it::
                          pause_writing ◄─► resume_writing                      (in turns, between)
                          a verb: from there on, nothing but connection_lost
 
-Where muxcore is stricter than asyncio, on purpose (nothing else differs):
+Where muxcore differs from asyncio, on purpose (nothing else differs):
 
 1. An exception in *any* callback closes that connection, and ``connection_lost`` receives it.
-2. A protocol that does not override ``pause_writing`` is protected: while more than the high-water
+   ``SystemExit`` and ``KeyboardInterrupt`` mean the program: they stop the engine, in order and
+   completely, so that every other connection hears ``connection_lost``; ``Server.run`` or
+   ``Server.stop`` raises them. In the process model the program is the one client's process.
+2. Callbacks are plain functions: a service or a protocol with a coroutine or a generator for a
+   callback, which nobody would run, is refused with ``ServiceError``.
+3. Everything belongs to the engine's thread. In another one a call raises ``RuntimeError``, and
+   names ``call_soon_threadsafe``; only ``is_closing``, ``is_reading``, ``get_protocol`` and
+   ``get_extra_info`` of ``peername`` and ``engine`` may be asked from anywhere. Callbacks get no
+   running asyncio loop, the adapters' ones apart: no engine promises one.
+4. A protocol that does not override ``pause_writing`` is protected: while more than the high-water
    mark waits to be sent, its connection is not read from.
-3. Beyond ``Limits.write_buffer`` a connection is aborted with ``BufferLimitExceeded``.
+5. Beyond ``Limits.write_buffer`` a connection is aborted with ``BufferLimitExceeded``, and after a
+   time-out of ``Limits`` with ``IdleTimeout``, ``HalfCloseTimeout`` or ``CloseTimeout``. All four
+   end it with a reset: what the kernel still has for a peer that never reads is given up, too.
+6. A close lingers where input is unread: it is dropped for up to ``Limits.linger_timeout``, so that
+   what was written arrives, and is not overtaken by the reset that a close(2) would send.
+   ``connection_lost`` does not wait for it; an abort, a time-out or an error never lingers.
+7. Where the engine ``hears_resets``, a reset is heard at once, also while reading is paused or
+   after the peer's EOF; what was received before it and not read is gone. Elsewhere, as with
+   asyncio, it is heard when the connection is next read or written.
+8. A ``connect()`` that fails tells its protocol by ``connection_lost(exc)`` alone, without a
+   ``connection_made``: there is no future that could carry the error.
 """
 
 from __future__ import annotations
@@ -95,7 +114,11 @@ class Transport(Protocol):
 
     def is_closing(self) -> bool: ...
     def close(self) -> None:
-        """Send what is queued, then close; ``connection_lost(None)`` follows."""
+        """Send what is queued, then close; ``connection_lost(None)`` follows.
+
+        Input is received no more, or dropped: see the written list for what is unread then. A peer
+        that takes nothing for ``Limits.close_timeout`` is given up with ``CloseTimeout``.
+        """
 
     def abort(self) -> None:
         """Close at once and drop what is queued; ``connection_lost(None)`` follows."""
@@ -125,7 +148,8 @@ class Transport(Protocol):
             timeout: seconds that connecting may take; None means ``Limits.connect_timeout``.
 
         Raises:
-            ValueError: like :meth:`echo`, for either side.
+            ValueError: like :meth:`echo`, for either side; or the timeout is no time.
+            TypeError: the peer is no transport and no address, or the timeout no number.
             CapabilityMissing: the engine cannot relay.
         """
 

@@ -1,8 +1,9 @@
 """Engines by name: which there are, which can run here, why one cannot, and which one to take.
 
 An entry is a module path, imported when the engine is chosen or listed. Third parties add entries
-through the entry-point group ``muxcore.engines``; one that is broken is listed with its error, and
-breaks nothing else.
+through the entry-point group ``muxcore.engines``; one that is broken, in whatever way, is listed
+with its error, and breaks nothing else. What a plug-in says of itself is looked at when it is
+loaded, not believed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from muxcore.engine import Engine
-from muxcore.errors import CapabilityMissing, EngineUnavailable, UnknownEngine
-from muxcore.protocol import Service
+from muxcore.errors import EngineUnavailable, UnknownEngine
 
 GROUP = "muxcore.engines"
 VARIABLE = "MUXCORE_ENGINE"
@@ -100,24 +101,10 @@ def engine(name: str | None = None) -> type[Engine]:
     raise skipped[0]
 
 
-def check_requirements(service: Service, chosen: type[Engine]) -> None:
-    """Compare what a service ``requires`` with what an engine can do.
-
-    Raises:
-        CapabilityMissing: the engine lacks something; the message names engines that have it all.
-    """
-    required = frozenset(getattr(service, "requires", ()))
-    missing = required - chosen.capabilities
-    if missing:
-        able = [i.name for i in engines() if i.available and required <= i.capabilities]
-        raise CapabilityMissing(
-            f"the service requires {', '.join(sorted(missing))}, which engine {chosen.name!r} "
-            f"does not have; {'take ' + ' or '.join(able) if able else 'no engine here has it'}"
-        )
-
-
 def _named(name: str) -> str | EntryPoint | None:
     """Return where the engine of exactly this name is to be loaded from."""
+    if name in _reserved():
+        return None
     return _BUILT_IN.get(name) or _ADAPTERS.get(name) or _plug_ins().get(name)
 
 
@@ -146,6 +133,11 @@ def _models() -> set[str]:
     return {name.partition("-")[2] for name in _BUILT_IN}
 
 
+def _reserved() -> set[str]:
+    """Return the names that mean a choice among engines, and so can be no engine's."""
+    return {*SELECTORS, *_models()}
+
+
 def _priority(name: str) -> int:
     """Return a built-in engine's priority: 40, 30, …, so that a plug-in fits in between."""
     names = list(_BUILT_IN)
@@ -159,19 +151,45 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 
 def _load(name: str, where: str | EntryPoint) -> type[Engine]:
-    """Import an engine's class; whatever goes wrong there becomes the reason."""
+    """Import an engine's class and look at it; whatever goes wrong there becomes the reason."""
+    plug_in = isinstance(where, EntryPoint)
+    advice = "report it to the plug-in's authors" if plug_in else ""
+    if plug_in and name in _reserved():
+        raise EngineUnavailable(name, "its name means a choice among engines", advice)
     try:
         if isinstance(where, EntryPoint):
             loaded = where.load()
         else:
             module, _, attribute = where.partition(":")
             loaded = getattr(importlib.import_module(module), attribute)
-    except Exception as exc:
-        advice = "report it to the plug-in's authors" if isinstance(where, EntryPoint) else ""
+        fault = _fault(name, loaded)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # SystemExit, too: a module must not end every program
         raise EngineUnavailable(name, f"{type(exc).__name__}: {exc}", advice) from exc
+    if fault:
+        raise EngineUnavailable(name, fault, advice)
+    return loaded  # type: ignore[no-any-return]
+
+
+def _fault(name: str, loaded: Any) -> str:
+    """Return what is wrong with what should be an engine's class, or ""."""
     if not (isinstance(loaded, type) and issubclass(loaded, Engine)):
-        raise EngineUnavailable(name, f"{loaded!r} is no subclass of muxcore.engine.Engine")
-    return loaded
+        return f"{loaded!r} is no subclass of muxcore.engine.Engine"
+    missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+    if missing:
+        return f"it is abstract: it does not define {', '.join(missing)}"
+    own, model = getattr(loaded, "name", None), getattr(loaded, "model", None)
+    if own != name:
+        return f"its class is named {own!r}, and its entry point {name!r}"
+    if not isinstance(model, str) or not model or model in SELECTORS:
+        return f"its model must be the name of one, such as 'epoll', not {model!r}"
+    if isinstance(loaded.priority, bool) or not isinstance(loaded.priority, int):
+        return f"its priority must be a whole number, not {loaded.priority!r}"
+    claims = getattr(loaded, "capabilities", None)
+    if not isinstance(claims, frozenset) or not all(isinstance(each, str) for each in claims):
+        return f"its capabilities must be a frozenset of names, not {claims!r}"
+    return ""
 
 
 def _available(name: str, where: str | EntryPoint) -> type[Engine]:
@@ -179,11 +197,19 @@ def _available(name: str, where: str | EntryPoint) -> type[Engine]:
     loaded = _load(name, where)
     try:
         problem = loaded.unavailable()
-    except Exception as exc:
+        if problem is not None and not _is_two_texts(problem):
+            raise TypeError(f"unavailable() returned {problem!r}, not a reason and an advice")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         raise EngineUnavailable(name, f"{type(exc).__name__}: {exc}") from exc
     if problem is not None:
         raise EngineUnavailable(name, *problem)
     return loaded
+
+
+def _is_two_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value)
 
 
 def _infos() -> Iterator[EngineInfo]:

@@ -7,24 +7,28 @@
 
 Everything that can be refused is refused before a listener is opened: the service, the engine, its
 capabilities, the addresses.
+
+A server belongs to the process that started it. A forked child has a copy of this object and of
+every descriptor, and how it ends is its own affair: what it does with them stops no server.
 """
 
 from __future__ import annotations
 
 import atexit
-import dataclasses
+import os
 import signal
 import socket
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from muxcore import accepting, address, dispatch, registry
+from muxcore import accepting, address, demands, dispatch, registry
 from muxcore.address import Address
 from muxcore.engine import Engine
-from muxcore.errors import ServiceError
 from muxcore.limits import Limits
 from muxcore.protocol import Service
 from muxcore.stats import Stats
@@ -47,7 +51,10 @@ class Server:
             attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
             of ``Limits`` to values that are laid over those given here, are respected if present.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
-            once.
+            once. A unix socket gets the permissions that the umask leaves, and is removed at the
+            end if it is still the one that was bound. A bound socket is the server's from its start
+            on: the caller's object is closed then, and the path of a unix one is left to him. A
+            server that is never started, or whose start fails, leaves it to the caller.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
             "auto".
         limits: the caps; the defaults suit a public port.
@@ -56,7 +63,8 @@ class Server:
         allow_threads: let an engine that forks start beside running threads.
 
     Raises:
-        ServiceError: the service is not callable, or brings a limit that does not exist.
+        ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
+            that are no mapping or do not exist.
         UnknownEngine, EngineUnavailable: see ``muxcore.engine``.
         CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger.
         AddressError: an address is malformed.
@@ -72,24 +80,31 @@ class Server:
         reuse_port: bool = False,
         allow_threads: bool = False,
     ) -> None:
-        if not callable(service):
-            raise ServiceError(
-                f"a service is a class or another callable that returns a protocol, not {service!r}"
-                f"; pass {type(service).__name__} itself"
-            )
+        dispatch.check_service(service)
         if not where:
             raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
         chosen = registry.engine(engine)
-        registry.check_requirements(service, chosen)
+        demands.check_requirements(service, chosen)
         self._service = service
         self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
+        if len({id(w) for w in self._where}) < len(self._where):
+            raise ValueError("a socket or an address is given twice: each is listened on once")
         self._reuse_port = reuse_port
-        limits = _limits_with(service, limits or Limits())
+        limits = demands.limits_with(service, limits or Limits())
         self._engine: Engine = chosen(limits, trigger=trigger, allow_threads=allow_threads)
         self._engine.server = self
         self._state = "created"
+        self._drained = True
+        self._runner: int | None = None  # ident of the thread in run()
+        self._over = threading.Event()  # run() is
+        self._failure: BaseException | None = None  # what run() has raised
         self._hook: Callable[[], None] | None = None
         self.addresses: list[str] = []
+
+    def __del__(self) -> None:
+        """Release what a server that was never started holds."""
+        if getattr(self, "_state", "") == "created" and not sys.is_finalizing():
+            self._engine.close()
 
     # -- what it is and does
 
@@ -102,12 +117,19 @@ class Server:
     def capabilities(self) -> frozenset[str]:
         return self._engine.capabilities
 
+    @property
+    def failed(self) -> BaseException | None:
+        """What ended the engine, where that was an error: nobody is served any more. Else None."""
+        return self._failure or self._engine.failure
+
     def stats(self) -> Stats:
         """Return a snapshot of the counters; from any thread, also after the end."""
         return self._engine.stats()
 
     def adopt(self, sock: socket.socket, service: Service | None = None) -> None:
-        """Serve a connected socket, which belongs to the server from now on; from any thread.
+        """Serve a connected socket; from any thread.
+
+        The connection is the server's from now on: the object ``sock`` itself is closed by this.
 
         Args:
             sock: a connected stream socket.
@@ -115,26 +137,58 @@ class Server:
 
         Raises:
             CapabilityMissing: the engine has no ``adopt``.
-            RuntimeError: the server has ended; the socket stays the caller's.
+            TypeError, ValueError: this is no open stream socket.
+            ServiceError: the service cannot be one.
+            RuntimeError: the server has ended, has ``Limits.callbacks`` calls queued, or is another
+                process's. However it is refused, the socket stays the caller's, as it was.
         """
         self._engine.need("adopt")
-        self._engine.adopt(sock, service or self._service)
+        self._refuse_copy("adopt()")
+        if service is None:
+            service = self._service
+        else:
+            dispatch.check_service(service)
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"adopt() needs a socket.socket, not {sock!r}")
+        if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"adopt() needs an open stream socket, not {sock!r}")
+        self._engine.adopt(sock, service)
 
     def connect(
         self, where: str | int | Address, service: Service, timeout: float | None = None
     ) -> Any:
-        """Open a connection and serve it; callable in callbacks. See ``Engine.connect``."""
+        """Open a connection and serve it; see ``Engine.connect``.
+
+        For callbacks; also before the start, from any thread: then it begins with the server.
+
+        Raises:
+            RuntimeError: this is not the engine's thread, or the server has ended.
+        """
         self._engine.need("connect")
+        self._refuse_others("server.connect()")
         return self._engine.connect(where, service, timeout)
 
     def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        """Run ``call(*args)`` in ``delay`` seconds; callable in callbacks. Returns a ``Timer``."""
+        """Run ``call(*args)`` in ``delay`` seconds; for callbacks, as :meth:`connect` is.
+
+        Raises:
+            TypeError, ValueError: the delay is no time.
+            RuntimeError: this is not the engine's thread, the server has ended, or
+                ``Limits.timers`` are pending.
+        """
         self._engine.need("timers")
+        self._refuse_others("server.call_later()")
         return self._engine.call_later(delay, call, *args)
 
     def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
-        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler."""
+        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler.
+
+        Raises:
+            RuntimeError: the server has ended, has ``Limits.callbacks`` calls queued, or is another
+                process's.
+        """
         self._engine.need("threadsafe_calls")
+        self._refuse_copy("call_soon_threadsafe()")
         self._engine.call_soon_threadsafe(call, *args)
 
     # -- in the background
@@ -150,7 +204,7 @@ class Server:
         try:
             self._engine.start()
         except BaseException:
-            self._state = "ended"
+            self._ended()
             self._engine.close()
             raise
         self._hook = _stop_at_exit(self)
@@ -159,33 +213,44 @@ class Server:
     def stop(self) -> bool:
         """Stop accepting, send what is queued for ``Limits.drain_timeout``, and wait for the end.
 
+        From any thread, whether it serves in the background or in :meth:`run`; in a callback it
+        asks, and does not wait. In a forked child it does nothing but say so in the log.
+
         Returns:
-            Whether every connection had sent all its bytes when it was closed.
+            Whether every connection had sent all its bytes when it was closed; a forked child: no.
 
         Raises:
             TimeoutError: the engine did not end; a callback is blocking it.
-            BaseException: what ended the engine earlier, if that was an error.
+            BaseException: what ended the engine earlier, if that was an error that :meth:`run` has
+                not raised.
         """
+        if self._is_copy():
+            text = "stop() does nothing: the server belongs to process %d, of which this is a fork"
+            dispatch.logger.warning(text, self._engine.pid)
+            return False
         self.request_stop()
         if self._state == "created":
             self._engine.close()
-            self._state = "ended"
-        if self._state != "running" or self._in_engine():
-            return self._engine.drained
+            self._ended()
+        if self._state != "running" or get_ident() in (self._engine.owner, self._runner):
+            return self._drained
         limit = self._engine.limits.drain_timeout + _JOIN_MARGIN
-        if not self._engine.join(limit):
+        if not self._join(limit):
             self._engine.abort()
-            if not self._engine.join(_JOIN_MARGIN):
+            if not self._join(_JOIN_MARGIN):
                 raise TimeoutError(
                     f"engine {self._engine.name!r} did not end within {limit + _JOIN_MARGIN:g} s: "
                     "a callback is blocking its thread"
                 )
-        self._ended()
-        return self._engine.drained
+        if self._runner is None:
+            self._drained = self._engine.drained
+            self._ended()
+        return self._drained
 
     def request_stop(self) -> None:
-        """Ask for the end and do not wait; from any thread, in callbacks and in signal handlers."""
-        self._engine.stop()
+        """Ask for the end, not waiting; from any thread, in callbacks and in signal handlers."""
+        if not self._is_copy():
+            self._engine.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -196,21 +261,23 @@ class Server:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if not self._is_copy():
+            self.stop()
 
     # -- in this thread
 
     def run(self, on_ready: Callable[[Server], object] | None = None) -> int:
-        """Serve in this thread until ``request_stop``, SIGINT or SIGTERM; a second signal aborts.
+        """Serve in this thread until ``stop``, SIGINT or SIGTERM.
 
-        Signals are handled where Python allows it, in the main thread; the handlers that were there
-        before are put back.
+        A second signal ends the waiting for clients, and a third one the process, even while a
+        callback does not return. Signals are handled where Python allows it, in the main thread;
+        the handlers that were there before are put back.
 
         Args:
             on_ready: called with the server once it listens.
 
         Returns:
-            What a script would exit with: 0 after ``request_stop`` or SIGTERM and a complete drain,
+            What a script would exit with: 0 after ``stop`` or SIGTERM and a complete drain,
             130 after SIGINT, 128 + the signal's number after an abort, 1 where the drain was cut
             short.
 
@@ -218,21 +285,27 @@ class Server:
             BindError, RuntimeError: see :meth:`start`.
         """
         self._open()
-        with StopSignals(
-            self._engine.signal_fileno(), self._engine.stop, self._engine.abort
-        ) as signals:
-            try:
-                if on_ready is not None:
-                    on_ready(self)
-                drained = self._engine.run()
-            finally:
-                self._engine.close()
-                self._ended()
+        self._runner = get_ident()
+        try:
+            with StopSignals(
+                self._engine.signal_fileno(), self._engine.stop, self._engine.abort
+            ) as signals:
+                try:
+                    if on_ready is not None:
+                        on_ready(self)
+                    self._drained = self._engine.run()
+                finally:
+                    self._engine.close()
+        except BaseException as exc:
+            self._failure, self._drained = exc, False
+            raise
+        finally:
+            self._ended()
         if len(signals.received) > 1:
             return 128 + signals.received[-1]
         if signals.received == [signal.SIGINT]:
             return 128 + signal.SIGINT
-        return 0 if drained else 1
+        return 0 if self._drained else 1
 
     # -- small things
 
@@ -240,12 +313,12 @@ class Server:
         """Open every listener, or none."""
         if self._state != "created":
             raise RuntimeError(f"this server is {self._state}: make a new one")
+        self._engine.pid = os.getpid()
         listeners: list[socket.socket] = []
-        limits = self._engine.limits
         try:
-            for where in self._where:
-                opened = accepting.open_listeners(where, limits, reuse_port=self._reuse_port)
-                listeners += opened
+            listeners = accepting.open_all(
+                self._where, self._engine.limits, reuse_port=self._reuse_port
+            )
             while listeners:
                 self.addresses.append(address.of_socket(listeners[0]))
                 self._engine.listen(listeners.pop(0), self._service)
@@ -257,12 +330,32 @@ class Server:
             raise
         self._state = "running"
 
-    def _in_engine(self) -> bool:
-        """Whether this is a callback: waiting for the end here would never end."""
-        return threading.current_thread() is self._engine.thread
+    def _join(self, timeout: float) -> bool:
+        """Wait for the end of the engine; return whether it came."""
+        if self._runner is None:
+            return self._engine.join(timeout)
+        return self._over.wait(min(timeout, threading.TIMEOUT_MAX))
+
+    def _is_copy(self) -> bool:
+        """Whether this is a forked child, and the server its parent's."""
+        return self._state != "created" and self._engine.is_copy()
+
+    def _refuse_copy(self, what: str) -> None:
+        if self._is_copy():
+            raise RuntimeError(
+                f"{what} in process {os.getpid()}: the server belongs to process "
+                f"{self._engine.pid}, of which this is a fork; make a server in the child"
+            )
+
+    def _refuse_others(self, what: str) -> None:
+        """Refuse what is for callbacks in another thread, or a forked process."""
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread(what)
+        self._refuse_copy(what)
 
     def _ended(self) -> None:
         self._state = "ended"
+        self._over.set()
         if self._hook is not None:
             atexit.unregister(self._hook)
             self._hook = None
@@ -291,28 +384,16 @@ def serve(
     return server.run(on_ready)
 
 
-def _limits_with(service: Service, limits: Limits) -> Limits:
-    """Lay what a service brings over the limits."""
-    brought = getattr(service, "limits", None)
-    if not isinstance(brought, Mapping):
-        return limits
-    try:
-        return dataclasses.replace(limits, **brought)
-    except (TypeError, ValueError) as exc:
-        name = dispatch.describe(service)
-        raise ServiceError(f"service {name} brings limits that cannot be: {exc}") from exc
-
-
 def _stop_at_exit(server: Server) -> Callable[[], None]:
     """Stop a background server when the interpreter ends, unless it was forgotten before."""
     reference = weakref.ref(server)
 
     def stop() -> None:
         still_there = reference()
-        if still_there is not None:
+        if still_there is not None and not still_there._is_copy():
             try:
                 still_there.stop()
-            except Exception as exc:
+            except BaseException as exc:
                 dispatch.logger.error("a server did not stop at exit", exc_info=exc)
 
     atexit.register(stop)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -27,6 +28,14 @@ class Stats:
     bytes_in: int = 0
     bytes_out: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain numbers and dictionaries, for ``json.dumps`` and the like.
+
+        ``dataclasses.asdict`` would not do: it counts a ``Counter``'s items anew.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"errors": dict(self.errors)}
 
     def snapshot(self) -> Stats:
         """Return a copy that later traffic does not change."""

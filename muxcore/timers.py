@@ -13,7 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.dispatch import run_call
+from muxcore.limits import finite
 
+# s; epoll_wait(2) takes 24.8 days in milliseconds. What is due later is asked for again (asyncio's
+# MAXIMUM_SELECT_TIMEOUT is a day for the same reason)
+LONGEST_WAIT = 86_400.0
 _SWEEP_FROM = 64  # below that a sweep costs more than the heap
 
 
@@ -76,14 +80,14 @@ class Timers:
         return len(self._heap) - self._cancelled
 
     def add(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        """Run somebody else's ``call(*args)`` in ``delay`` seconds.
+        """Run somebody else's ``call(*args)`` in ``delay`` seconds; a negative delay is none.
 
         Raises:
-            ValueError: the delay is not a finite number.
+            TypeError: the delay is no number.
+            ValueError: it is infinite, or not a number.
             RuntimeError: ``Limits.timers`` are pending already.
         """
-        if not -1e12 < delay < 1e12:
-            raise ValueError(f"call_later needs a finite delay in seconds, not {delay!r}")
+        delay = finite("call_later()", delay)
         if self._others >= self._cap:
             raise RuntimeError(
                 f"{self._cap} timers are pending: cancel some, or raise Limits.timers"
@@ -103,11 +107,13 @@ class Timers:
         return timer
 
     def delay(self) -> float | None:
-        """Return the seconds until the next call is due (0 if it is), or None."""
+        """Return the seconds to wait for the next call, a day at the most, or None without one."""
         while self._heap and self._heap[0][2].cancelled():
             heapq.heappop(self._heap)
             self._cancelled -= 1
-        return max(0.0, self._heap[0][0] - time.monotonic()) if self._heap else None
+        if not self._heap:
+            return None
+        return min(max(0.0, self._heap[0][0] - time.monotonic()), LONGEST_WAIT)
 
     def run_due(self) -> None:
         """Run what is due now; what these calls add waits for the next turn."""

@@ -9,23 +9,37 @@ A connection's state only ever grows::
     OPEN ── close() ──► CLOSING ── all is sent ──► LOST      (connection_lost comes, or came)
       └──── abort(), an error ────────────────────►┘
 
-Reading is on while no reason holds it (``_hold`` is 0): the user's ``pause_reading``, a backlog of
-unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of their own, so
-that lifting one never lifts another.
+Bytes are delivered while no reason holds them (``_hold`` is 0): the user's ``pause_reading``, a
+backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end are reasons of
+their own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``)
+they are still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes
+the last bytes sent (RFC 1122, 4.2.2.13).
+
+A connection belongs to its engine's thread. Whatever changes it, or looks into it, compares that
+first, in its own line: a call for that would cost more than the comparison.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from socket import SO_LINGER, SOL_SOCKET
+from threading import get_ident
 from typing import Any
 
 from muxcore import address as addresses
 from muxcore import dispatch
 from muxcore.address import Address
-from muxcore.errors import BufferLimitExceeded, IdleTimeout, MuxcoreError, passed_on
+from muxcore.errors import (
+    BufferLimitExceeded,
+    CloseTimeout,
+    HalfCloseTimeout,
+    IdleTimeout,
+    MuxcoreError,
+    passed_on,
+)
 from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb, handles
 from muxcore.transport_socket import TransportSocket
@@ -35,10 +49,14 @@ OPEN, CLOSING, LOST = range(3)
 HOLD_USER = 1  # pause_reading()
 HOLD_BACKLOG = 2  # the write buffer is above high water, and nobody else stops the peer
 HOLD_EOF = 4  # the peer has sent EOF
-HOLD_CLOSING = 8  # close() was called, or the connection is lost
+HOLD_CLOSING = 8  # close() was called, or the connection is lost: nothing is delivered any more
 HOLD_CONNECT = 16  # relay() waits for the other side
 
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
+
+# Ends that are a peer's who does not read: a FIN would wait behind up to 4 MB in the kernel (the
+# default of tcp_wmem), for minutes
+ENDS_BY_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)
 
 
 class BaseTransport(abc.ABC):
@@ -52,6 +70,7 @@ class BaseTransport(abc.ABC):
 
     __slots__ = (
         "__weakref__",
+        "_buffered",
         "_choked",
         "_engine",
         "_eof_written",
@@ -72,6 +91,8 @@ class BaseTransport(abc.ABC):
         self._state = OPEN
         self._hold = 0
         self._verb: Verb | None = None
+        self._on_data: Callable[[Bytes], object] | None = None  # what a verb does with bytes
+        self._buffered = False  # the protocol has buffers of its own (a BufferedProtocol)
         self._peer: Any = None  # under relay(): the other side, or what brings it
         self._eof_written = False
         self._choked = False  # above high water, and not yet at low water again
@@ -95,6 +116,8 @@ class BaseTransport(abc.ABC):
             return self._peername
         if name == "engine":
             return self._engine.name
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread(f"get_extra_info({name!r})")
         if name == "bytes":
             return self._counted()
         if name == "sockname":
@@ -111,12 +134,15 @@ class BaseTransport(abc.ABC):
         return self._protocol
 
     def set_protocol(self, protocol: Any) -> None:
+        """Let another object hear of the connection from now on.
+
+        Its callbacks are looked up at each call, as asyncio does: a protocol may change
+        ``self.data_received``. What it may not change is whether it brings its own buffers.
+        """
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("set_protocol()")
         self._protocol = protocol
-        if self._verb is not None:
-            return  # it hears connection_lost, and no data
-        self._on_data = getattr(protocol, "data_received", None)
-        if self._on_data is None and not hasattr(protocol, "get_buffer"):
-            self._on_data = _no_callback  # None stands for a BufferedProtocol
+        self._buffered = hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received")
 
     # -- reading
 
@@ -124,16 +150,22 @@ class BaseTransport(abc.ABC):
         return not self._hold & (HOLD_USER | HOLD_CLOSING)
 
     def pause_reading(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("pause_reading()")
         if self._state == OPEN and self._verb is None:
             self._set_hold(HOLD_USER)
 
     def resume_reading(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("resume_reading()")
         if self._state == OPEN:
             self._clear_hold(HOLD_USER)
 
     # -- writing
 
     def write(self, data: Bytes) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("write()")
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
         if self._verb is not None:
@@ -146,9 +178,13 @@ class BaseTransport(abc.ABC):
             self._put(data)
 
     def writelines(self, lines: Iterable[Bytes]) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("writelines()")
         self.write(b"".join(lines))
 
     def write_eof(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("write_eof()")
         if self._verb is not None:
             raise RuntimeError(
                 f"write_eof() after {self._verb.value}(): the engine moves the bytes now"
@@ -165,6 +201,8 @@ class BaseTransport(abc.ABC):
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("set_write_buffer_limits()")
         if high is None:
             high = self._engine.limits.write_high if low is None else 4 * low  # asyncio's ratio
         if low is None:
@@ -181,30 +219,47 @@ class BaseTransport(abc.ABC):
         return self._state != OPEN
 
     def close(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("close()")
         if self._state != OPEN:
             return
         self._state = CLOSING
-        self._set_hold(HOLD_CLOSING)
+        self._hold = self._hold & HOLD_EOF | HOLD_CLOSING  # what comes is dropped
+        self._reading_changed()
         if self._peer is not None:
             self._peer.close()
-        if not self.get_write_buffer_size():
-            self._fail(None)
+        if self._state == CLOSING and not self.get_write_buffer_size():
+            self._finish()
 
     def abort(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("abort()")
         peer = self._peer
         self._fail(None)
         if peer is not None:
             peer._fail(None)
 
+    def _finish(self) -> None:
+        """All is sent after a close: go to LOST. An engine that can lets it linger."""
+        self._fail(None)
+
     def _fail(self, exc: BaseException | None) -> None:
         """Go to LOST: drop what is queued; ``connection_lost(exc)`` follows soon."""
         if self._state != LOST:
+            if isinstance(exc, ENDS_BY_RESET):
+                self._reset_at_close()
             self._state = LOST
             self._hold |= HOLD_CLOSING
             peer, self._peer = self._peer, None
             self._drop(exc)
             if peer is not None:
                 peer._orphaned(exc)
+
+    def _reset_at_close(self) -> None:
+        """Let close(2) send a reset, and leave nothing in the kernel."""
+        if (sock := self._socket()) is not None:
+            with contextlib.suppress(OSError):  # somebody else closed it
+                sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
 
     def _idle(self, seconds: float) -> None:
         """The idle deadline has passed."""
@@ -213,17 +268,28 @@ class BaseTransport(abc.ABC):
     # -- verbs
 
     def echo(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("echo()")
         self._begin(Verb.ECHO)
 
     def discard(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("discard()")
         self._begin(Verb.DISCARD)
 
     def relay(
         self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
     ) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("relay()")
         self._engine.need("relay")
         self._check(Verb.RELAY, "the connection")
+        for name, head in (("first", first), ("back", back)):
+            if not isinstance(head, bytes | bytearray | memoryview):
+                kind = type(head).__name__
+                raise TypeError(f"relay(): {name} must be a bytes-like object, not {kind}")
         if isinstance(peer, str | int | Address):
+            # it refuses an address or a time-out that cannot be: nothing has changed until then
             joining = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
             self._verb, self._peer = Verb.RELAY, joining
             self._set_hold(HOLD_CONNECT)
@@ -250,7 +316,7 @@ class BaseTransport(abc.ABC):
         self._check(verb, "the connection")
         self._verb = verb
         if self._choked:
-            self._hold |= HOLD_BACKLOG
+            self._set_hold(HOLD_BACKLOG)
         self._verb_begun(verb)
         self._clear_hold(HOLD_USER)
         if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
@@ -259,7 +325,15 @@ class BaseTransport(abc.ABC):
     # -- a relay: each side's bytes fill the other's write buffer
 
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
-        """Let every further byte of either go to the other, after ``first`` and ``back``."""
+        """Let every further byte of either go to the other, after ``first`` and ``back``.
+
+        Raises:
+            ValueError: one of them has ended already, whether this object knows it or only what
+                the engine is built on; raised before anything has changed.
+        """
+        for side, who in ((self, "the connection"), (peer, "the peer")):
+            if side._state != OPEN:
+                raise ValueError(f"relay(): {who} is closing")
         self._peer, peer._peer = peer, self
         for side, head in ((peer, first), (self, back)):
             side._verb = Verb.RELAY
@@ -297,8 +371,7 @@ class BaseTransport(abc.ABC):
         self._peer = None
         if exc is not None and not isinstance(exc, MuxcoreError):
             exc = passed_on(exc)
-            if (sock := self._socket()) is not None:
-                sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            self._reset_at_close()
         if exc is not None or self._state == OPEN:  # else both were closed: send what is queued
             self._fail(exc)
 
@@ -338,7 +411,7 @@ class BaseTransport(abc.ABC):
         # asked again: what resume_writing wrote has to go first
         if self._state != LOST and not self.get_write_buffer_size():
             if self._state == CLOSING:
-                self._fail(None)
+                self._finish()
             elif self._eof_written:
                 self._shutdown_write()
                 if self._peer is not None:
@@ -393,7 +466,3 @@ class BaseTransport(abc.ABC):
 
     @abc.abstractmethod
     def _socket(self) -> TransportSocket | None: ...
-
-
-def _no_callback(data: bytes) -> None:
-    """Stand in for a ``data_received`` that the protocol does not have."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 
 class TransportSocket:
-    """A connection's socket for reading its names and setting its options; it cannot be closed."""
+    """A connection's socket for reading its names and setting its options; it cannot be closed.
+
+    It stays non-blocking: as asyncio's, it takes a time-out of 0 and no other.
+    """
 
     __slots__ = ("_sock",)
 
@@ -33,7 +37,29 @@ class TransportSocket:
         return self._sock.fileno()
 
     def dup(self) -> socket.socket:
-        return self._sock.dup()
+        """Return a socket of the caller's own, to be closed by him; non-blocking."""
+        fd = os.dup(self.fileno())
+        try:
+            own = socket.socket(fileno=fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        own.settimeout(0)
+        return own
+
+    def get_inheritable(self) -> bool:
+        return os.get_inheritable(self.fileno())
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def settimeout(self, value: float | None) -> None:
+        if value != 0:
+            raise ValueError(f"settimeout({value!r}): only 0 is allowed, the engine must not wait")
+
+    def setblocking(self, flag: bool) -> None:
+        if flag:
+            raise ValueError("setblocking(True): the engine must not wait")
 
     def getsockname(self) -> Any:
         return self._sock.getsockname()

@@ -6,6 +6,7 @@ eight.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import threading
@@ -26,12 +27,14 @@ class Waker:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._lent = False  # signals may be written to it
 
     def fileno(self) -> int:
         return self._reader.fileno()
 
     def signal_fileno(self) -> int:
-        """Return the descriptor that ``signal.set_wakeup_fd`` may write to."""
+        """Return the descriptor that ``signal.set_wakeup_fd`` may write to, until ``close()``."""
+        self._lent = True
         return self._writer.fileno()
 
     def wake(self) -> None:
@@ -48,12 +51,31 @@ class Waker:
             pass
 
     def close(self) -> None:
+        if self._lent and self._writer.fileno() >= 0:
+            _take_from_signals(self._writer.fileno())
         self._reader.close()
         self._writer.close()
 
 
+def _take_from_signals(fd: int) -> None:
+    """Have no signal written to a descriptor that is about to be closed."""
+    if threading.current_thread() is threading.main_thread():
+        before = signal.set_wakeup_fd(-1)
+        if before != fd:
+            _write_signals_to(before)
+
+
+def _write_signals_to(fd: int) -> None:
+    """Set the wake-up descriptor back to what it was, unless it has been closed meanwhile."""
+    with contextlib.suppress(ValueError, OSError):
+        signal.set_wakeup_fd(fd)
+
+
 class StopSignals:
     """While it is entered, SIGINT and SIGTERM ask for a stop; a second one of either aborts.
+
+    A third one does what it would do without us: it ends the process, also where a callback does
+    not return and so nothing can stop or abort the loop.
 
     The C-level handler writes to the loop's wake descriptor at once, so a signal that arrives just
     before the loop goes to sleep is not lost; the Python handler then runs between two turns.
@@ -89,11 +111,14 @@ class StopSignals:
         for number, handler in self._before.items():
             # None stands for a handler that was not set from Python; it cannot be put back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        signal.set_wakeup_fd(self._fd_before)
+        _write_signals_to(self._fd_before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number))
         if len(self.received) == 1:
             self._stop()
-        else:
+        elif len(self.received) == 2:
             self._abort()
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from muxcore import accepting
+from muxcore import address as addresses
 from muxcore.errors import BindError
 from muxcore.limits import Limits
 
@@ -139,14 +140,27 @@ def somaxconn() -> int:
     return int(Path("/proc/sys/net/core/somaxconn").read_text())
 
 
-def test_a_socket_of_ones_own_becomes_a_listener_itself() -> None:
+def test_a_socket_of_the_callers_becomes_a_listener_and_ours() -> None:
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", 0))
-        (opened,) = accepting.open_listeners(mine, Limits(backlog=7))
-        assert opened is mine
+        name = mine.getsockname()
+        (opened,) = accepting.open_all([mine], Limits(backlog=7))
+    with opened:
+        assert mine.fileno() == -1
+        assert opened.getsockname() == name
         assert opened.getblocking() is False
         with clients(opened):
             pass
+
+
+def test_a_socket_of_the_callers_stays_so_if_something_cannot_be_opened() -> None:
+    with socket.socket() as mine, socket.create_server(("127.0.0.1", 0)) as taken:
+        mine.bind(("127.0.0.1", 0))
+        other = addresses.parse(addresses.of_socket(taken))
+        with pytest.raises(BindError):
+            accepting.open_all([mine, other], Limits())
+        assert mine.fileno() >= 0
+        assert mine.getblocking() is True
 
 
 def test_when_one_address_of_a_name_fails_the_others_are_closed(
@@ -208,11 +222,80 @@ def test_a_closed_listeners_path_goes_with_it_once(tmp_path: Path) -> None:
     assert path.exists()
 
 
+def test_a_path_that_somebody_else_has_bound_meanwhile_is_left_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (opened,) = accepting.open_listeners(f"unix:{path}", Limits())
+    path.rename(tmp_path / "old")  # as a restart without a gap does it
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.bind(str(path))
+        successor.listen()
+        accepting.close_listener(opened)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_path_that_the_caller_has_bound_is_left_to_him(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    mine = socket.socket(socket.AF_UNIX)
+    mine.bind(str(path))
+    (opened,) = accepting.open_all([mine], Limits())
+    accepting.close_listener(opened)
+    assert path.exists()
+
+
+def test_a_relative_path_is_removed_also_after_a_chdir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (opened,) = accepting.open_listeners("unix:s", Limits())
+    monkeypatch.chdir("/")
+    accepting.close_listener(opened)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_forked_child_that_closes_its_copy_removes_no_path(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (opened,) = accepting.open_listeners(f"unix:{path}", Limits())
+    for inherits in (False, True):
+        pid = os.fork()
+        if pid == 0:
+            if inherits:
+                accepting.inherit(opened)
+            accepting.close_listener(opened)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert path.exists() is not inherits
+    accepting.close_listener(opened)
+
+
+def test_a_stale_path_is_looked_at_without_waiting_for_who_listens(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stuck, contextlib.ExitStack() as stack:
+        stuck.bind(str(path))
+        stuck.listen(0)
+        for _ in range(2):  # more than its backlog takes
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect_ex(str(path))
+        with pytest.raises(BindError, match="another socket listens there"):
+            accepting.open_listeners(f"unix:{path}", Limits())
+    assert path.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_path_that_is_no_socket_is_named_as_what_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s"
+    path.mkdir() if kind == "folder" else path.write_text("precious")
+    with pytest.raises(BindError, match="there is a file or folder of that name; remove it"):
+        accepting.open_listeners(f"unix:{path}", Limits())
+    assert path.exists()
+
+
 @linux
 def test_an_abstract_name_has_no_path_to_remove() -> None:
     with socket.socket(socket.AF_UNIX) as mine:
         mine.bind(_ABSTRACT)
-        (opened,) = accepting.open_listeners(mine, Limits())
+        (opened,) = accepting.open_all([mine], Limits())
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(_ABSTRACT)
         accepting.close_listener(opened)

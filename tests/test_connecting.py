@@ -14,10 +14,10 @@ from unittest import mock
 
 import pytest
 
-from muxcore import Limits, connecting
+from muxcore import Limits, lookups
 from muxcore import address as addresses
 from muxcore.connecting import Connecting
-from muxcore.testing import eventually
+from muxcore.errors import ServiceError
 
 V4 = [(socket.AF_INET, (f"192.0.2.{n}", 80)) for n in range(1, 4)]
 V6 = [(socket.AF_INET6, (f"2001:db8::{n}", 80, 0, 0)) for n in range(1, 4)]
@@ -48,6 +48,7 @@ class Engine:
         self.limits = limits or Limits()
         self.connecting: dict[Connecting, None] = {}
         self.ending = False
+        self.owner: int | None = threading.get_ident()
         self.attempts: list[Attempt] = []
         self.opened: list[Any] = []
         self.failures: list[BaseException] = []
@@ -73,7 +74,7 @@ class Engine:
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
         self._calls.append(lambda: call(*args))
 
-    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
         self.call_soon(call, *args)
         self.wakened.release()
 
@@ -238,7 +239,7 @@ def test_what_is_cancelled_tries_no_further_address_and_tells_nobody(
 def test_an_address_in_figures_needs_no_thread_and_nobody_is_told_within_the_call(
     engine: Engine, heard: list[BaseException]
 ) -> None:
-    with mock.patch.object(connecting, "_look_up", side_effect=AssertionError):
+    with mock.patch.object(lookups, "look_up", side_effect=AssertionError):
         Connecting(engine, addresses.parse("[2001:db8::7]:80"), lambda: Outcome(heard), 10)
     assert engine.tried == ["2001:db8::7"]
     assert not heard
@@ -295,30 +296,58 @@ def test_a_service_without_a_protocol_is_logged_with_the_failure(
     assert "no protocol today" in caplog.text
 
 
-def test_names_are_looked_up_by_so_many_threads_and_no_more(engine: Engine) -> None:
-    running, most, lock, go_on = 0, 0, threading.Lock(), threading.Event()
+@pytest.mark.parametrize("service", [None, "Echo"])
+def test_what_is_no_service_is_refused_before_the_engine_knows_of_it(
+    engine: Engine, service: Any
+) -> None:
+    with pytest.raises(ServiceError, match="a service is"):
+        Connecting(engine, addresses.parse("192.0.2.1:80"), service, 10)
+    assert not engine.connecting
 
-    def resolve(address: Any) -> Any:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        assert go_on.wait(10)
-        with lock:
-            running -= 1
-        return V4[:1]
 
-    count = 3 * connecting._LOOKUPS
-    with mock.patch.object(addresses, "resolve", resolve):
-        begun = [
-            Connecting(engine, addresses.parse(f"host-{n}.test:80"), lambda: Outcome([]), 10)
-            for n in range(count)
-        ]
-        eventually(lambda: running == connecting._LOOKUPS, "the threads have not begun")
-        begun[-1].cancel()  # it still waits: it is not even looked up
-        go_on.set()
-        for _ in range(count - 1):
-            assert engine.wakened.acquire(timeout=10)
-    engine.turn()
-    assert most == connecting._LOOKUPS
-    assert len(engine.tried) == count - 1
+def test_what_is_asked_for_before_the_engine_runs_begins_with_it_and_so_does_its_deadline(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    engine.owner = None
+    Connecting(engine, addresses.parse("192.0.2.1:80"), lambda: Outcome(heard), 10)
+    cancelled = Connecting(engine, addresses.parse("192.0.2.2:80"), lambda: Outcome(heard), 10)
+    cancelled.cancel()
+    assert not engine.attempts
+    engine.now = 100.0
+    engine.turn(until=100.0)
+    assert engine.tried == ["192.0.2.1"]
+    engine.turn(until=109.9)
+    assert not heard
+    engine.turn(until=110.0)
+    assert isinstance(heard[0], TimeoutError)
+
+
+def test_a_unix_socket_whose_backlog_is_full_is_tried_again_until_it_has_room(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    Connecting(engine, addresses.parse("unix:/run/full.sock"), lambda: Outcome(heard), 10)
+    for number in range(3):
+        engine.attempts[number].done(engine.attempts[number], errno.EAGAIN)
+        assert len(engine.attempts) == number + 1  # not at once: it would spin
+        engine.turn(until=0.05 * (number + 1))
+    engine.attempts[3].done(engine.attempts[3], 0)
+    assert len(engine.opened) == 1
+    assert not heard
+
+
+def test_a_unix_socket_whose_backlog_stays_full_is_given_up_at_the_deadline(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    Connecting(engine, addresses.parse("unix:/run/full.sock"), lambda: Outcome(heard), 0.1)
+    engine.attempts[0].done(engine.attempts[0], errno.EAGAIN)
+    engine.turn(until=0.06)
+    engine.attempts[1].done(engine.attempts[1], errno.EAGAIN)
+    engine.turn(until=60)
+    assert isinstance(heard[0], TimeoutError)
+    assert len(engine.attempts) == 2
+
+
+def test_at_a_tcp_address_the_same_error_is_one(engine: Engine, heard: list[BaseException]) -> None:
+    Connecting(engine, addresses.parse("192.0.2.1:80"), lambda: Outcome(heard), 10)
+    engine.attempts[0].done(engine.attempts[0], errno.EAGAIN)
+    assert len(heard) == 1

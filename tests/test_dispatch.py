@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ class Side:
 
     def _fail(self, exc: BaseException | None) -> None:
         self.failures.append(exc)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("192.0.2.1", 40_000) if name == "peername" else default
 
 
 class Upper:
@@ -57,6 +61,86 @@ def test_a_service_that_returns_no_protocol_is_told_what_one_has(returned: Any) 
     assert "connection_made, data_received" in str(caught.value)
 
 
+class Async:
+    def connection_made(self, transport: Any) -> None: ...
+
+    async def data_received(self, data: bytes) -> None: ...
+
+
+class Generates:
+    def eof_received(self) -> Iterator[None]:
+        yield None
+
+
+class GeneratesAsync:
+    async def connection_lost(self, exc: BaseException | None) -> AsyncIterator[None]:
+        yield None
+
+
+class Makes:
+    def __call__(self) -> Any:
+        return Upper()
+
+
+class AsyncInstance(Makes):
+    async def data_received(self, data: bytes) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("service", "callback"),
+    [
+        (Async, "Async.data_received"),
+        (Generates, "Generates.eof_received"),
+        (GeneratesAsync, "GeneratesAsync.connection_lost"),
+        (AsyncInstance(), r"AsyncInstance object at .*\.data_received"),
+    ],
+)
+def test_a_callback_that_is_a_coroutine_or_a_generator_is_refused_by_name(
+    service: Any, callback: str
+) -> None:
+    with pytest.raises(ServiceError, match=f"{callback} is a coroutine .*plain functions"):
+        dispatch.check_service(service)
+
+
+@pytest.mark.parametrize("kind", [Async, Generates, GeneratesAsync])
+def test_what_a_factory_makes_may_have_no_such_callback_either(kind: type) -> None:
+    for _ in range(2):  # the look at a class is remembered, a refusal too
+        with pytest.raises(ServiceError, match=f"{kind.__name__}.*plain functions"):
+            dispatch.make_protocol(lambda: kind())
+
+
+async def _make() -> Any:
+    return Upper()
+
+
+class _MakesAsync:
+    async def __call__(self) -> Any:
+        return Upper()
+
+
+@pytest.mark.parametrize("service", [_make, _MakesAsync()])
+def test_a_service_that_is_a_coroutine_itself_is_refused(service: Any) -> None:
+    with pytest.raises(ServiceError, match="write a plain function"):
+        dispatch.check_service(service)
+
+
+@pytest.mark.parametrize("service", [None, 0, "Upper", Upper()])
+def test_what_cannot_be_called_is_no_service(service: Any) -> None:
+    with pytest.raises(ServiceError, match="a service is a class or another callable"):
+        dispatch.check_service(service)
+
+
+def test_a_plain_function_around_a_coroutine_is_a_callback() -> None:
+    class Schedules:
+        async def later(self, data: bytes) -> None: ...
+
+        @functools.wraps(later)
+        def data_received(self, data: bytes) -> None: ...
+
+    dispatch.check_service(Schedules)
+    assert dispatch.make_protocol(Schedules) is not None
+
+
 # -- callbacks
 
 
@@ -81,7 +165,9 @@ def test_an_exception_is_logged_once_with_its_trace_and_ends_its_connection(
     assert isinstance(exc, AttributeError)
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("muxcore", logging.ERROR)
-    assert record.message == "Upper.data_received failed; its connection is closed"
+    assert record.message == (
+        "Upper.data_received failed; its connection with 192.0.2.1:40000 is closed"
+    )
     assert record.exc_info is not None
     assert record.exc_info[1] is exc
 
@@ -92,7 +178,9 @@ def test_a_name_missing_inside_a_callback_is_not_a_callback_that_is_missing(
     side = Side()
     dispatch.call(side, Upper(), "eof_received")
     assert isinstance(side.failures[0], AttributeError)
-    assert caplog.messages == ["Upper.eof_received failed; its connection is closed"]
+    assert caplog.messages == [
+        "Upper.eof_received failed; its connection with 192.0.2.1:40000 is closed"
+    ]
 
 
 def test_what_ends_the_program_is_not_taken_for_a_failure_of_the_connection() -> None:

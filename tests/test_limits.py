@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from typing import Any
 
 import pytest
 
-from muxcore.limits import Limits
+from muxcore.limits import Limits, seconds
 
 _FIELDS = [field.name for field in dataclasses.fields(Limits)]
 _SECONDS = [n for n in _FIELDS if n.endswith(("_timeout", "_pause"))]
@@ -55,6 +56,56 @@ def test_half_a_connection_or_byte_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", _SECONDS)
 def test_seconds_may_have_a_fraction(name: str) -> None:
     assert getattr(limits({name: 0.25}), name) == 0.25
+
+
+@pytest.mark.parametrize("name", _SECONDS)
+def test_a_time_is_a_microsecond_at_least_and_ten_years_at_most(name: str) -> None:
+    for value in (1e-6, 1, 315_360_000):
+        assert getattr(limits({name: value}), name) == value
+    with pytest.raises(ValueError, match=rf"Limits\.{name} must be at least 1e-06, not 1e-09"):
+        limits({name: 1e-9})
+    for value in (315_360_001, 1e10, 1e300, 10**400):
+        with pytest.raises(ValueError, match=rf"Limits\.{name} must be at most 315360000"):
+            limits({name: value})
+
+
+@pytest.mark.parametrize("name", _WHOLE)
+def test_a_whole_number_is_what_a_system_call_takes(name: str) -> None:
+    most = {"processes": 2**22, "read_chunk": 2**26}.get(name, 2**31 - 1)
+    raised = {"write_high": most, "write_buffer": most} if name.startswith("write_") else {}
+    assert getattr(limits(raised | {name: most}), name) == most
+    for value in (most + 1, 2**63, 10**400):
+        with pytest.raises(ValueError, match=rf"Limits\.{name} must be at most {most}"):
+            limits(raised | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        ("3", TypeError, "a timeout needs a number of seconds, not '3'"),
+        (None, TypeError, "a number of seconds"),
+        (True, TypeError, "a number of seconds"),
+        (-1, ValueError, "at least 0, not -1"),
+        (-(10**400), ValueError, "at least 0"),
+        (math.inf, ValueError, "finite seconds, not inf; a day is 86400"),
+        (math.nan, ValueError, "finite seconds, not nan"),
+    ],
+    ids=repr,
+)
+def test_a_time_that_cannot_be_meant_is_refused(
+    value: Any, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        seconds("a timeout", value)
+
+
+def test_a_time_longer_than_ten_years_is_ten_years() -> None:
+    assert [seconds("a timeout", value) for value in (0, 3, 1e30, 10**400)] == [
+        0,
+        3,
+        315_360_000,
+        315_360_000,
+    ]
 
 
 def test_zero_and_none_are_taken_where_they_have_a_meaning() -> None:

@@ -19,7 +19,7 @@ import pytest
 import muxcore
 from muxcore.errors import AddressError, BindError, CapabilityMissing, ServiceError
 from muxcore.pure.select_engine import SelectEngine
-from muxcore.testing import Peer
+from muxcore.testing import Peer, eventually
 from muxcore.testing.peer import DEADLINE
 
 ENGINE = "pure-select"
@@ -47,6 +47,22 @@ def descriptors() -> set[str]:
 
 # -- what is refused, before anything is opened
 
+_TWICE = muxcore.Address("127.0.0.1", 0)
+
+
+class _AsyncCallback:
+    async def data_received(self, data: bytes) -> None: ...
+
+
+def _whole_limits() -> Any: ...
+
+
+def _no_such_limit() -> Any: ...
+
+
+_whole_limits.limits = muxcore.Limits()  # type: ignore[attr-defined]
+_no_such_limit.limits = {"conections": 1}  # type: ignore[attr-defined]
+
 
 @pytest.mark.parametrize(
     ("service", "where", "options", "error", "words"),
@@ -57,6 +73,10 @@ def descriptors() -> set[str]:
         (muxcore.Echo, [0], {"engine": "kqueue"}, muxcore.UnknownEngine, "kqueue"),
         (muxcore.Echo, [0], {"trigger": "edge"}, CapabilityMissing, "has no edge_trigger"),
         (muxcore.Echo, [0], {"trigger": "both"}, ValueError, "'level' or 'edge', not 'both'"),
+        (muxcore.Echo, [_TWICE, _TWICE], {}, ValueError, "is given twice"),
+        (_AsyncCallback, [0], {}, ServiceError, "_AsyncCallback.data_received is a coroutine"),
+        (_whole_limits, [0], {}, ServiceError, "no mapping but Limits"),
+        (_no_such_limit, [0], {}, ServiceError, "limits that cannot be: .*conections"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_listener_is_opened(
@@ -244,6 +264,80 @@ def test_what_ended_the_engine_is_raised_by_stop_once() -> None:
         with pytest.raises(SystemExit, match="the program is to end"):
             server.stop()
     server.stop()
+
+
+@pytest.mark.parametrize("engine", ["pure-select", "pure-epoll", "asyncio"])
+def test_a_background_engine_that_dies_says_so_at_once_and_is_told_to_have_failed(
+    engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Ends:
+        def connection_made(self, transport: muxcore.Transport) -> None:
+            raise SystemExit("the program is to end")
+
+    server = muxcore.Server(Ends, 0, engine=engine).start()
+    assert server.failed is None
+    with Peer(server.addresses[0]) as peer:
+        peer.read_end()
+        eventually(lambda: server.failed is not None, "it is told")
+    assert isinstance(server.failed, SystemExit)
+    (record,) = [each for each in caplog.records if each.levelname == "CRITICAL"]
+    assert f"engine {engine} has ended by an error" in record.message
+    assert record.exc_info is not None
+    assert record.exc_info[1] is server.failed
+    with pytest.raises(ConnectionRefusedError):
+        Peer(server.addresses[0])
+    with pytest.raises(SystemExit):
+        server.stop()
+    assert server.stop() is False
+    assert isinstance(server.failed, SystemExit)
+
+
+def test_what_ends_a_foreground_engine_is_raised_and_told_as_well() -> None:
+    def fail(server: muxcore.Server) -> None:
+        raise LookupError("not today")
+
+    server = serve(0)
+    with pytest.raises(LookupError):
+        server.run(fail)
+    assert isinstance(server.failed, LookupError)
+    assert server.stop() is False
+
+
+def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = descriptors()
+    server = serve(0)
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        server.start()
+    assert descriptors() <= before
+    assert server.stop() is True
+
+
+@pytest.mark.parametrize(
+    ("requires", "missing"), [("timers", "timers"), (["timers", "relay"], "timers")]
+)
+def test_a_service_may_name_one_capability_or_several(requires: Any, missing: str) -> None:
+    def service() -> Any: ...
+
+    service.requires = requires  # type: ignore[attr-defined]
+    with pytest.raises(CapabilityMissing, match=f"requires {missing}, which"):
+        muxcore.Server(service, 0, engine="pure-process")
+    muxcore.Server(service, 0, engine=ENGINE).stop()
+
+
+@pytest.mark.parametrize("requires", [5, [5], {"timers": 1, 5: 2}])
+def test_a_service_that_requires_what_is_no_name_is_refused(requires: Any) -> None:
+    def service() -> Any: ...
+
+    service.requires = requires  # type: ignore[attr-defined]
+    with pytest.raises(ServiceError, match="name capabilities, as in"):
+        muxcore.Server(service, 0, engine=ENGINE)
 
 
 def test_an_engine_that_a_callback_blocks_is_named_and_not_waited_for_forever(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -74,8 +75,36 @@ def test_a_delay_below_zero_is_now(timers: Timers, clock: Clock) -> None:
 
 @pytest.mark.parametrize("delay", [math.inf, -math.inf, math.nan])
 def test_a_delay_that_is_no_time_is_refused(timers: Timers, delay: float) -> None:
-    with pytest.raises(ValueError, match="needs a finite delay in seconds"):
+    with pytest.raises(ValueError, match=r"call_later\(\) needs finite seconds"):
         timers.add(delay, print)
+
+
+@pytest.mark.parametrize("delay", ["3", None, b"3", True, [3]], ids=repr)
+def test_a_delay_that_is_no_number_is_refused_and_counts_for_nothing(delay: Any) -> None:
+    timers = Timers(cap=1)
+    with pytest.raises(TypeError, match=r"call_later\(\) needs a number of seconds"):
+        timers.add(delay, print)
+    timers.add(1, print)
+
+
+@pytest.mark.parametrize("delay", [30 * 86_400, 1e10, 1e300, 10**400], ids=["a month", *"abc"])
+def test_nobody_is_told_to_wait_for_more_than_a_day_however_late_a_call_is_due(
+    timers: Timers, delay: float
+) -> None:
+    timers.add(delay, print)
+    assert timers.delay() == 86_400
+
+
+def test_a_call_that_is_due_in_a_month_is_made_then(timers: Timers, clock: Clock) -> None:
+    ran: list[int] = []
+    timers.add(30 * 86_400, ran.append, 1)
+    for _ in range(29):
+        clock.now += 86_400
+        timers.run_due()
+    assert ran == []
+    clock.now += 86_400
+    timers.run_due()
+    assert ran == [1]
 
 
 def test_what_a_call_adds_waits_for_the_next_turn(timers: Timers, clock: Clock) -> None:

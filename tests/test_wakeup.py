@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import threading
@@ -72,9 +73,55 @@ def test_a_signal_asks_for_a_stop_and_wakes_the_loop_and_a_second_one_aborts(
         assert asked.heard == ["stop"]
         assert awake(waker)
         signal.raise_signal(signal.SIGTERM)
+    assert asked.heard == ["stop", "abort"]
+    assert asked.signals.received == [number, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_third_signal_does_what_it_does_without_us(waker: Waker, number: signal.Signals) -> None:
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException), Asked(waker).signals:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
+
+
+def test_a_waker_that_is_closed_first_gets_no_signal_any_more(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    waker = Waker()
+    with Asked(waker).signals:
+        waker.close()
         signal.raise_signal(signal.SIGINT)
-    assert asked.heard == ["stop", "abort", "abort"]
-    assert asked.signals.received == [number, signal.SIGTERM, signal.SIGINT]
+    assert "Exception ignored" not in capfd.readouterr().err
+
+
+def test_a_waker_that_is_closed_leaves_the_wakeup_descriptor_of_others_alone(
+    waker: Waker,
+) -> None:
+    before = signal.set_wakeup_fd(waker.signal_fileno())
+    try:
+        for lent in (False, True):
+            other = Waker()
+            if lent:
+                other.signal_fileno()
+            other.close()
+            assert signal.set_wakeup_fd(waker.signal_fileno()) == waker.signal_fileno()
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+def test_a_wakeup_descriptor_that_was_closed_meanwhile_is_not_put_back(waker: Waker) -> None:
+    gone = Waker()
+    before = signal.set_wakeup_fd(gone.signal_fileno())
+    try:
+        with Asked(waker).signals:
+            gone._writer.close()
+    finally:
+        assert signal.set_wakeup_fd(before) in (-1, waker.signal_fileno())
 
 
 def test_handlers_and_wakeup_descriptor_of_before_are_put_back(waker: Waker) -> None:

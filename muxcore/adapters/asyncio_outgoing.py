@@ -49,7 +49,10 @@ class Attempt(asyncio.Protocol):
         try:
             self._sock = socket.socket(family, socket.SOCK_STREAM)
             accepting.prepare(self._sock)
-            await self._loop.sock_connect(self._sock, sockaddr)
+            if family == socket.AF_UNIX:  # never in progress: asyncio takes its EAGAIN for that
+                self._sock.connect(sockaddr)
+            else:
+                await self._loop.sock_connect(self._sock, sockaddr)
             sock, self._sock = self._sock, None
             try:
                 await self._loop.connect_accepted_socket(lambda: self, sock)

@@ -35,12 +35,18 @@ except ImportError as exc:
 NS = 1_000_000_000
 
 _UINT32_MOST = 2**32 - 1
+_NS_MOST = 2**61  # 73 years: what is added to it still fits
 _CHUNK_MOST = 2**30  # a receive takes an int's worth; nobody needs a larger one
 
 
 def mark(size: int) -> int:
-    """Return a water mark as C keeps it: in 32 bits, which stand for "as good as none"."""
+    """Clamp a water mark to C's 32 bits: 4 GiB are as good as none."""
     return min(size, _UINT32_MOST)
+
+
+def _ns(seconds: float | None) -> int:
+    """Return a time as C keeps it: at least 1 ns, where it is not 0 or None, which mean "none"."""
+    return min(max(1, int(seconds * NS)), _NS_MOST) if seconds else 0
 
 
 def new_counters() -> Any:
@@ -67,9 +73,11 @@ def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
             "read_chunk": min(limits.read_chunk, _CHUNK_MOST),
             "high": mark(limits.write_high),
             "low": mark(limits.write_low),
-            "idle": int((limits.idle_timeout or 0) * NS),
-            "half_close": int((limits.half_close_timeout or 0) * NS),
-            "accept_pause": int(limits.accept_pause * NS),
+            "idle": _ns(limits.idle_timeout),
+            "close": _ns(limits.close_timeout),
+            "linger": _ns(limits.linger_timeout),
+            "half_close": _ns(limits.half_close_timeout),
+            "accept_pause": _ns(limits.accept_pause),
             "reads": mark(limits.reads_per_turn),
             "accepts": mark(limits.accepts_per_turn),
             "wake": wake,
@@ -94,6 +102,7 @@ def stats_of(counters: Any, errors: Counter[str]) -> Stats:
     for kind, count in (
         ("IdleTimeout", counters.idle),
         ("HalfCloseTimeout", counters.half_closed),
+        ("CloseTimeout", counters.not_taken),
         ("refused", counters.refused),
         ("accept", counters.accept_errors),
     ):

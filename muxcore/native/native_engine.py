@@ -4,16 +4,16 @@ A turn has the stages of ``pure/readiness.py``; the first three of them are one 
 may go through thousands of its own turns before there is anything for Python:
 
 1. mux_loop_poll() waits, receives, sends and accepts, without the GIL;
-2. the events of its batch, in order; what callbacks write meanwhile is gathered;
+2. the events of its batch, in order; what a callback writes is sent at once;
 3. timers that are due;
-4. calls that were queued;
-5. the gathered writes cross into C, all at once.
+4. calls that were queued.
 
 A connection's slot, and its descriptor, stay until ``connection_lost`` has returned and Python
 gives them back, so nothing in a batch can name a later connection.
 
 Without the GIL nothing changes: the engine, its transports and its loop belong to the thread that
-runs it. Others may use what needs no lock: a deque's append, a byte for the waker, C's counters.
+runs it, and C refuses every other. Others may use what needs no lock: a deque's append, a byte for
+the waker, C's counters.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import os
 import socket
 import struct
 import time
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
 
@@ -34,7 +33,7 @@ from muxcore.limits import Limits
 from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
 from muxcore.native.native_socket import RawAddress
-from muxcore.native.native_transport import FREE, ROOM, VERBS, NativeTransport
+from muxcore.native.native_transport import VERBS, NativeTransport
 from muxcore.native.outgoing import Attempt
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -72,10 +71,11 @@ class NativeEpollEngine(LoopEngine):
         self._counted = core.new_counters()
         try:
             edge = trigger == "edge"
-            self.loop = core.new_loop(self.limits, edge, self._waker.fileno(), self._counted)
+            loop = core.new_loop(self.limits, edge, self._waker.fileno(), self._counted)
         except OSError:
             self._waker.close()
             raise
+        self.loop = self.ffi.gc(loop, self.lib.mux_loop_free)  # also of one that never ran
         cap = self.lib.mux_loop_events_cap(self.loop) * _EVENT.size
         self._events = memoryview(
             self.ffi.buffer(self.ffi.cast("char *", self.lib.mux_loop_events(self.loop)), cap)
@@ -85,11 +85,8 @@ class NativeEpollEngine(LoopEngine):
             self.ffi.cast("char *", self.lib.mux_loop_arena(self.loop)),
             self.lib.mux_loop_arena_size(self.loop),
         )
-        self.parts: list[bytes] = []  # gathered writes, and of each its slot
-        self.writers: list[int] = []
-        self.room = ROOM
         self.send = self.lib.mux_send
-        self._left = self.ffi.new("uint32_t[]", 256)  # of those with a queue: slot, bytes queued
+        self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
         self._transports: list[NativeTransport | Attempt | None] = []
         self._listeners: dict[int, tuple[Any, Service]] = {}
@@ -109,8 +106,8 @@ class NativeEpollEngine(LoopEngine):
     def open_attempt(self, attempt: Attempt, service: Service) -> None:
         self._serve(attempt.slot, attempt.generation, service, attempt.peername)
         transport = self._transports[attempt.slot]
-        if isinstance(transport, NativeTransport):  # C holds it until here
-            transport.hold_in_c(bool(transport._hold))
+        if isinstance(transport, NativeTransport) and not transport._hold:
+            transport.hold_in_c(False)  # C has held it until here
 
     def outgoing(self) -> int:
         return int(self._counted.outgoing)
@@ -140,20 +137,47 @@ class NativeEpollEngine(LoopEngine):
         """End without ceremony: every descriptor is closed, whatever state it is in."""
         if self._closed:
             return
+        self._closed = self._calls.closed = True
+        raised: BaseException | None = None
         if not self._forked:
             self._close_listeners()
-            self.end_connecting()
-            for transport in self._open_transports():
-                transport.abort()
-            self._calls.run()
-            while self._open_transports():  # a connection_lost may have aborted others
-                self._batch(0)
-        self._closed = self._calls.closed = True
+            raised = self._end_all()
         self.timers.clear()
-        loop, self.loop = self.loop, self.ffi.NULL  # transports may be asked things ever after
+        loop, self.loop = self.loop, self.ffi.NULL  # a transport may be asked after the end
+        self.ffi.gc(loop, None)
         self.lib.mux_loop_free(loop)
         self._waker.close()
         self.owner = None
+        if raised is not None:
+            raise raised
+
+    def _end_all(self) -> BaseException | None:
+        """Abort what is open, and let each protocol hear of it.
+
+        Returns:
+            What a callback raised that means the program; the others have heard all the same.
+        """
+        raised: BaseException | None = None
+        steps: list[Callable[[], object]] = [self.end_connecting, self._hear_rest, self._calls.run]
+        while steps or self._open_transports():
+            try:
+                if steps:
+                    steps.pop(0)()
+                    continue
+                for transport in self._open_transports():
+                    transport.abort()
+                self._batch(0)  # a connection_lost may have aborted others
+            except (SystemExit, KeyboardInterrupt) as exc:
+                raised = raised or exc
+                steps.append(self._hear_rest)
+        return raised
+
+    def _hear_rest(self) -> None:
+        """Hear of those whose end is in the rest of a batch that a callback has cut short."""
+        for slot, kind, value, _ in self._unheard:
+            transport = self._transports[slot] if slot < len(self._transports) else None
+            if kind == _KIND_LOST and transport is not None:
+                self._lost(slot, transport, value)
 
     # -- one turn
 
@@ -164,8 +188,6 @@ class NativeEpollEngine(LoopEngine):
             self._calls.run()
         if self._stop_asked:
             self._wind_down()
-        if self.parts:
-            self.flush()
 
     def _deadline(self) -> int:
         """Return when Python itself has something to do: CLOCK_MONOTONIC, ns."""
@@ -181,20 +203,21 @@ class NativeEpollEngine(LoopEngine):
             self._poll_failed(-count)
         transports: Any = self._transports
         arena = self._arena
-        for slot, kind, value, at in _EVENT.iter_unpack(self._events[: count * _EVENT.size]):
+        self._unheard = events = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
+        for slot, kind, value, at in events:
             if kind == _KIND_DATA:
                 transport = transports[slot]
                 if transport is None:  # the service failed
                     continue
                 data = arena[at : at + value]
-                on_data = transport._on_data
-                if transport._hold or on_data is None:
+                if transport._hold or not transport._hears:
                     transport.on_data(data)
                     continue
+                protocol = transport._protocol
                 try:
-                    on_data(data)
-                except Exception as exc:
-                    dispatch.failed(transport, transport.get_protocol(), "data_received", exc)
+                    protocol.data_received(data)
+                except BaseException as exc:
+                    dispatch.failed(transport, protocol, "data_received", exc)
             elif kind == _KIND_ACCEPTED:
                 self._accepted(slot, value & 0xFFFFFFFF, at)
             elif kind == _KIND_TROUBLE:
@@ -215,33 +238,6 @@ class NativeEpollEngine(LoopEngine):
                     transport.on_drained(value)
                 else:
                     transport.on_connected(value)
-
-    def flush(self) -> None:
-        """Let what was gathered cross into C, which sends it."""
-        parts, writers = self.parts, self.writers
-        if not parts:
-            return
-        transports: Any = self._transports
-        self.parts, self.writers, self.room = [], [], ROOM
-        for slot in writers:
-            transports[slot]._way = FREE
-        left = self._left
-        if len(left) < 2 * len(parts):
-            left = self._left = self.ffi.new("uint32_t[]", 4 * len(parts))
-        from_buffer = self.ffi.from_buffer
-        count = self.lib.mux_send_batch(
-            self.loop,
-            b"".join(parts),
-            from_buffer("uint32_t[]", array("I", writers)),
-            from_buffer("uint32_t[]", array("I", map(len, parts))),
-            len(parts),
-            left,
-        )
-        if not count:
-            return
-        sizes = self.ffi.unpack(left, 2 * count)
-        for slot, size in zip(sizes[::2], sizes[1::2], strict=True):
-            transports[slot].queue_is(size)
 
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:
@@ -288,17 +284,22 @@ class NativeEpollEngine(LoopEngine):
             peername = RawAddress(self._arena[start : start + size])
             self._serve(slot, generation, self._listeners[listener][1], peername)
         else:  # an earlier callback of this batch has ended the listener
-            self.lib.mux_refuse(self.loop, slot, generation)
+            self._refuse(slot, generation)
 
     def _serve(self, slot: int, generation: int, service: Service, peername: Any) -> None:
         """Give a connection of the core its protocol and transport."""
         protocol = self.protocol_for(service)
         if protocol is None:
-            self.lib.mux_refuse(self.loop, slot, generation)
+            self._refuse(slot, generation)
             return
         transport = NativeTransport(self, protocol, peername, slot, generation)
         self.set_transport(slot, transport)
         transport.opened(verb_of(service) or verb_of(protocol))
+
+    def _refuse(self, slot: int, generation: int) -> None:
+        """Leave a connection to C, which ends it; what this batch has of it is nobody's."""
+        self.set_transport(slot, None)
+        self.lib.mux_refuse(self.loop, slot, generation)
 
     def set_transport(self, slot: int, transport: NativeTransport | Attempt | None) -> None:
         """Have a slot's events go to ``transport``, or to nobody."""
@@ -322,7 +323,6 @@ class NativeEpollEngine(LoopEngine):
         self._serve(slot, generation[0], service, peername)
 
     def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int) -> None:
-        self.flush()  # what this connection wrote in this batch must not meet a free slot
         try:
             transport.lost(error)
         finally:

@@ -14,15 +14,21 @@ from muxcore.transport_socket import TransportSocket
 
 
 class LentSocket(TransportSocket):
-    """A connection's socket as long as the connection lives; C owns the descriptor."""
+    """A connection's socket as long as the connection lives; C owns the descriptor.
 
-    __slots__ = ("_fileno",)
+    Args:
+        fd: the descriptor.
+        over: whether the connection has ended.
+    """
 
-    def __init__(self, fileno: Callable[[], int]) -> None:
-        self._fileno = fileno
+    __slots__ = ("_fd", "_over")
+
+    def __init__(self, fd: int, over: Callable[[], bool]) -> None:
+        self._fd = fd
+        self._over = over
 
     def fileno(self) -> int:
-        return self._fileno()
+        return -1 if self._over() else self._fd
 
     @property
     def _sock(self) -> socket.socket:  # type: ignore[override]
@@ -45,7 +51,7 @@ class RawAddress(bytes):
     __slots__ = ()
 
     @classmethod
-    @functools.lru_cache(1024)  # who relays connects to the same few again and again
+    @functools.lru_cache(1024)  # a relay connects to the same few addresses all the time
     def encoded(cls, family: int, sockaddr: Any) -> RawAddress:
         """Return what ``connect(2)`` takes for an address as Python writes it."""
         head = struct.pack("=H", family)

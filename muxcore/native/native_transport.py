@@ -2,26 +2,30 @@
 
 The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the border between them:
 
-- A small write is gathered, and crosses with all others of the turn; whatever has to know the state
-  of the send queue (a large write, ``close``, a verb, …) lets all cross first.
-- C knows one reason for not reading, "Python holds it": any of ``_hold``'s bits.
+- C knows one reason for not reading, "Python holds it": any of ``_hold``'s bits but the peer's EOF,
+  which C knows itself.
 - A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are
   kept, and come first after ``resume_reading``, or go first into the verb; only then C reads on.
+- C may have lost a connection already, and the event that says so has yet to be heard. What is
+  asked of it meanwhile is answered with 0 or -ESTALE: there is nothing to be done any more.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import HalfCloseTimeout, IdleTimeout, passed_on
+from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.protocol import Bytes, Verb, handles
 from muxcore.transport import (
     CLOSING,
+    ENDS_BY_RESET,
     HOLD_CLOSING,
     HOLD_CONNECT,
     HOLD_EOF,
@@ -34,19 +38,8 @@ from muxcore.transport_socket import TransportSocket
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
 
-# Below that a copy is cheaper than a crossing of its own (about 0.3 µs, or 8 KiB of memcpy).
-SMALL = 4096
-# Gathered bytes of one connection: at most the default high-water mark, so that what is gathered
-# can never have to pause anybody. A first small write is not counted, a last one may pass ROOM.
-GATHERED_MOST = 65_536
-ROOM = GATHERED_MOST - 2 * SMALL
-
-# How a write goes: FREE and GATHERING stand for "open, no verb, no EOF, nothing queued in C", so
-# that a small write needs no look at anything else; it is gathered, as the turn's first or another.
-DIRECT, GATHERING, FREE = range(3)
-
-_IDLE, _HALF_CLOSED = -1, -2  # MUX_IDLE, MUX_HALF_CLOSED
-_PASSED_ON = 0x10000  # MUX_PASSED_ON
+IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
+PASSED_ON = 0x10000  # MUX_PASSED_ON
 
 
 class NativeTransport(BaseTransport):
@@ -61,7 +54,7 @@ class NativeTransport(BaseTransport):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_end", "_generation", "_kept", "_slot", "_way")
+    __slots__ = ("_generation", "_hears", "_kept", "_plain", "_reason", "_slot", "_totals")
 
     def __init__(
         self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
@@ -69,9 +62,10 @@ class NativeTransport(BaseTransport):
         self._slot = slot
         self._generation = generation
         self._kept: list[bytes] | None = None  # received and not delivered; b"" is the peer's EOF
-        self._end: Any = None  # why it ends; from connection_lost on: (bytes in, bytes out)
+        self._reason: BaseException | None = None  # why Python ends it
+        self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
+        self._plain = True  # open, no verb, no EOF: a write needs no other look
         super().__init__(engine, protocol, peername)
-        self._way = FREE if self._high >= GATHERED_MOST else DIRECT
 
     # -- what is known of it
 
@@ -80,10 +74,14 @@ class NativeTransport(BaseTransport):
             self._peername = self._peername.decoded()
         return super().get_extra_info(name, default)
 
+    def set_protocol(self, protocol: Any) -> None:
+        super().set_protocol(protocol)
+        self._hears = self._verb is None and hasattr(protocol, "data_received")
+
     # -- events
 
     def on_data(self, data: bytes) -> None:
-        """Take bytes that cannot go to ``data_received`` at once."""
+        """Take bytes that do not simply go to ``data_received``."""
         if self._state != OPEN:
             return
         if self._hold & HOLD_CONNECT:
@@ -94,14 +92,20 @@ class NativeTransport(BaseTransport):
             self._give_to_verb(data)
         elif self._hold or self._kept is not None:
             self._keep(data)
-        else:
-            self._deliver(data)
+        elif self._hears:
+            dispatch.call(self, self._protocol, "data_received", data)
+        elif self._buffered:
+            self._fill_buffers(data)
 
     def on_eof(self) -> None:
-        if self._state == LOST:
+        if self._state != OPEN:
             return
-        if self._verb is Verb.RELAY and not self._hold & HOLD_CONNECT:
+        if self._hold & HOLD_CONNECT:
+            self._keep(b"")
+        elif self._verb is Verb.RELAY:
             self._give_to_peer(b"")
+        elif self._verb is not None:
+            self.close()
         elif self._hold or self._kept is not None:
             self._keep(b"")  # a paused protocol does not hear of it before it resumes
         else:
@@ -111,53 +115,50 @@ class NativeTransport(BaseTransport):
         """The queue has shrunk to the low-water mark, or is empty."""
         if self._state != LOST:
             self._shrunk(size)
-            self._find_way()
-
-    def queue_is(self, size: int) -> None:
-        """So much is queued after a write."""
-        self._way = DIRECT
-        if self._state != LOST:
-            self._grown(size)
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
             self._kept = []
         self._kept.append(data)
 
-    def _deliver(self, data: bytes) -> None:
-        protocol = self._protocol
-        if self._on_data is not None:
-            try:
-                self._on_data(data)
-            except Exception as exc:
-                dispatch.failed(self, protocol, "data_received", exc)
-            return
-        rest = memoryview(data)
-        while rest and self._state == OPEN:  # a BufferedProtocol, by its own buffer's size
-            if self._hold:
-                self._keep(bytes(rest))
-                return
+    def _fill_buffers(self, data: bytes) -> None:
+        """Deliver to a BufferedProtocol; what its callbacks do governs the rest of the bytes."""
+        protocol, rest = self._protocol, memoryview(data)
+        while rest and self._fills(protocol):
             try:
                 buffer = memoryview(protocol.get_buffer(-1)).cast("B")
                 if not len(buffer):
                     raise RuntimeError("get_buffer() returned an empty buffer")
-            except Exception as exc:
+                if not self._fills(protocol):
+                    break
+                size = min(len(buffer), len(rest))
+                buffer[:size] = rest[:size]
+            except BaseException as exc:
                 dispatch.failed(self, protocol, "get_buffer", exc)
                 return
-            size = min(len(buffer), len(rest))
-            buffer[:size] = rest[:size]
             rest = rest[size:]
             dispatch.call(self, protocol, "buffer_updated", size)
+        if rest:
+            self.on_data(bytes(rest))
+
+    def _fills(self, protocol: Any) -> bool:
+        return (
+            self._state == OPEN
+            and not self._hold
+            and self._verb is None
+            and self._protocol is protocol
+        )
 
     def _deliver_kept(self) -> None:
         """Deliver what came while reading was held; then let C read on."""
         while self._kept and not self._hold and self._state == OPEN:
-            data = self._kept.pop(0)
-            kept, self._kept = self._kept, None  # what is delivered may be held back again: first
+            kept, self._kept = self._kept, None
+            data = kept.pop(0)
             if data:
-                self._deliver(data)
+                self.on_data(data)
             else:
                 self._eof_received()
+            # what was delivered may have been held back again: it comes before the rest
             self._kept = (self._kept or []) + kept
         if not self._hold:
             self._kept = None
@@ -167,70 +168,45 @@ class NativeTransport(BaseTransport):
 
     def write(self, data: Bytes) -> None:
         # Each message pays for every instruction here: super() alone costs as much as all the rest.
-        way = self._way
-        if not way or type(data) is not bytes:
+        # C compares the threads, so this does not.
+        if not self._plain or type(data) is not bytes:
             super().write(data)
             return
         engine = self._engine
-        if len(data) > SMALL:
-            if engine.parts:
-                engine.flush()
-            queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
-            if queued > 0:
-                self.queue_is(queued)
-            return
-        engine.parts.append(data)
-        engine.writers.append(self._slot)
-        if way == FREE:
-            self._way = GATHERING
-        else:
-            engine.room -= len(data)
-            if engine.room < 0:
-                engine.flush()
+        queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
+        if queued:
+            self._sent(queued)
 
     def _put(self, data: Bytes) -> None:
-        self._cross()
         engine = self._engine
         if type(data) is not bytes:
             if isinstance(data, memoryview) and not data.c_contiguous:
                 data = data.tobytes()
             data = engine.ffi.from_buffer(data)
-        queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
+        self._sent(engine.send(engine.loop, self._slot, self._generation, data, len(data)))
+
+    def _sent(self, queued: int) -> None:
+        """Hear what C says to a write: how much is queued now, or why it did nothing."""
         if queued > 0:
-            self.queue_is(queued)
+            self._grown(queued)
+        elif queued == -errno.EPERM:
+            self._engine.refuse_thread("write()")
 
     def write_eof(self) -> None:
-        self._cross()
         super().write_eof()
-        self._find_way()
+        self._plain = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._cross()
         super().set_write_buffer_limits(high, low)
         marks = mark(self._high), mark(self._low)
         self._engine.lib.mux_marks(self._engine.loop, self._slot, self._generation, *marks)
-        self._find_way()
 
     def get_write_buffer_size(self) -> int:
-        self._cross()
         engine = self._engine
-        return max(0, int(engine.lib.mux_queued(engine.loop, self._slot, self._generation)))
-
-    def _cross(self) -> None:
-        """Let gathered writes cross into C."""
-        if self._engine.parts:
-            self._engine.flush()
-
-    def _find_way(self) -> None:
-        """Find out whether small writes may be gathered (again)."""
-        free = (
-            self._state == OPEN
-            and self._verb is None
-            and not self._eof_written
-            and self._high >= GATHERED_MOST
-            and not self.get_write_buffer_size()
-        )
-        self._way = FREE if free else DIRECT
+        size = engine.lib.mux_queued(engine.loop, self._slot, self._generation)
+        if size == -errno.EPERM:
+            engine.refuse_thread("get_write_buffer_size()")
+        return max(0, int(size))
 
     def _shutdown_write(self) -> None:
         self._engine.lib.mux_write_eof(self._engine.loop, self._slot, self._generation)
@@ -238,75 +214,105 @@ class NativeTransport(BaseTransport):
     # -- the end
 
     def close(self) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("close()")
         if self._state == OPEN:
             self._state = CLOSING
-            self._hold |= HOLD_CLOSING
+            self._plain = False
+            self._hold = self._hold & HOLD_EOF | HOLD_CLOSING
             if self._peer is not None:
                 self._peer.close()
-            self._cross()
-            self._way = DIRECT
             self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)
 
     def _drop(self, exc: BaseException | None) -> None:
-        self._end = exc
-        self._cross()  # asyncio too delivers write(b"hello"); abort()
-        self._way = DIRECT
-        self._engine.lib.mux_abort(self._engine.loop, self._slot, self._generation)
+        self._reason = exc
+        self._plain = False
+        reset = isinstance(exc, ENDS_BY_RESET)
+        self._engine.lib.mux_abort(self._engine.loop, self._slot, self._generation, reset)
+
+    def _reset_at_close(self) -> None:
+        """C does, where ``_drop`` says so, or the network has."""
 
     def lost(self, error: int) -> None:
         """Deliver ``connection_lost``; what refers to the protocol goes too.
 
         Args:
-            error: why C ended it: an errno, MUX_IDLE, or 0.
+            error: why C ended it: an errno, MUX_IDLE and the like, or 0.
         """
-        engine, exc = self._engine, self._end
-        if exc is None and error:
-            if error == _IDLE:
-                exc = IdleTimeout(engine.limits.idle_timeout)
-            elif error == _HALF_CLOSED:
-                exc = HalfCloseTimeout(engine.limits.half_close_timeout)
-            else:
-                number = error & ~_PASSED_ON
-                exc = OSError(number, os.strerror(number))
-                if number != error:
-                    exc = passed_on(exc)
+        engine = self._engine
+        exc = self._why(error) if self._reason is None else self._reason
         if exc is not None:
             engine.errors[type(exc).__name__] += 1
-        self._end = self._counted()
+        self._totals = self._counted()
         peer, self._peer = self._peer, None
         if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
             peer.close()
         self._state = LOST
         self._hold |= HOLD_CLOSING
-        self._way = DIRECT
+        self._plain = False
         self._kept = None
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
-            self._on_data = None  # a bound method: it would keep the protocol in a cycle
+            self._protocol = self._reason = None  # they may refer to this object: no cycle is left
             engine.lib.mux_release(engine.loop, self._slot, self._generation)
 
-    # -- a relay
+    def _why(self, error: int) -> BaseException | None:
+        """Return what C's word for an end means."""
+        limits = self._engine.limits
+        if not error:
+            return None
+        if error == IDLE:
+            return IdleTimeout(limits.idle_timeout)
+        if error == HALF_CLOSED:
+            return HalfCloseTimeout(limits.half_close_timeout)
+        if error == NOT_TAKEN:
+            return CloseTimeout(limits.close_timeout)
+        number = error & ~PASSED_ON
+        exc = OSError(number, os.strerror(number))
+        return exc if number == error else passed_on(exc)
+
+    # -- verbs
+
+    def _begin(self, verb: Verb) -> None:
+        self._check(verb, "the connection")
+        self._verb = verb
+        self._verb_begun(verb)
+        kept = self._take_kept()
+        self._hold &= HOLD_EOF  # a backlog is C's to mind from now on
+        self._give_to_verb(kept)
+        if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
+            self.close()
+
+    def _verb_begun(self, verb: Verb) -> None:
+        self._plain = self._hears = False
+
+    def _give_to_verb(self, data: bytes) -> None:
+        """Let the verb begin, or go on, with bytes that C has already handed out."""
+        engine, verb = self._engine, VERBS[self._verb]
+        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
 
     def relay(
         self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
     ) -> None:
-        self._cross()
         super().relay(peer, first=first, back=back, timeout=timeout)
-        self._find_way()
+        self._verb_begun(Verb.RELAY)
 
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
-        self._cross()
         engine = self._engine
-        to_peer, to_self = bytes(first) + self._take_kept(), bytes(back) + peer._take_kept()
-        engine.lib.mux_relay(
+        to_peer = bytes(first) + b"".join(self._kept or ())
+        to_self = bytes(back) + b"".join(peer._kept or ())
+        joined = engine.lib.mux_relay(
             engine.loop,
             *(self._slot, self._generation, peer._slot, peer._generation),
             *(to_peer, len(to_peer), to_self, len(to_self)),
         )
+        if joined < 0:  # C has lost one of them, and the event that says so is yet to come
+            raise ValueError("relay(): the connection or the peer is closing")
         for side, other in ((self, peer), (peer, self)):
-            side._verb, side._peer, side._way = Verb.RELAY, other, DIRECT
-            side._on_data = None
+            side._verb, side._peer = Verb.RELAY, other
+            side._verb_begun(Verb.RELAY)
+            side._take_kept()
             side._hold &= HOLD_EOF | HOLD_CLOSING
         for side in (self, peer):
             side._keep_cap(side.get_write_buffer_size())
@@ -331,60 +337,50 @@ class NativeTransport(BaseTransport):
     def _forget(self) -> None:
         """Leave it to C: there is nobody who would hear of its end."""
         engine = self._engine
-        if not engine.lib.mux_forget(engine.loop, self._slot, self._generation):
+        if engine.lib.mux_forget(engine.loop, self._slot, self._generation) == 0:
             engine.set_transport(self._slot, None)
             if self._peer is not None:  # else the other side was forgotten before
                 self._peer._peer = None  # nothing else keeps this object
 
+    def _half_closed(self) -> None:
+        """C keeps that deadline."""
+
     # -- for the base class
 
     def _reading_changed(self) -> None:
-        if self._state == LOST:
+        if self._state != OPEN:
             return
         if not self._hold and self._kept is not None:
             self._engine.call_soon(self._deliver_kept)  # never within resume_reading()
-        else:
+        elif self._hold != HOLD_EOF:
             self.hold_in_c(bool(self._hold))
 
     def hold_in_c(self, on: bool) -> None:
         self._engine.lib.mux_hold(self._engine.loop, self._slot, self._generation, on)
 
-    def _verb_begun(self, verb: Verb) -> None:
-        self._cross()
-        self._way = DIRECT
-        kept, self._kept = self._kept, None
-        self._on_data = None
-        self._give_to_verb(b"".join(kept or ()))
-        if kept and not kept[-1]:  # the peer's EOF is among what was kept
-            self.close()
-
-    def _give_to_verb(self, data: bytes) -> None:
-        """Let the verb begin, or go on, with bytes that C has already handed out."""
-        engine, verb = self._engine, VERBS[self._verb]
-        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
-
-    def _half_closed(self) -> None:
-        """C keeps that deadline."""
-
     def _counted(self) -> tuple[int, int]:
-        if isinstance(self._end, tuple):
-            return self._end
+        if self._totals is not None:
+            return self._totals
         engine = self._engine
         in_out = engine.ffi.new("uint64_t[2]")
         engine.lib.mux_bytes(engine.loop, self._slot, self._generation, in_out)
         return in_out[0], in_out[1]
 
     def _socket(self) -> TransportSocket | None:
-        return LentSocket(self.fileno)
+        fd = self.fileno()
+        return LentSocket(fd, self._over) if fd >= 0 else None
 
     # -- for the engine
+
+    def _over(self) -> bool:
+        return self._totals is not None
 
     def fileno(self) -> int:
         """Return the connection's descriptor, or -1 where it has none (any more)."""
         engine = self._engine
-        if isinstance(self._end, tuple):
+        if self._over():
             return -1
-        return int(engine.lib.mux_handle(engine.loop, self._slot, self._generation))
+        return max(-1, int(engine.lib.mux_handle(engine.loop, self._slot, self._generation)))
 
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, and begin the service's verb if it has one."""

@@ -41,7 +41,7 @@ class Attempt:
         self._done = None
         if self.slot >= 0:
             engine = self._engine
-            engine.lib.mux_abort(engine.loop, self.slot, self.generation)
+            engine.lib.mux_abort(engine.loop, self.slot, self.generation, False)
 
     # -- for the engine
 

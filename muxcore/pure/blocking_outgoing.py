@@ -18,6 +18,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
 from muxcore.protocol import Service, verb_of
+from muxcore.timers import LONGEST_WAIT
 
 
 class Outgoing:
@@ -31,6 +32,7 @@ class Outgoing:
     """
 
     def __init__(self, child: Any, where: Address, service: Service, timeout: float) -> None:
+        dispatch.check_service(service)
         self._child = child
         self._where = where
         self._service: Service | None = service  # None: it was cancelled
@@ -61,7 +63,8 @@ class Outgoing:
             return False
         try:
             protocol = dispatch.make_protocol(self._service)
-        except Exception as exc:
+        except BaseException as exc:
+            dispatch.let_pass(exc)
             name = dispatch.describe(self._service)
             dispatch.logger.error("service %s failed", name, exc_info=exc)
             self._child.failed(exc)
@@ -99,10 +102,18 @@ class Outgoing:
             error = sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO
-        if error != errno.EINPROGRESS or self._error is not None:  # fail() may have come first
+        if self._error is not None:  # fail() came first
+            return error
+        deadline = time.monotonic() + seconds
+        while error == errno.EAGAIN and sock.family == socket.AF_UNIX:  # its backlog is full
+            if time.monotonic() >= deadline or self._error is not None:
+                return errno.ETIMEDOUT
+            time.sleep(connecting.FULL_AGAIN)
+            error = sock.connect_ex(sockaddr)
+        if error != errno.EINPROGRESS:
             return error
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLOUT)
-        if not poll.poll(seconds * 1000):
+        if not poll.poll(min(seconds, LONGEST_WAIT) * 1000):
             return errno.ETIMEDOUT
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

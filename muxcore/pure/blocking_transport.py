@@ -16,13 +16,19 @@ import select
 import socket
 import struct
 import time
+from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import CapabilityMissing, HalfCloseTimeout
+from muxcore.errors import (
+    CapabilityMissing,
+    CloseTimeout,
+    HalfCloseTimeout,
+)
 from muxcore.protocol import Bytes, Verb
+from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.transport import HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport
+from muxcore.transport import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport
 from muxcore.transport_socket import TransportSocket
 
 
@@ -31,6 +37,7 @@ class BlockingTransport(BaseTransport):
 
     Args:
         engine: the process engine, as this child inherited it.
+        child: what it is a connection of; its ``wait`` makes calls that a stop interrupts.
         sock: the connection.
         protocol: what the service returned.
         peername: the peer's socket address.
@@ -41,19 +48,24 @@ class BlockingTransport(BaseTransport):
     __slots__ = (
         "_bytes_in",
         "_bytes_out",
+        "_child",
+        "_closing_since",
         "_counters",
         "_half_at",
+        "_lingers",
         "_moved_at",
         "_queue",
         "_reason",
         "_slot",
         "_stopping",
+        "_unread",
         "sock",
     )
 
     def __init__(
         self,
         engine: Any,
+        child: Any,
         sock: socket.socket,
         protocol: Any,
         peername: Any,
@@ -61,6 +73,7 @@ class BlockingTransport(BaseTransport):
         slot: int,
     ) -> None:
         self.sock = sock
+        self._child = child
         self._counters = counters
         self._slot = slot
         self._bytes_in = 0
@@ -68,13 +81,19 @@ class BlockingTransport(BaseTransport):
         self._queue = b""  # under a relay: what the kernel has not taken yet
         self._moved_at = time.monotonic()  # when a byte last moved
         self._half_at: float | None = None  # when its direction of a relay ended
+        self._closing_since: float | None = None  # or since the last byte went, once it closes
         self._reason: BaseException | None = None  # for connection_lost
         self._stopping = False
+        self._unread = True  # the kernel may hold bytes that nobody has received
+        self._lingers = False  # it ends by close(), and not by an abort
         super().__init__(engine, protocol, peername)
         sock.setblocking(True)
         if engine.limits.idle_timeout is not None:
             seconds, fraction = divmod(engine.limits.idle_timeout, 1)
-            wait = struct.pack("ll", int(seconds), max(1, int(fraction * 1e6)))
+            # a time_t of 64 bits beside a long of 32 (musl): the kernel says how large it is
+            known = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+            form = "qq" if len(known) == 16 else "ll"
+            wait = struct.pack(form, int(seconds), max(1, int(fraction * 1e6)))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
 
@@ -91,13 +110,19 @@ class BlockingTransport(BaseTransport):
 
     def wants(self) -> int:
         """Return what poll(2) is to wait for."""
-        return (0 if self._hold else select.POLLIN) | (select.POLLOUT if self._queue else 0)
+        if self._queue:
+            return select.POLLOUT | (select.POLLIN if not self._hold or self._drops() else 0)
+        return 0 if self._hold else select.POLLIN
+
+    def _drops(self) -> bool:
+        """Whether it receives only to know that nothing is unread: it sends what is queued."""
+        return self._state == CLOSING and not self._hold & HOLD_EOF
 
     def on_event(self, events: int) -> None:
         """Handle what poll(2) has reported; of a hang-up or an error both calls will tell."""
         if events & ~select.POLLIN and self._queue:
             self._flush()
-        if events & ~select.POLLOUT and not self._hold:
+        if events & ~select.POLLOUT and (not self._hold or self._drops()):
             self.receive(socket.MSG_DONTWAIT)
 
     def time_left(self) -> float | None:
@@ -113,6 +138,11 @@ class BlockingTransport(BaseTransport):
             left.append(self._half_at + limits.half_close_timeout - now)
             if left[-1] <= 0:
                 self._fail(HalfCloseTimeout(limits.half_close_timeout))
+        if limits.close_timeout is not None and self._state == CLOSING:
+            self._closing_since = self._closing_since or now
+            left.append(self._closing_since + limits.close_timeout - now)
+            if left[-1] <= 0:
+                self._fail(CloseTimeout(limits.close_timeout))
         return max(0.0, min(left)) if left else None
 
     def is_lost(self) -> bool:
@@ -130,44 +160,57 @@ class BlockingTransport(BaseTransport):
             dispatch.logger.error("connection from %s is closed: %s", self._peername, self._reason)
         self.close()  # also where eof_received kept it open: nothing can write any more
 
-    def lost(self) -> None:
-        """Deliver ``connection_lost``, then close."""
+    def lost(self) -> Linger | None:
+        """Deliver ``connection_lost``, then close; or return what closes it a little later."""
         try:
             dispatch.call(self, self._protocol, "connection_lost", self._reason)
-        finally:
+        except BaseException:
             self.sock.close()
+            raise
+        self._protocol = self._on_data = None  # each keeps the other
+        seconds = self._engine.limits.linger_timeout
+        if self._lingers and self._unread and seconds:
+            return Linger(self.sock, seconds)
+        self.sock.close()
+        return None
 
     def stop(self) -> None:
-        """End soon; called by the signal handler, the second time because the first did not do.
+        """End soon; called by the signal handler, a second time if the first was not enough.
 
-        The pending receive returns at once; a send goes on, so that what is being written arrives.
+        The child ends the pending receive; a send goes on, so that what is being written arrives.
         """
-        how = socket.SHUT_RDWR if self._stopping else socket.SHUT_RD
+        if self._stopping:
+            try:
+                self.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the peer was faster
         self._stopping = True
         self._set_hold(HOLD_EOF)
-        try:
-            self.sock.shutdown(how)
-        except OSError:
-            pass  # the peer was faster
 
     def receive(self, flags: int = 0) -> None:
         """Wait for bytes, or with MSG_DONTWAIT do not, and deliver them."""
-        if self._on_data is None:
+        if self._buffered and self._verb is None and self._state == OPEN:
             self._receive_into(flags)
             return
+        chunk = self._engine.limits.read_chunk
+        self._unread = True
         try:
-            data = self.sock.recv(self._engine.limits.read_chunk, flags)
+            data = self._child.wait(self.sock.recv, chunk, flags)
         except OSError as exc:
             self._call_failed(exc, flags)
             return
-        if not data:
-            self._ended()
-            return
+        self._unread = len(data) == chunk  # a short receive means that nothing was left
         self.count(len(data), 0)
-        try:
+        if self._state != OPEN:  # what it drops
+            self._hold |= 0 if data else HOLD_EOF
+            return
+        if not data:
+            self._eof_received()
+            return
+        if self._on_data is not None:
             self._on_data(data)
-        except Exception as exc:
-            dispatch.failed(self, self._protocol, "data_received", exc)
+        else:
+            dispatch.call(self, self._protocol, "data_received", data)
 
     def _receive_into(self, flags: int) -> None:
         """Receive into a BufferedProtocol's own buffer."""
@@ -176,24 +219,24 @@ class BlockingTransport(BaseTransport):
             buffer = memoryview(protocol.get_buffer(-1)).cast("B")
             if not len(buffer):
                 raise RuntimeError("get_buffer() returned an empty buffer")
-        except Exception as exc:
+        except BaseException as exc:
             dispatch.failed(self, protocol, "get_buffer", exc)
             return
+        self._unread = True
         try:
-            size = self.sock.recv_into(buffer, 0, flags)
+            size = self._child.wait(self.sock.recv_into, buffer, 0, flags)
         except OSError as exc:
             self._call_failed(exc, flags)
             return
+        except (TypeError, BufferError) as exc:  # the buffer is read-only
+            dispatch.failed(self, protocol, "get_buffer", exc)
+            return
+        self._unread = size == len(buffer)
         if not size:
-            self._ended()
+            self._eof_received()
             return
         self.count(size, 0)
         dispatch.call(self, protocol, "buffer_updated", size)
-
-    def _ended(self) -> None:
-        """EOF: the peer's, or the one that ``stop`` made."""
-        if not self._stopping:
-            self._eof_received()
 
     def _call_failed(self, exc: OSError, flags: int) -> None:
         """Fail, but for EAGAIN: it is poll's to wait on, or the deadline (SO_RCVTIMEO)."""
@@ -206,11 +249,15 @@ class BlockingTransport(BaseTransport):
         self._moved_at = time.monotonic()
         self._bytes_in += received
         self._bytes_out += sent
+        if sent and self._closing_since is not None:
+            self._closing_since = self._moved_at
         self._counters.add(self._slot, received, sent)
 
     # -- for the base class
 
     def get_write_buffer_size(self) -> int:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("get_write_buffer_size()")
         return len(self._queue)
 
     def _put(self, data: Bytes) -> None:
@@ -246,6 +293,17 @@ class BlockingTransport(BaseTransport):
         except OSError as exc:
             self._fail(exc)
 
+    def _fail(self, exc: BaseException | None) -> None:
+        if self._state != LOST:
+            self._lingers = exc is None and self._state == CLOSING
+        super()._fail(exc)
+
+    def abort(self) -> None:
+        sides = (self, self._partner())
+        super().abort()
+        for side in sides:
+            side._lingers = False
+
     def _drop(self, exc: BaseException | None) -> None:
         self._reason = exc
         self._queue = b""
@@ -268,5 +326,5 @@ class BlockingTransport(BaseTransport):
         return TransportSocket(self.sock)
 
 
-def _drop_bytes(data: bytes) -> None:
+def _drop_bytes(data: Bytes) -> None:
     """What ``discard()`` does with them."""

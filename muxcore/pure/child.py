@@ -6,17 +6,27 @@ asks poll(2) which of them has something.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from muxcore import connecting
 from muxcore.address import Address
 from muxcore.protocol import Service, Verb
+from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.blocking_outgoing import Outgoing
 from muxcore.pure.blocking_transport import BlockingTransport
 from muxcore.pure.shared_counters import SharedCounters
+from muxcore.timers import LONGEST_WAIT
+
+T = TypeVar("T")
+
+
+class Told(BaseException):
+    """The child is told to end while it waits: raised out of the wait by the signal handler."""
 
 
 class Child:
@@ -34,30 +44,52 @@ class Child:
         self.slot = slot
         self._transports: list[BlockingTransport] = []
         self._outgoing: deque[Outgoing] = deque()  # asked for; the first may have begun
+        self._lingering: list[Linger] = []
         self._stops = 0  # times it was told to end
+        self._heeded = 0  # of these, those that the turn knew of when it began
+        self._waits = False
 
     def serve(self, sock: socket.socket, peername: Any, protocol: Any, verb: Verb | None) -> None:
         """Serve the client, and what it connects to, until all have ended."""
         self._client = self.add(sock, peername, protocol, verb)
-        while self._transports or self._outgoing:
+        while self._transports or self._outgoing or self._lingering:
+            self._heeded = self._stops
             if self._outgoing:
                 if not self._outgoing[0].open():
                     self.counters.connected(self.slot, -1)
                 self._outgoing.popleft()
             else:
-                self._turn()
+                with contextlib.suppress(Told):
+                    self._turn()
             for transport in [each for each in self._transports if each.is_lost()]:
                 self._transports.remove(transport)
-                transport.lost()
+                lingering = transport.lost()
+                if lingering is not None:
+                    self._lingering.append(lingering)
                 if transport is not self._client:
                     self.counters.connected(self.slot, -1)
+            self._lingering = [each for each in self._lingering if not each.is_over()]
+
+    def wait(self, call: Callable[..., T], *args: Any) -> T:
+        """Make a call that may wait.
+
+        Raises:
+            Told: the child was told to end, meanwhile or since the turn began.
+        """
+        self._waits = True
+        try:
+            if self._stops != self._heeded:
+                raise Told
+            return call(*args)
+        finally:
+            self._waits = False
 
     def add(
         self, sock: socket.socket, peername: Any, protocol: Any, verb: Verb | None
     ) -> BlockingTransport:
         """Serve one more connection."""
         transport = BlockingTransport(
-            self._engine, sock, protocol, peername, self.counters, self.slot
+            self._engine, self, sock, protocol, peername, self.counters, self.slot
         )
         self._transports.append(transport)
         for _ in range(self._stops):
@@ -66,13 +98,19 @@ class Child:
         return transport
 
     def stop(self) -> None:
-        """End soon; called by the signal handler, the second time because the first did not do."""
+        """End soon; called by the signal handler, a second time if the first was not enough."""
         self._stops += 1
         self._engine.ending = True
         for outgoing in list(self._outgoing):
             outgoing.fail(connecting.ended())
         for transport in self._transports:
             transport.stop()
+        if self._stops > 1:
+            for lingering in self._lingering:
+                lingering.end()
+        if self._waits:
+            self._waits = False
+            raise Told
 
     def connect(self, where: Address, service: Service, timeout: float) -> Outgoing:
         """Open a connection once the callback that asks for it has returned."""
@@ -92,10 +130,14 @@ class Child:
 
     def _turn(self) -> None:
         wanted = {each: each.wants() for each in self._transports if each.wants()}
-        if not wanted:  # nobody is left who could resume one, or write
+        if self._transports and not wanted:  # nobody is left who could resume one, or write
             for transport in self._transports:
                 transport.end()
-        elif len(self._transports) == 1 and wanted.get(self._transports[0]) == select.POLLIN:
+        elif (
+            len(self._transports) == 1
+            and not self._lingering
+            and wanted.get(self._transports[0]) == select.POLLIN
+        ):
             self._transports[0].receive()
         else:
             self._poll(wanted)
@@ -106,8 +148,11 @@ class Child:
         poll = select.poll()
         for transport, mask in wanted.items():
             poll.register(transport.fileno(), mask)
-        wait = min((seconds for seconds in left if seconds is not None), default=None)
-        events = dict(poll.poll(None if wait is None else wait * 1000))
+        for lingering in self._lingering:
+            poll.register(lingering.fileno(), select.POLLIN)
+            left.append(Linger.LOOK_EVERY)
+        wait = min((seconds for seconds in left if seconds is not None), default=LONGEST_WAIT)
+        events = dict(self.wait(poll.poll, min(wait, LONGEST_WAIT) * 1000))
         for transport in wanted:  # an earlier callback of this turn may have ended it
             if transport.fileno() in events and not transport.is_lost():
                 transport.on_event(events[transport.fileno()])

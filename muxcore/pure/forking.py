@@ -18,22 +18,38 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 @contextlib.contextmanager
-def sigchld_wakes() -> Iterator[None]:
-    """Let a child's end interrupt the wait: without a handler the wake-up fd stays silent."""
+def sigchld_wakes(note: Callable[[], object]) -> Iterator[bool]:
+    """Let a child's end interrupt the wait: without a handler the wake-up fd stays silent.
+
+    Args:
+        note: called whenever a child has ended.
+
+    Yields:
+        Whether it will be: Python sets handlers in the main thread only.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield False
         return
     before = signal.getsignal(signal.SIGCHLD)
 
     def handle(number: int, frame: FrameType | None) -> None:
+        note()
         if callable(before):
             before(number, frame)
 
     signal.signal(signal.SIGCHLD, handle)
     try:
-        yield
+        yield True
     finally:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; a realtime one has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def end_with_parent(parent: int, stop: Callable[[], object]) -> None:
@@ -57,8 +73,20 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
     status = 1
     try:
         status = main()
+    except SystemExit as exc:  # a callback ends its program, which is this process
+        status = _status_of(exc)
     except BaseException as exc:
         dispatch.logger.critical("process %d failed", os.getpid(), exc_info=exc)
     finally:
         flush()
         os._exit(status)
+
+
+def _status_of(exc: SystemExit) -> int:
+    """Return what the interpreter would exit with, and say what it would say."""
+    if exc.code is None:
+        return 0
+    if isinstance(exc.code, int):
+        return exc.code & 0xFF  # exit(3): the lowest byte is what a parent sees
+    dispatch.logger.critical("process %d ends: %s", os.getpid(), exc.code)
+    return 1

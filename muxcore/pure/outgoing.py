@@ -23,7 +23,7 @@ class Attempt:
             not after ``cancel()``.
     """
 
-    __slots__ = ("_done", "_engine", "_error", "peername", "sock")
+    __slots__ = ("_done", "_engine", "_fd", "peername", "sock")
 
     def __init__(
         self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
@@ -41,13 +41,14 @@ class Attempt:
 
     def _begin(self, family: int, sockaddr: Any) -> int:
         self.sock = sock = socket.socket(family, socket.SOCK_STREAM)
+        self._fd = sock.fileno()
         accepting.prepare(sock)
-        if self._engine.refuse(sock.fileno()):
+        if self._engine.refuse(self._fd):
             return errno.EMFILE
         error = sock.connect_ex(sockaddr)
         if error not in _BEGUN:
             return error
-        self._engine.watch_attempt(self, sock.fileno())
+        self._engine.watch_attempt(self, self._fd)
         return 0
 
     def cancel(self) -> None:
@@ -55,11 +56,29 @@ class Attempt:
         self._done = None
         self._close()
 
-    def on_event(self, mask: int, hung_up: bool) -> None:
-        if self.sock is not None:
+    def on_event(self, events: int) -> None:
+        if self.sock is None:
+            return
+        try:
             error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._engine.forget_attempt(self, self.sock.fileno())
-            self._told(error)
+        except OSError:
+            self.disowned()
+            return
+        self._engine.forget_attempt(self, self._fd)
+        self._told(error)
+
+    def disowned(self) -> None:
+        """Fail: somebody else closed the descriptor, whose number may be another's by now."""
+        if self.sock is not None:
+            self._engine.forget_attempt(self, self._fd)
+            self.sock.detach()
+            self.sock = None
+            self._engine.call_soon(self._told, errno.EBADF)
+
+    def abandon(self) -> None:
+        """Close the descriptor, in a fork of the process that connects."""
+        if self.sock is not None:
+            self.sock.close()
 
     def _told(self, error: int) -> None:
         done, self._done = self._done, None
@@ -71,6 +90,6 @@ class Attempt:
     def _close(self) -> None:
         """Close it at this turn's end: until then its descriptor may have an event to come."""
         if self.sock is not None:
-            self._engine.forget_attempt(self, self.sock.fileno())
+            self._engine.forget_attempt(self, self._fd)
             self._engine.call_soon(self.sock.close)
             self.sock = None

@@ -12,6 +12,8 @@ What to know of it:
   children by their pids: waitpid(-1) would take the status of somebody else's.
 - A descriptor that both sides hold is closed only when both close it: the parent closes the
   client's after the fork, and the child closes the listeners.
+- ``SystemExit`` and ``KeyboardInterrupt`` in a callback end the program that the callback runs in,
+  and that is the client's own process: its connection is gone, and the server goes on.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from muxcore.engine import Engine
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
 from muxcore.protocol import Service, verb_of
+from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
-from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes
+from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
 from muxcore.timers import Timer
@@ -73,11 +76,12 @@ class ProcessEngine(Engine):
         self._rest_until = 0.0  # after accept or fork failed
         self._failing = False
         self._stop_asked = self._abort_asked = False
-        self._owner = 0  # pid of the process that forks the children, while it runs
-        self._acceptor = 0  # pid, after start()
-        self._joining = threading.Lock()  # several threads may wait for the end; one may waitpid
+        self._wakened = False  # SIGCHLD wakes us; else every turn has to look for ended children
+        self._look_at = 0.0  # when to look for ended children
+        self._parent = 0  # pid of the process that forks the children, while it runs
+        self._acceptor: Acceptor | None = None  # after start()
         self._child: Child | None = None  # in a child: what it does
-        self._control: socket.socket | None = None  # to the acceptor; in it, to its parent
+        self._control: socket.socket | None = None  # in the acceptor: to its parent
 
     # -- what it serves
 
@@ -92,7 +96,7 @@ class ProcessEngine(Engine):
     ) -> Any:
         if self._child is None:
             raise RuntimeError("connect() is for callbacks, and those run in the children")
-        seconds = self.limits.connect_timeout if timeout is None else timeout
+        seconds = self._time_to_connect(timeout)
         return self._child.connect(addresses.parse(address), service, seconds)
 
     # -- calls
@@ -108,9 +112,10 @@ class ProcessEngine(Engine):
 
     def run(self) -> bool:
         self._refuse_threads()
-        self._owner = os.getpid()
+        self._parent = os.getpid()
+        self.owner = threading.get_ident()
         try:
-            with sigchld_wakes():
+            with sigchld_wakes(self._look_soon) as self._wakened:
                 while not self._stop_asked:
                     self._turn()
                 return self._wind_down()
@@ -120,37 +125,38 @@ class ProcessEngine(Engine):
     def start(self) -> None:
         """Fork the acceptor: a process without threads, which forks the children."""
         self._refuse_threads()
-        flush()
-        self._control, theirs = socket.socketpair()
-        self._acceptor = os.fork()
-        if self._acceptor == 0:
-            self._control.close()
-            self._control = theirs
-            exit_with(self._accept_until_told)
-        theirs.close()
+        self._acceptor = Acceptor(self._accept_until_told)
         for sock, _ in self._listeners.values():
             sock.close()  # the acceptor has its own; a unix path is its to remove
         self._listeners.clear()
 
     def join(self, timeout: float | None = None) -> bool:
-        if not self._joining.acquire(timeout=-1 if timeout is None else timeout):
-            return False  # another thread waits, too
-        try:
-            if not self._acceptor or self._control is None:
-                return True
-            ready, _, _ = select.select([self._control], [], [], timeout)
-            if not ready:
-                return False
-            _, status = os.waitpid(self._acceptor, 0)  # it has closed its end: it is exiting
-            self._acceptor = 0
-            self.close()
-        finally:
-            self._joining.release()
-        code = os.waitstatus_to_exitcode(status)
-        self._drained = code == 0
-        if code not in (0, _CUT_SHORT):
-            raise RuntimeError(f"the acceptor process ended with status {code}: see its log")
+        if self._acceptor is None:
+            return True
+        status = self._acceptor.wait(timeout)
+        if status is None:
+            return False
+        self._acceptor_ended(status)
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
         return True
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the acceptor, where that was an error, which it has logged if it could."""
+        status = None if self._acceptor is None else self._acceptor.wait(0)
+        if status is not None:
+            self._acceptor_ended(status)
+        return self._failure
+
+    def _acceptor_ended(self, status: int) -> None:
+        self.close()
+        self._drained = status == 0
+        if status not in (0, _CUT_SHORT) and self._failure is None:
+            self._failure = self._untold = RuntimeError(
+                f"the acceptor process ended with status {status}: see its log"
+            )
 
     def stop(self) -> None:
         self._stop_asked = True
@@ -171,14 +177,15 @@ class ProcessEngine(Engine):
             accepting.close_listener(sock)
         self._listeners.clear()
         self._waker.close()
-        if self._control is not None:
-            self._control.close()
+        self._close_control()
+        self.owner = None
 
     # -- one turn
 
     def _turn(self) -> None:
         ready = self._wait()
-        self._reap()
+        if not self._wakened or time.monotonic() >= self._look_at:
+            self._reap()
         for fd in ready:
             if fd == self._waker.fileno():
                 self._waker.drain()
@@ -222,17 +229,17 @@ class ProcessEngine(Engine):
         flush()
         slot = self._counters.take()
         # blocked until the child has handlers of its own: a stop in between would be lost
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
-                exit_with(lambda: self._serve_client(sock, peername, service, slot))
+                exit_with(lambda: self._serve_client(sock, peername, service, slot, before))
             self._children[pid] = slot
         except OSError:
             self._counters.give_back(slot, "fork")
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _rest(self, exc: Exception) -> None:
         """Stop asking for a while: the kernel would answer the same at full speed."""
@@ -244,8 +251,13 @@ class ProcessEngine(Engine):
         self._failing = True
         self._rest_until = time.monotonic() + self.limits.accept_pause
 
+    def _look_soon(self) -> None:
+        """A child has ended, whosever it is."""
+        self._look_at = 0.0
+
     def _reap(self) -> None:
         """Wait for those of our children that have ended, and for nobody else's."""
+        self._look_at = time.monotonic() + _TICK  # first: a signal may come meanwhile
         for pid in list(self._children):
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
@@ -253,8 +265,9 @@ class ProcessEngine(Engine):
                 ended, status = pid, 0
             if ended:
                 code = os.waitstatus_to_exitcode(status)
-                kind = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
-                self._counters.give_back(self._children.pop(pid), kind)
+                killed = f"killed by {signal_name(-code)}" if code < 0 else ""
+                failed = f"ended with status {code}" if code > 0 else ""
+                self._counters.give_back(self._children.pop(pid), killed, or_else=failed)
 
     def _wind_down(self) -> bool:
         """Close the listeners, then end the children: kindly, firmly, and at last by force."""
@@ -268,8 +281,7 @@ class ProcessEngine(Engine):
     def _end_children(self, number: signal.Signals, wait: float | None) -> bool:
         """Signal every child, and wait; return whether none is left. An abort ends the wait."""
         self._reap()
-        for pid in self._children:
-            os.kill(pid, number)
+        self._signal_children(number)
         deadline = None if wait is None else time.monotonic() + wait
         while self._children:
             left = _TICK if deadline is None else deadline - time.monotonic()
@@ -279,8 +291,7 @@ class ProcessEngine(Engine):
             if not events:
                 # A signal that comes between Python's last look at its signals and recv(2) leaves
                 # the child asleep: another one, which means nothing, lets it see the first.
-                for pid in self._children:
-                    os.kill(pid, signal.SIGURG)
+                self._signal_children(signal.SIGURG)
             for fd in events:
                 if fd == self._waker.fileno():
                     self._waker.drain()
@@ -289,34 +300,52 @@ class ProcessEngine(Engine):
             self._reap()
         return True
 
+    def _signal_children(self, number: signal.Signals) -> None:
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):  # the program has waited for it
+                os.kill(pid, number)
+
     # -- in the acceptor
 
-    def _accept_until_told(self) -> int:
+    def _accept_until_told(self, control: socket.socket) -> int:
+        self._control = control
+        self.pid = os.getpid()
+        for sock, _ in self._listeners.values():
+            accepting.inherit(sock)
         with StopSignals(self.signal_fileno(), self.stop, self.abort):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent decides
             return 0 if self.run() else _CUT_SHORT
 
     def _obey(self) -> None:
-        """Read the parent's orders; EOF means that it is gone."""
-        assert self._control is not None
-        orders = self._control.recv(16)
+        """Read the parent's orders; EOF means that it is gone, and no more of them will come."""
+        orders = self._control.recv(16) if self._control is not None else b""
+        if not orders:
+            self._close_control()
         self._stop_asked = True
         self._abort_asked = self._abort_asked or b"a" in orders
 
     # -- in a child
 
-    def _serve_client(self, sock: socket.socket, peername: Any, service: Service, slot: int) -> int:
+    def _serve_client(
+        self,
+        sock: socket.socket,
+        peername: Any,
+        service: Service,
+        slot: int,
+        mask: set[int | signal.Signals],
+    ) -> int:
+        self.pid, self.owner = os.getpid(), threading.get_ident()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for listener, _ in self._listeners.values():
             listener.close()
         self._waker.close()
-        if self._control is not None:
-            self._control.close()
+        self._close_control()
         try:
             protocol = dispatch.make_protocol(service)
-        except Exception as exc:
+        except BaseException as exc:
+            dispatch.let_pass(exc)
             name = dispatch.describe(service)
             dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
             self._counters.failed(slot, type(exc).__name__)
@@ -328,20 +357,25 @@ class ProcessEngine(Engine):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGURG, _nothing)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        end_with_parent(self._owner, child.stop)
+        # as the program has it, but for the one signal by which we end a child
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM})
+        end_with_parent(self._parent, child.stop)
         child.serve(sock, peername, protocol, verb_of(service) or verb_of(protocol))
         return 0
 
     # -- small things
 
+    def _close_control(self) -> None:
+        control, self._control = self._control, None
+        if control is not None:
+            control.close()
+
     def _tell(self, order: bytes) -> None:
-        if self._owner not in (0, os.getpid()):  # a callback in a child asks for the server's end
-            os.kill(self._owner, signal.SIGTERM)
+        if self._parent not in (0, os.getpid()):  # a callback in a child asks for the server's end
+            os.kill(self._parent, signal.SIGTERM)
         self._waker.wake()
-        if self._control is not None:
-            with contextlib.suppress(OSError):  # it has ended already
-                self._control.send(order, socket.MSG_DONTWAIT)
+        if self._acceptor is not None:
+            self._acceptor.tell(order)
 
     def _wait_briefly(self, seconds: float) -> list[int]:
         poll = select.poll()

@@ -9,22 +9,26 @@ A turn has five stages, in this order, so that what a callback does holds for ev
 5. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so
    within one turn no descriptor is given to a new connection while an event for the old one may
    still come.
+
+A descriptor may be closed by somebody else, and its number come up again: whoever had it hears so
+before the new one is watched. In a fork of the process that made it, an engine closes descriptors
+and does nothing else.
 """
 
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar
 
-from muxcore import accepting, dispatch
-from muxcore.errors import BindError
+from muxcore import accepting, dispatch, forks
+from muxcore.errors import BindError, EngineUnavailable
 from muxcore.limits import Limits
 from muxcore.listening import Listener
 from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
+from muxcore.pure.lingering import Lingering
 from muxcore.pure.outgoing import Attempt
 from muxcore.pure.poller import READ, WRITE, Poller
 from muxcore.pure.stream_transport import StreamTransport
@@ -40,8 +44,10 @@ class ReadinessEngine(LoopEngine):
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
-        self.now = time.monotonic()  # of this turn: one look at the clock serves all its events
+        # whether a connection notes when its bytes move: two looks at the clock, 0.1 µs a message
+        self.clocked = self.limits.idle_timeout is not None
         self.counters = Stats(errors=self.errors)
+        self._forks = forks.count
         self._poller = type(self).poller(trigger)
         self.edge = self._poller.edge
         # under a level trigger the next wait reports what is left, so one receive a turn is fairest
@@ -52,6 +58,13 @@ class ReadinessEngine(LoopEngine):
         ] = {}  # in the order they were opened: outgoing?
         self._listeners: list[Listener] = []
         self._again: dict[StreamTransport, None] = {}
+        self._lingering: dict[Lingering, None] = {}
+        reason = self.refuse(self._waker.fileno())
+        if reason is not None:
+            self._poller.close()
+            self._waker.close()
+            advice = "make the server before so many are open, or take pure-epoll"
+            raise EngineUnavailable(self.name, reason, advice)
         self._poller.watch(self._waker.fileno(), READ)
 
     # -- what it serves
@@ -64,7 +77,8 @@ class ReadinessEngine(LoopEngine):
         self._listeners.append(Listener(self, sock, service))
 
     def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
-        reason = self.refuse(sock.fileno())
+        fd = sock.fileno()
+        reason = self.refuse(fd) if fd >= 0 else "something in this process closed its descriptor"
         if reason is not None:
             dispatch.logger.warning("connection from %s is closed: %s", peername, reason)
             self.errors["refused"] += 1
@@ -75,7 +89,7 @@ class ReadinessEngine(LoopEngine):
             sock.close()
             return
         transport = StreamTransport(self, sock, protocol, peername)
-        self._handlers[sock.fileno()] = transport
+        self._claim(fd, transport)
         self._transports[transport] = outgoing
         if outgoing:
             self.counters.outgoing += 1
@@ -102,7 +116,7 @@ class ReadinessEngine(LoopEngine):
         try:
             for listener in self._listeners:
                 listener.resume()
-            while self._transports or not self.ending:
+            while self._transports or self._lingering or not self.ending:
                 self._turn()
         finally:
             self.close()
@@ -117,14 +131,49 @@ class ReadinessEngine(LoopEngine):
         """End without ceremony: every descriptor is closed, whatever state it is in."""
         if self._closed:
             return
-        self._close_listeners()
-        self.end_connecting()
+        self._closed = self._calls.closed = True  # an adopt() from now on is refused
+        if forks.count != self._forks:
+            self._abandon()
+            return
+        raised: list[BaseException] = []
+
+        def surely(call: Callable[..., object], *args: Any) -> None:
+            """Make a call; what it raises may not keep the others from hearing of the end."""
+            try:
+                call(*args)
+            except BaseException as exc:
+                raised.append(exc)
+
+        surely(self._close_listeners)
+        surely(self.end_connecting)
         for transport in self._open_transports():
-            transport.abort()
-        self._calls.run()
-        while self._transports:  # a connection_lost may have aborted others; calls that go on
-            self._calls.run()  # queueing themselves do not hold up the end
-        self._closed = self._calls.closed = True
+            surely(transport.abort)
+        waiting = len(self._calls)  # those that go on queueing themselves do not hold up the end
+        while waiting or self._transports:  # a connection_lost may have aborted others
+            if not self._calls:  # an interrupt came between an end and the call that tells of it
+                self._calls.extend((self._lost, (each, None)) for each in self._transports)
+            call, args = self._calls.popleft()
+            surely(dispatch.run_call, call, args)
+            waiting = max(0, waiting - 1)
+        for lingering in list(self._lingering):
+            lingering.end()
+        self.timers.clear()
+        self._poller.close()
+        self._waker.close()
+        self.owner = None
+        if raised:
+            raise raised[0]
+
+    def _abandon(self) -> None:
+        """Close every descriptor: the connections and the epoll set are the parent's."""
+        for handler in list(self._handlers.values()):
+            if handler is not self:
+                handler.abandon()
+        for transport in self._open_transports():  # those that wait for connection_lost
+            transport.abandon()
+        for listener in self._listeners:
+            listener.abandon()
+        self._calls.clear()
         self.timers.clear()
         self._poller.close()
         self._waker.close()
@@ -133,25 +182,29 @@ class ReadinessEngine(LoopEngine):
     # -- one turn
 
     def _turn(self) -> None:
+        if forks.count != self._forks:
+            forks.refuse()
+        handlers = self._handlers
         timeout = 0.0 if self._again or self._calls else self.timers.delay()
-        events = self._poller.wait(timeout)
-        self.now = time.monotonic()
-        for fd, mask, hung_up in events:
-            handler = self._handlers.get(fd)
+        for fd, events in self._poller.wait(timeout):
+            handler = handlers.get(fd)
             if handler is not None:  # None: an earlier callback of this turn ended it
-                handler.on_event(mask, hung_up)
+                handler.on_event(events)
         if self._again:
             again, self._again = self._again, {}
             for transport in again:
-                transport.read()
+                transport.go_on()
         self.timers.run_due()
         self._calls.run()
         if self._stop_asked:
             self._wind_down()
 
-    def on_event(self, mask: int, hung_up: bool) -> None:
+    def on_event(self, events: int) -> None:
         """The waker's event: the loop is awake, which is all it was for."""
         self._waker.drain()
+
+    def disowned(self) -> None:
+        raise RuntimeError("something in this process closed the descriptor of the engine's waker")
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -160,6 +213,11 @@ class ReadinessEngine(LoopEngine):
     def _open_transports(self) -> list[StreamTransport]:
         return list(self._transports)
 
+    def _cut_short(self) -> None:
+        super()._cut_short()
+        for lingering in list(self._lingering):
+            lingering.end()
+
     # -- for transports, listeners and attempts
 
     def refuse(self, fd: int) -> str | None:
@@ -167,50 +225,86 @@ class ReadinessEngine(LoopEngine):
         return self._poller.refuse(fd)
 
     def watch_listener(self, listener: Listener, fd: int) -> None:
+        self._claim(fd, listener)
         self._poller.watch(fd, READ)
-        self._handlers[fd] = listener
 
     def forget_listener(self, fd: int) -> None:
-        self._poller.forget(fd)
-        self._handlers.pop(fd, None)
+        if isinstance(self._handlers.get(fd), Listener):
+            del self._handlers[fd]
+            self._poller.forget(fd)
 
     def watch_attempt(self, attempt: Attempt, fd: int) -> None:
+        self._claim(fd, attempt)
         self._poller.watch(fd, WRITE)
-        self._handlers[fd] = attempt
 
     def forget_attempt(self, attempt: Attempt, fd: int) -> None:
         if self._handlers.get(fd) is attempt:
             del self._handlers[fd]
             self._poller.forget(fd)
 
+    def watch_lingering(self, lingering: Lingering, fd: int, mask: int) -> None:
+        self._claim(fd, lingering)
+        try:
+            self._poller.watch(fd, mask)
+        except OSError:
+            lingering.end()
+
+    def forget_lingering(self, lingering: Lingering, fd: int) -> None:
+        if self._handlers.get(fd) is lingering:
+            del self._handlers[fd]
+            self._poller.forget(fd)
+        if lingering in self._lingering:
+            del self._lingering[lingering]
+            self._gone(lingering.outgoing)
+
     def watch(self, transport: StreamTransport, mask: int) -> None:
         """Report a connection's readiness from now on; what cannot be watched is closed."""
         try:
-            self._poller.watch(transport.fileno(), mask)
+            self._poller.watch(transport.fd, mask)
         except OSError as exc:  # ENOSPC: epoll(7), max_user_watches
-            transport._fail(exc)
+            transport.broken(exc)
 
     def again(self, transport: StreamTransport) -> None:
-        """Let a connection read at the next turn, without waiting for an event."""
+        """Let a connection go on at the next turn, without waiting for an event."""
         self._again[transport] = None
 
     def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
         """Take a connection out of the loop; ``connection_lost`` and close follow at stage 5."""
-        fd = transport.fileno()
-        self._poller.forget(fd)
-        self._handlers.pop(fd, None)
+        if self._handlers.get(transport.fd) is transport:
+            del self._handlers[transport.fd]
+            self._poller.forget(transport.fd)
         self._again.pop(transport, None)
         if exc is not None:
             self.errors[type(exc).__name__] += 1
         self._calls.append((self._lost, (transport, exc)))
 
+    def _claim(self, fd: int, handler: Any) -> None:
+        """Have a descriptor's events go to ``handler``; whoever had the number lost it."""
+        before = self._handlers.get(fd)
+        if before is not None and before is not handler:
+            before.disowned()
+        self._handlers[fd] = handler
+
     def _lost(self, transport: StreamTransport, exc: BaseException | None) -> None:
+        if transport not in self._transports:
+            return
         try:
             transport.lost(exc)
         finally:
-            if self._transports.pop(transport):
-                self.counters.outgoing -= 1
+            outgoing = self._transports.pop(transport)
+            sock = transport.to_linger()
+            if sock is None:
+                self._gone(outgoing)
             else:
-                self.counters.open -= 1
-            for listener in self._listeners:
-                listener.make_room()
+                lingering = Lingering(self, sock, outgoing)
+                self._lingering[lingering] = None
+                lingering.begin()
+
+    def _gone(self, outgoing: bool) -> None:
+        """A connection's descriptor is closed: there is room for another."""
+        if outgoing:
+            self.counters.outgoing -= 1
+        else:
+            self.counters.open -= 1
+        for listener in self._listeners:
+            listener.make_room()

@@ -7,6 +7,8 @@ What to know of select(2):
 - It takes a bit set of FD_SETSIZE = 1,024 bits, on 32 and on 64 bits alike. A descriptor of that
   number or above does not fit, however few are watched; Python refuses it with ValueError.
 - Nothing is kept between two calls, so nothing can be stale.
+- It has no word for an error alone: a connection that is not to be read is not watched, so a reset
+  is heard only when it is read again, or sent to.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from muxcore.pure.poller import READ, WRITE
@@ -45,31 +47,30 @@ class SelectPoller:
         self._readers.discard(fd)
         self._writers.discard(fd)
 
-    def wait(self, timeout: float | None) -> Iterable[tuple[int, int, bool]]:
+    def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         try:
             readers, writers, _ = select.select(self._readers, self._writers, (), timeout)
         except OSError as exc:
             if exc.errno != errno.EBADF:
                 raise
             return self._closed_by_others()
-        # select() does not tell a FIN from data, so every event may carry one
         ready = dict.fromkeys(readers, READ)
         for fd in writers:
             ready[fd] = ready.get(fd, 0) | WRITE
-        return [(fd, mask, True) for fd, mask in ready.items()]
+        return list(ready.items())
 
     def close(self) -> None:
         self._readers.clear()
         self._writers.clear()
 
-    def _closed_by_others(self) -> list[tuple[int, int, bool]]:
+    def _closed_by_others(self) -> list[tuple[int, int]]:
         """Report the descriptors that somebody else closed: using them tells their owner."""
         closed = []
         for fd in self._readers | self._writers:
             try:
                 os.fstat(fd)
             except OSError:
-                closed.append((fd, READ | WRITE, True))
+                closed.append((fd, READ | WRITE))
         return closed
 
 

@@ -13,8 +13,8 @@ from collections import Counter
 from muxcore.stats import Stats
 
 _WORD = 8  # bytes; an aligned word is written in one piece
-_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT = range(5)
-_HEADER = 5
+_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED = range(6)
+_HEADER = 6
 _OF_SLOT = 3  # words: bytes in, bytes out, outgoing connections
 _KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
 _NAME = 40  # bytes of a kind's name
@@ -36,7 +36,7 @@ class SharedCounters:
         self._words = self._view[: words * _WORD].cast("q")
         self._kinds = self._view[words * _WORD :][: _KINDS * _NAME]
         self._slot_errors = self._view[words * _WORD + _KINDS * _NAME :]
-        self._free = list(range(slots - 1, -1, -1))
+        self._free: list[int] = []  # given back; _USED are those that were in use at some time
 
     # -- the child's side
 
@@ -57,24 +57,29 @@ class SharedCounters:
 
     def room(self) -> bool:
         """Whether a slot is free for another child."""
-        return bool(self._free)
+        return bool(self._free) or self._words[_USED] < self._slots
 
     def take(self) -> int:
         """Return a free slot for a new child."""
-        slot = self._free.pop()
+        if self._free:
+            slot = self._free.pop()
+        else:
+            slot = self._words[_USED]
+            self._words[_USED] += 1
         self._words[_OPEN] += 1
         self._words[_TOTAL] += 1
         return slot
 
-    def give_back(self, slot: int, kind: str = "") -> None:
+    def give_back(self, slot: int, kind: str = "", *, or_else: str = "") -> None:
         """Fold a child's slot into the totals.
 
         Args:
             kind: how the child itself ended, where that was an error.
+            or_else: the same, where what the child has noted itself says more.
         """
         at = _HEADER + _OF_SLOT * slot
         error = self._slot_errors[slot * _NAME :][:_NAME]
-        kind = kind or _unpacked(error)
+        kind = kind or _unpacked(error) or or_else
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
@@ -107,7 +112,7 @@ class SharedCounters:
         for _ in range(_READ_TRIES):
             version = self._words[_VERSION]
             stats.bytes_in, stats.bytes_out = self._words[_BYTES_IN], self._words[_BYTES_OUT]
-            counted = self._words[_HEADER : _HEADER + _OF_SLOT * self._slots].tolist()
+            counted = self._words[_HEADER : _HEADER + _OF_SLOT * self._words[_USED]].tolist()
             if version % 2 == 0 and version == self._words[_VERSION]:
                 break
         stats.bytes_in += sum(counted[::_OF_SLOT])

@@ -1,24 +1,49 @@
-"""One non-blocking connection of the pure engines: its receives, and its send queue.
+"""One non-blocking connection of the pure engines: its receives, its deadlines and its end.
 
-Written for both triggers. What differs is one question, asked in two places: under an edge trigger
-the kernel says "readable" once, so whoever stops reading before EAGAIN must come back by himself
+Written for both triggers. What differs is one question, asked in three places: under an edge
+trigger the kernel says "ready" once, so whoever stops before EAGAIN must come back by himself
 (``_engine.again``); under a level trigger the kernel says it again.
+
+A descriptor may be blocking although the engine made it non-blocking (somebody's ``dup()`` shares
+the flag), so every call says MSG_DONTWAIT. And it may be closed by somebody else: its number is
+then another's, and is not closed a second time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import socket
-from collections import deque
+from socket import MSG_DONTWAIT
+from threading import get_ident
+from time import monotonic
 from typing import Any
 
 from muxcore import dispatch
-from muxcore.errors import HalfCloseTimeout
+from muxcore.errors import CloseTimeout, HalfCloseTimeout
 from muxcore.protocol import Bytes, Verb
-from muxcore.pure.poller import READ, WRITE
-from muxcore.transport import CLOSING, LOST, BaseTransport
+from muxcore.pure.poller import ERROR, READ, WRITE
+from muxcore.pure.send_queue import SendQueue
+from muxcore.transport import (
+    CLOSING,
+    HOLD_BACKLOG,
+    HOLD_CLOSING,
+    HOLD_CONNECT,
+    HOLD_EOF,
+    HOLD_USER,
+    LOST,
+    OPEN,
+    BaseTransport,
+)
 from muxcore.transport_socket import TransportSocket
 
-_GATHER = 64  # buffers one sendmsg() takes; the kernel allows IOV_MAX = 1024, more wins nothing
+# Of one connection in one turn: each takes what the kernel's buffer has room for, up to 4 MB, and a
+# peer that reads as fast as we send would have the loop to itself
+_SENDS_PER_TURN = 4
+
+# What a call says of a descriptor that somebody else closed: nothing is there, or something else
+_NOT_OURS = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOENT})
 
 
 class StreamTransport(BaseTransport):
@@ -29,55 +54,73 @@ class StreamTransport(BaseTransport):
         sock: the connection, non-blocking.
         protocol: what the service returned.
         peername: the peer's socket address.
+
+    Attributes:
+        fd: the socket's descriptor, also when somebody else has closed it.
     """
 
     __slots__ = (
         "_bytes_in",
         "_bytes_out",
-        "_half_timer",
+        "_lingers",
         "_moved_at",
         "_queue",
-        "_queued",
         "_sock",
-        "_timer",
+        "_taken_at",
+        "_timers",
+        "_unread",
+        "fd",
     )
 
     def __init__(self, engine: Any, sock: socket.socket, protocol: Any, peername: Any) -> None:
         self._sock = sock
-        self._queue: deque[memoryview] = deque()
-        self._queued = 0  # bytes in _queue
+        self.fd = sock.fileno()
+        self._queue = SendQueue()
         self._bytes_in = 0
         self._bytes_out = 0
-        self._moved_at: float = engine.now  # when a byte last moved, for the idle deadline
-        self._timer: Any = None
-        self._half_timer: Any = None
+        # when a byte last moved: looked at for the idle deadline alone, so kept only where that is
+        self._moved_at = monotonic() if engine.clocked else 0.0
+        self._taken_at = 0.0  # after close(): when the peer last took something
+        self._unread = True  # there may be input; a short receive proves that there is none
+        self._lingers = False
+        self._timers: dict[str, Any] | None = None  # by what they call
         super().__init__(engine, protocol, peername)
 
     # -- events
 
-    def on_event(self, mask: int, hung_up: bool) -> None:
+    def on_event(self, events: int) -> None:
         """Handle readiness; called by the loop.
 
         Args:
-            mask: READ, WRITE or both.
-            hung_up: the event carried a FIN, a hang-up or an error.
+            events: READ, WRITE, ERROR, and whatever else poll(2) and epoll(7) say.
         """
-        if mask & WRITE and self._queue:
+        if events != READ:
+            if events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
+                self._heard_error()
+                return
+            if events & ~READ and self._queue.size:
+                self._flush()
+            if events == WRITE:
+                return
+        self.read(events & ~(READ | WRITE) != 0)
+
+    def go_on(self) -> None:
+        """Send and receive what can be, without an event."""
+        if self._queue.size:
             self._flush()
-        if mask & READ:
-            self.read(hung_up)
+        self.read()
 
     def read(self, hung_up: bool = True) -> None:
         """Receive until nothing is left, this turn's budget is spent, or reading is held.
 
         A short receive means that the socket is empty, and saves the receive that would say so; but
-        under an edge trigger a FIN that came with the data gave no event of its own, so after a
-        hang-up only EAGAIN or EOF ends the reading.
+        under an edge trigger a FIN that came with the data gave no event of its own, nor does what
+        stands behind urgent data, so after these only EAGAIN or EOF ends the reading.
         """
         engine = self._engine
         chunk = engine.limits.read_chunk
         for _ in range(engine.reads_per_turn):
-            if self._hold:
+            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
                 return
             size = self._receive(chunk)
             if size < 0 or (size < chunk and not hung_up):
@@ -87,131 +130,200 @@ class StreamTransport(BaseTransport):
 
     def _receive(self, chunk: int) -> int:
         """Receive once and deliver; return the bytes received, or -1 when there is no more now."""
-        if self._on_data is None:
-            return self._receive_into()
+        if self._buffered and self._verb is None and self._state == OPEN:
+            return self._receive_into(chunk)
         try:
-            data = self._sock.recv(chunk)
-        except (BlockingIOError, InterruptedError):
-            return -1
+            data = self._sock.recv(chunk, MSG_DONTWAIT)
         except OSError as exc:
-            self._fail(exc)
-            return -1
-        if not data:
-            self._eof_received()
-            return -1
-        self._count_in(len(data))
+            return self._not_received(exc)
+        size = len(data)
+        if not size:
+            return self._ended()
+        self._unread = size == chunk
+        engine = self._engine
+        if engine.clocked:
+            self._moved_at = monotonic()
+        self._bytes_in += size
+        engine.counters.bytes_in += size
+        if self._state != OPEN:
+            return size  # it was closed: what comes is dropped
         try:
-            self._on_data(data)
-        except Exception as exc:
+            on_data = self._on_data or getattr(self._protocol, "data_received", None)
+            if on_data is not None:
+                on_data(data)
+        except BaseException as exc:
             dispatch.failed(self, self._protocol, "data_received", exc)
-        return len(data)
+        return size
 
-    def _receive_into(self) -> int:
+    def _receive_into(self, chunk: int) -> int:
         """Receive once into a BufferedProtocol's own buffer."""
         protocol = self._protocol
         try:
             buffer = memoryview(protocol.get_buffer(-1)).cast("B")
-            if not len(buffer):
+            room = len(buffer)
+            if not room:
                 raise RuntimeError("get_buffer() returned an empty buffer")
-        except Exception as exc:
+            if buffer.readonly:
+                raise TypeError("get_buffer() returned a read-only buffer")
+        except BaseException as exc:
             dispatch.failed(self, protocol, "get_buffer", exc)
             return -1
+        if self._hold or self._verb is not None or self._protocol is not protocol:
+            return chunk  # get_buffer() changed the connection: begin again
         try:
-            size = self._sock.recv_into(buffer)
-        except (BlockingIOError, InterruptedError):
-            return -1
+            size = self._sock.recv_into(buffer, 0, MSG_DONTWAIT)
         except OSError as exc:
-            self._fail(exc)
-            return -1
+            return self._not_received(exc)
+        finally:
+            buffer.release()  # the protocol may resize it in buffer_updated()
         if not size:
-            self._eof_received()
-            return -1
-        self._count_in(size)
-        dispatch.call(self, protocol, "buffer_updated", size)
-        return size if size < len(buffer) else self._engine.limits.read_chunk
-
-    def _count_in(self, size: int) -> None:
-        self._moved_at = self._engine.now
+            return self._ended()
+        self._unread = size == room
+        engine = self._engine
+        if engine.clocked:
+            self._moved_at = monotonic()
         self._bytes_in += size
-        self._engine.counters.bytes_in += size
+        engine.counters.bytes_in += size
+        dispatch.call(self, protocol, "buffer_updated", size)
+        return size if size < room else chunk
 
-    # -- the send queue
+    def _not_received(self, exc: OSError) -> int:
+        if isinstance(exc, BlockingIOError):
+            self._unread = False
+        else:
+            self.broken(exc)
+        return -1
+
+    def _ended(self) -> int:
+        """The peer's EOF."""
+        self._unread = False
+        if self._state == OPEN:
+            self._eof_received()
+        else:
+            self._hold |= HOLD_EOF
+            self._update_interest()
+        return -1
+
+    def _heard_error(self) -> None:
+        """The connection broke while nobody reads it; what it had received is gone with it."""
+        try:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as exc:
+            self.broken(exc)
+            return
+        if number:
+            self._fail(OSError(number, os.strerror(number)))
+
+    def broken(self, exc: OSError) -> None:
+        """End by what a system call said."""
+        self._forget_number(exc)
+        self._fail(exc)
+
+    def _forget_number(self, exc: OSError) -> None:
+        if exc.errno in _NOT_OURS:
+            self._sock.detach()  # somebody else closed it: the number may be another's by now
+
+    def disowned(self) -> None:
+        """End: the descriptor's number has come up again, so somebody else closed it."""
+        self.broken(OSError(errno.EBADF, "something in this process closed the descriptor"))
+
+    # -- sending
 
     def get_write_buffer_size(self) -> int:
-        return self._queued
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("get_write_buffer_size()")
+        return self._queue.size
 
     def _put(self, data: Bytes) -> None:
         """Send at once what the kernel takes; queue the rest, and wait for it to be writable."""
         if isinstance(data, memoryview):
             data = data.cast("B") if data.c_contiguous else data.tobytes()
-        sent = 0
-        if not self._queue:
-            sent = self._send([data])
+        queue = self._queue
+        sent, first = 0, not queue.size
+        if first:
+            sent = self._sent([data])
             if sent < 0 or sent == len(data):
                 return
-        # bytes are shared, anything else may change after write() returned: copy it
-        rest = data if isinstance(data, bytes) else bytes(data)
-        self._queue.append(memoryview(rest)[sent:])
-        self._queued += len(data) - sent
-        if len(self._queue) == 1:
+        queue.add(data, sent)
+        self._grown(queue.size)
+        if first and self._state != LOST:
             self._update_interest()
-        self._grown(self._queued)
 
     def _flush(self) -> None:
-        """The socket is writable: send from the queue until it is empty or the kernel is full."""
-        while self._queue:
-            parts = [self._queue[i] for i in range(min(len(self._queue), _GATHER))]
-            sent = self._send(parts)
+        """Send from the queue until it is empty, the kernel is full or the budget is spent."""
+        queue = self._queue
+        for _ in range(_SENDS_PER_TURN):
+            sent = self._sent(queue.parts())
             if sent <= 0:
                 break
-            self._queued -= sent
-            while sent:
-                first = self._queue[0]
-                if sent < len(first):
-                    self._queue[0] = first[sent:]
-                    break
-                sent -= len(first)
-                self._queue.popleft()
+            queue.drop(sent)
+            if self._state == CLOSING:
+                self._taken_at = monotonic()
+            if not queue.size:
+                break
+        else:
+            if self._engine.edge:
+                self._engine.again(self)
         if self._state != LOST:
-            if not self._queue:
-                self._update_interest()
-            self._shrunk(self._queued)
+            self._shrunk(queue.size)
+        if self._state != LOST and not queue.size:
+            self._update_interest()
 
-    def _send(self, parts: list[Any]) -> int:
+    def _sent(self, parts: list[Any]) -> int:
         """Send once; return the bytes the kernel took, or -1 when the connection failed."""
         try:
-            sent = self._sock.send(parts[0]) if len(parts) == 1 else self._sock.sendmsg(parts)
-        except (BlockingIOError, InterruptedError):
+            if len(parts) == 1:
+                sent = self._sock.send(parts[0], MSG_DONTWAIT)
+            else:
+                sent = self._sock.sendmsg(parts, (), MSG_DONTWAIT)
+        except BlockingIOError:
             return 0
         except OSError as exc:
-            self._fail(exc)
+            self.broken(exc)
             return -1
-        self._moved_at = self._engine.now
+        engine = self._engine
+        if engine.clocked:
+            self._moved_at = monotonic()
         self._bytes_out += sent
-        self._engine.counters.bytes_out += sent
+        engine.counters.bytes_out += sent
         return sent
 
     def _shutdown_write(self) -> None:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as exc:
-            self._fail(exc)
+            self.broken(exc)
 
     # -- for the base class
 
     def _drop(self, exc: BaseException | None) -> None:
         self._queue.clear()
-        self._queued = 0
         self._engine.release(self, exc)
 
+    def _finish(self) -> None:
+        if self._unread and self._engine.limits.linger_timeout:
+            try:
+                if not self._eof_written:
+                    self._sock.shutdown(socket.SHUT_WR)
+                self._lingers = True
+            except OSError as exc:  # it was reset: nothing will arrive any more
+                self._forget_number(exc)
+        self._fail(None)
+
     def _reading_changed(self) -> None:
-        if self._state != LOST:
-            self._update_interest()
-            if not self._hold and self._engine.edge:
-                self._engine.again(self)  # the edge may have come while reading was held
+        if self._state == LOST:
+            return
+        if self._hold & (HOLD_USER | HOLD_BACKLOG | HOLD_CONNECT):
+            self._unread = True  # what comes from now on is not seen
+        elif self._state == CLOSING and self._queue.size:
+            self._watch_close()  # this is close()
+        self._update_interest()
+        if self._engine.edge and not self._hold & ~HOLD_CLOSING:
+            self._engine.again(self)  # the edge may have come while reading was held
 
     def _update_interest(self) -> None:
-        self._engine.watch(self, (0 if self._hold else READ) | (WRITE if self._queue else 0))
+        mask = (0 if self._hold & ~HOLD_CLOSING else READ) | (WRITE if self._queue.size else 0)
+        self._engine.watch(self, mask)
 
     def _verb_begun(self, verb: Verb) -> None:
         if verb is Verb.DISCARD:
@@ -219,22 +331,81 @@ class StreamTransport(BaseTransport):
         else:
             self._on_data = self._partner()._put
 
-    def _half_closed(self) -> None:
-        limit = self._engine.limits.half_close_timeout
-        if limit is not None:
-            exc = HalfCloseTimeout(limit)
-            self._half_timer = self._engine.alarm(limit, self._fail, exc)
-
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out
 
     def _socket(self) -> TransportSocket | None:
         return TransportSocket(self._sock)
 
-    # -- for the engine
+    # -- deadlines
+    #
+    # A deadline that has passed is kept only after the connection has sent and received what it
+    # can: after a stall, of a callback or of the machine, its bytes may wait in the kernel.
 
-    def fileno(self) -> int:
-        return self._sock.fileno()
+    def _watch_idle(self) -> None:
+        """Look again when the deadline would pass if no further byte moved."""
+        limit = self._engine.limits.idle_timeout
+        left = self._idle_in(limit)
+        if left <= 0:
+            self._serve_both()
+            left = self._idle_in(limit)
+        if self._state == LOST:
+            return
+        if left <= 0:
+            self._idle(limit)
+        else:
+            self._alarm(left, self._watch_idle)
+
+    def _idle_in(self, limit: float) -> float:
+        # a relay's deadline is the pair's
+        moved_at: float = max(self._moved_at, self._partner()._moved_at)
+        return moved_at + limit - monotonic()
+
+    def _half_closed(self) -> None:
+        limit = self._engine.limits.half_close_timeout
+        if limit is not None:
+            self._alarm(limit, self._half_over)
+
+    def _half_over(self) -> None:
+        before = -1
+        for _ in range(self._engine.limits.reads_per_turn):
+            if self._state == LOST or before == sum(self._counted()):
+                break
+            before = sum(self._counted())
+            self._serve_both()
+        self._fail(HalfCloseTimeout(self._engine.limits.half_close_timeout))
+
+    def _watch_close(self) -> None:
+        """The connection was closed, and has something to send: see that the peer takes it."""
+        limit = self._engine.limits.close_timeout
+        if limit is not None:
+            self._taken_at = monotonic()
+            self._alarm(limit, self._close_over)
+
+    def _close_over(self) -> None:
+        limit = self._engine.limits.close_timeout
+        if self._taken_at + limit <= monotonic():
+            self._flush()
+        left = self._taken_at + limit - monotonic()
+        if self._state == LOST:
+            return
+        if left <= 0:
+            self._fail(CloseTimeout(limit))
+        else:
+            self._alarm(left, self._close_over)
+
+    def _serve_both(self) -> None:
+        partner = self._partner()
+        self.go_on()
+        if partner is not self:
+            partner.go_on()
+
+    def _alarm(self, delay: float, call: Any) -> None:
+        if self._timers is None:
+            self._timers = {}
+        self._timers[call.__name__] = self._engine.alarm(delay, call)
+
+    # -- for the engine
 
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, begin the service's verb if it has one, and start to read."""
@@ -247,30 +418,25 @@ class StreamTransport(BaseTransport):
             self._watch_idle()
 
     def lost(self, exc: BaseException | None) -> None:
-        """Deliver ``connection_lost``, then close; what refers to the protocol goes too."""
-        for timer in (self._timer, self._half_timer):
-            if timer is not None:
-                timer.cancel()
+        """Deliver ``connection_lost``, then close, unless the socket is to linger."""
+        for timer in (self._timers or {}).values():
+            timer.cancel()
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
+            self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
+            if not self._lingers:
+                self.abandon()
+
+    def to_linger(self) -> socket.socket | None:
+        """Return the socket if it is to linger, once the protocol has heard of the end."""
+        return self._sock if self._lingers else None
+
+    def abandon(self) -> None:
+        """Close the descriptor, and do nothing else."""
+        with contextlib.suppress(OSError):  # somebody else closed it
             self._sock.close()
-            self._on_data = None  # a bound method: it would keep the protocol in a cycle
-
-    def _watch_idle(self) -> None:
-        """Look again when the deadline would pass if no further byte moved."""
-        if self._state == LOST:
-            return
-        limit = self._engine.limits.idle_timeout
-        moved_at = max(
-            self._moved_at, self._partner()._moved_at
-        )  # a relay's deadline is the pair's
-        left = moved_at + limit - self._engine.now
-        if left <= 0:
-            self._idle(limit)
-        else:
-            self._timer = self._engine.alarm(left, self._watch_idle)
 
 
-def _drop_bytes(data: bytes) -> None:
+def _drop_bytes(data: Bytes) -> None:
     """What ``discard()`` does with them."""

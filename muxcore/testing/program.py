@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import muxcore
 from muxcore.testing.peer import DEADLINE
+from muxcore.testing.proc import cpu_seconds
 from muxcore.testing.recorder import Journal, Journaled
 from muxcore.testing.suite import EngineSuite, Run
 
@@ -39,9 +40,7 @@ class Program(Run):
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has used, its threads included; Linux only."""
-        with open(f"/proc/{self.pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def wait(self, seconds: float = DEADLINE) -> int:
         """Return its exit status, or minus the number of the signal that ended it."""
@@ -54,6 +53,13 @@ class Program(Run):
             assert time.monotonic() < until, f"the program did not end within {seconds:g} s"
             time.sleep(0.002)
         return self._status
+
+    def has_ended(self) -> bool:
+        """Whether it has ended; its status is left for :meth:`wait`."""
+        if self._status is not None:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
 
     def report(self) -> dict[str, Any]:
         """Return what it reported at its end: its counters, and what ``at_end`` returned."""

@@ -20,16 +20,23 @@ class Upstream:
     Args:
         narrow: its connections hold little in the kernel.
         where: the address to listen on.
+        backlog: of listen(2).
     """
 
-    def __init__(self, *, narrow: bool = False, where: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        *,
+        narrow: bool = False,
+        where: str = "127.0.0.1:0",
+        backlog: int = socket.SOMAXCONN,
+    ) -> None:
         family, sockaddr = addresses.resolve(addresses.parse(where))[0]
         self._listener = socket.socket(family)
         if narrow:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         self._listener.bind(sockaddr)
-        self._listener.listen()
+        self._listener.listen(backlog)
         self._listener.settimeout(DEADLINE)
         self.address = addresses.of_socket(self._listener)
 

@@ -16,7 +16,7 @@ typedef struct peer {
     size_t in_at, in_size, out_size, window;
     int waiting, refusal, attempts; /* of a listener */
     int error;
-    bool ended, got_end, released, lost, reset;
+    bool ended, got_end, released, lost, reset, slow;
 } peer;
 
 struct memory_backend {
@@ -119,6 +119,11 @@ int memory_attempts(const memory_backend *memory, int listener)
     return of(memory, listener)->attempts;
 }
 
+void memory_slow(memory_backend *memory, int handle, bool slow)
+{
+    of(memory, handle)->slow = slow;
+}
+
 static ssize_t take(peer *by, const void *data, size_t size)
 {
     size_t fits = size < by->window ? size : by->window;
@@ -160,6 +165,11 @@ static int memory_shutdown_write(mux_backend *backend, mux_slot *slot)
 {
     of((memory_backend *)backend, slot->handle)->got_end = true;
     return 0;
+}
+
+static bool memory_unacknowledged(mux_backend *backend, mux_slot *slot)
+{
+    return of((memory_backend *)backend, slot->handle)->slow;
 }
 
 static void memory_detach(mux_backend *backend, mux_slot *slot)
@@ -222,13 +232,13 @@ static bool serve(memory_backend *memory, peer *with)
         return false;
     if (!left) {
         with->lost = true;
-        mux_on_received(loop, slot, buffer, with->error ? -with->error : 0);
+        mux_on_received(loop, slot, buffer, with->error ? -with->error : 0, false);
         return true;
     }
     size = size < left ? size : left;
     memcpy(buffer, with->in + with->in_at, size);
     with->in_at += size;
-    mux_on_received(loop, slot, buffer, (ssize_t)size);
+    mux_on_received(loop, slot, buffer, (ssize_t)size, size < left);
     return true;
 }
 
@@ -245,8 +255,8 @@ static int memory_turn(mux_backend *backend, int64_t timeout)
             any = serve(memory, &memory->peers[i]) || any;
     if (!any && timeout > 0)
         mux_fault_clock += timeout;
-    mux_on_waited(backend->loop);
-    return 0;
+    mux_on_waited(backend->loop, true);
+    return 1;
 }
 
 static void memory_close(mux_backend *backend)
@@ -265,6 +275,7 @@ static const mux_backend_ops ops = {
     .interest = memory_interest,
     .send = memory_send,
     .shutdown_write = memory_shutdown_write,
+    .unacknowledged = memory_unacknowledged,
     .detach = memory_detach,
     .release = memory_release,
     .turn = memory_turn,

@@ -21,6 +21,7 @@ void memory_break(memory_backend *memory, int handle, int error); /* after what 
 void memory_window(memory_backend *memory, int handle, size_t size); /* so much more is taken */
 void memory_refuse(memory_backend *memory, int listener, int error); /* the next accept fails */
 void memory_unreachable(memory_backend *memory, int error); /* the next connect ends so; 0: well */
+void memory_slow(memory_backend *memory, int handle, bool slow); /* it does not acknowledge */
 void memory_wake(memory_backend *memory);
 
 const char *memory_got(const memory_backend *memory, int handle, size_t *size); /* what the peer got */

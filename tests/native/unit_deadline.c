@@ -12,6 +12,12 @@ static mux_slot *open_slot(mux_slots *slots, int64_t moved_at)
     return slot;
 }
 
+static mux_slot *expired(mux_wheel *wheel, int64_t now)
+{
+    uint32_t looks = UINT32_MAX;
+    return mux_wheel_expired(wheel, now, &looks);
+}
+
 TEST(a_deadline_is_kept_within_a_sixtieth_of_the_timeout_and_never_early)
 {
     mux_slots slots;
@@ -22,7 +28,7 @@ TEST(a_deadline_is_kept_within_a_sixtieth_of_the_timeout_and_never_early)
         mux_slot *slot = open_slot(&slots, 0);
         mux_wheel_add(&wheel, slot);
         int64_t now = 0;
-        while (!mux_wheel_expired(&wheel, now)) {
+        while (!expired(&wheel, now)) {
             CHECK(mux_wheel_due(&wheel) > now);
             now = mux_wheel_due(&wheel);
         }
@@ -44,7 +50,7 @@ TEST(a_connection_that_moves_lives_on)
     int ended = 0;
     for (int64_t now = 0; now < 10 * SECOND; now += SECOND / 50) {
         busy->moved_at = now;
-        mux_slot *slot = mux_wheel_expired(&wheel, now);
+        mux_slot *slot = expired(&wheel, now);
         if (slot) {
             CHECK(slot == quiet);
             ended++;
@@ -63,10 +69,44 @@ TEST(a_long_sleep_loses_no_deadline)
     for (int i = 0; i < 100; i++)
         mux_wheel_add(&wheel, open_slot(&slots, i * SECOND / 200));
     int ended = 0;
-    while (mux_wheel_expired(&wheel, 1000 * SECOND))
+    while (expired(&wheel, 1000 * SECOND))
         ended++;
     CHECK_EQUAL(ended, 100);
     CHECK_EQUAL(mux_wheel_due(&wheel), INT64_MAX);
+    mux_slots_close(&slots);
+}
+
+TEST(a_leap_of_the_clock_by_years_is_no_walk_through_every_tick)
+{
+    mux_slots slots;
+    mux_wheel wheel;
+    CHECK_EQUAL(mux_slots_open(&slots, 100), 0);
+    mux_wheel_open(&wheel, &slots, SECOND / 20, 0);
+    for (int i = 0; i < 100; i++)
+        mux_wheel_add(&wheel, open_slot(&slots, i * SECOND / 2000));
+    int ended = 0;
+    for (int64_t now = 3000000000 * SECOND; expired(&wheel, now);) /* 3 * 10^12 ticks */
+        ended++;
+    CHECK_EQUAL(ended, 100);
+    mux_slots_close(&slots);
+}
+
+TEST(a_turn_looks_at_so_many_and_the_next_one_goes_on)
+{
+    mux_slots slots;
+    mux_wheel wheel;
+    CHECK_EQUAL(mux_slots_open(&slots, 100), 0);
+    mux_wheel_open(&wheel, &slots, SECOND, 0);
+    for (int i = 0; i < 100; i++)
+        mux_wheel_add(&wheel, open_slot(&slots, 0));
+    int ended = 0;
+    for (int turn = 0; turn < 10; turn++) {
+        uint32_t looks = 10;
+        while (mux_wheel_expired(&wheel, 2 * SECOND, &looks))
+            ended++;
+        CHECK_EQUAL(ended, 10 * (turn + 1));
+        CHECK(turn == 9 || mux_wheel_due(&wheel) <= 2 * SECOND);
+    }
     mux_slots_close(&slots);
 }
 
@@ -85,7 +125,7 @@ TEST(a_connection_that_ended_is_in_no_list)
     }
     mux_slot *slot;
     int ended = 0;
-    while ((slot = mux_wheel_expired(&wheel, 2 * SECOND))) {
+    while ((slot = expired(&wheel, 2 * SECOND))) {
         CHECK_EQUAL(slot->index % 2, 1);
         ended++;
     }
@@ -101,6 +141,6 @@ TEST(without_a_timeout_there_is_nothing_to_wait_for)
     mux_wheel_open(&wheel, &slots, 0, 0);
     mux_wheel_add(&wheel, open_slot(&slots, 0));
     CHECK_EQUAL(mux_wheel_due(&wheel), INT64_MAX);
-    CHECK(!mux_wheel_expired(&wheel, 1000 * SECOND));
+    CHECK(!expired(&wheel, 1000 * SECOND));
     mux_slots_close(&slots);
 }

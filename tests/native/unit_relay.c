@@ -148,8 +148,8 @@ TEST(abort_of_one_side_ends_both_at_once)
     memory_window(memory, right, 0);
     CHECK_EQUAL(join("never", ""), 0);
     CHECK_EQUAL(mux_close(loop, left_slot, left_generation), 0);
-    CHECK_EQUAL(mux_abort(loop, left_slot, left_generation), 0);
-    CHECK_EQUAL(mux_abort(loop, right_slot, right_generation), 0);
+    CHECK_EQUAL(mux_abort(loop, left_slot, left_generation, 0), 0);
+    CHECK_EQUAL(mux_abort(loop, right_slot, right_generation, 0), 0);
     CHECK_EQUAL(poll_now(), 2);
     CHECK(got(right, ""));
     end();
@@ -281,7 +281,7 @@ TEST(only_two_open_connections_without_a_verb_are_joined)
                 -EINVAL);
     CHECK_EQUAL(join("", ""), 0);
     CHECK_EQUAL(join("", ""), -EINVAL);
-    CHECK_EQUAL(mux_abort(loop, left_slot, left_generation), 0);
+    CHECK_EQUAL(mux_abort(loop, left_slot, left_generation, 0), 0);
     CHECK_EQUAL(join("", ""), -EINVAL);
     CHECK_EQUAL(poll_now(), 2);
     CHECK_EQUAL(mux_release(loop, left_slot, left_generation), 0);
@@ -326,7 +326,7 @@ TEST(an_attempt_that_is_given_up_ends_like_a_connection)
 {
     begin(usual());
     int64_t made = mux_connect(loop, "where", 5, &generation);
-    CHECK_EQUAL(mux_abort(loop, (uint32_t)made, generation), 0);
+    CHECK_EQUAL(mux_abort(loop, (uint32_t)made, generation, 0), 0);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0);
     CHECK_EQUAL(mux_release(loop, (uint32_t)made, generation), 0);

@@ -162,14 +162,14 @@ TEST(an_accepted_connection_is_told_with_its_listener_and_the_peers_address)
     end();
 }
 
-TEST(a_refused_connection_is_given_back_at_once_and_never_heard_of)
+TEST(a_refused_connection_is_given_back_in_the_next_turn_and_never_heard_of)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_NONE, 1);
     memory_arrive(memory, peer, "hello", 5);
     CHECK_EQUAL(mux_refuse(loop, slot, generation), 0);
-    CHECK(memory_released(memory, peer));
     CHECK_EQUAL(poll_now(), 0);
+    CHECK(memory_released(memory, peer));
     CHECK_EQUAL(stats.open, 0);
     end();
 }

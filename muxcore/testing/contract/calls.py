@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ import pytest
 import muxcore
 from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
-from muxcore.testing.suite import EngineSuite, eventually
+from muxcore.testing.suite import EngineSuite, eventually, meanwhile
+from muxcore.testing.upstream import Upstream
 
 
 class Calls(EngineSuite):
@@ -88,11 +90,51 @@ class Calls(EngineSuite):
             eventually(lambda: caplog.text.count("ZeroDivisionError") == 2, "both are logged")
 
     def test_calls_after_the_end_are_refused(self) -> None:
-        self.needs("threadsafe_calls")
+        self.needs("threadsafe_calls", "timers", "connect")
         with self.serving(Recorder) as run:
             run.server.stop()
-            with pytest.raises(RuntimeError):
+            with pytest.raises(RuntimeError, match="has ended"):
                 run.server.call_soon_threadsafe(print)
+            with pytest.raises(RuntimeError, match="has ended"):
+                run.server.call_later(0, print)
+            with pytest.raises(RuntimeError, match="has ended"):
+                run.server.connect("127.0.0.1:1", muxcore.Echo)
+
+    def test_what_is_for_callbacks_is_refused_in_another_thread(self) -> None:
+        self.needs("threadsafe_calls", "timers", "connect")
+        with self.serving(Recorder) as run:
+            for call in (
+                lambda: run.server.call_later(0, print),
+                lambda: run.server.connect("127.0.0.1:1", muxcore.Echo),
+            ):
+                with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+                    call()
+            assert run.server.stats().outgoing == 0
+            run.play("send 1; close")
+
+    def test_what_is_asked_for_before_the_start_is_done_after_it(self) -> None:
+        self.needs("threadsafe_calls", "timers", "connect")
+        ran: list[str] = []
+
+        class Asked:
+            def connection_made(self, transport: Any) -> None:
+                ran.append("connected")
+                transport.close()
+
+        with Upstream() as upstream:
+            server = self.server(muxcore.Echo)
+
+            def ask() -> None:
+                server.call_later(0, ran.append, "called")
+                server.connect(upstream.address, Asked)
+                server.connect(upstream.address, Asked).cancel()
+
+            with meanwhile(ask):  # from whichever thread
+                pass
+            assert not ran
+            with server:
+                upstream.accept().close()
+                eventually(lambda: sorted(ran) == ["called", "connected"], "both were done")
 
     def test_what_an_engine_lacks_it_refuses_by_name(self) -> None:
         server = self.server(muxcore.Echo)
@@ -158,16 +200,90 @@ class Calls(EngineSuite):
             peer.read_end()
         assert theirs.fileno() == -1
 
-    def test_a_socket_stays_its_owners_if_the_server_has_ended(self) -> None:
+    def test_a_socket_stays_its_owners_as_it_was_if_the_server_does_not_take_it(self) -> None:
         self.needs("adopt")
         ours, theirs = socket.socketpair()
         with ours, theirs:
             server = self.server(muxcore.Echo)
+            no_service: Any = 5
+            with pytest.raises(muxcore.ServiceError):
+                server.adopt(theirs, no_service)
             server.stop()
             with pytest.raises(RuntimeError):
                 server.adopt(theirs)
+            assert theirs.getblocking() is True
             theirs.send(b"still mine")
             assert ours.recv(10) == b"still mine"
+
+    def test_what_is_no_open_stream_socket_is_not_adopted(self) -> None:
+        self.needs("adopt")
+        server = self.server(muxcore.Echo)
+        closed = socket.socket()
+        closed.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            wrong: list[tuple[Any, type[Exception]]] = [
+                (closed, ValueError),
+                (datagrams, ValueError),
+                (5, TypeError),
+                (None, TypeError),
+            ]
+            for sock, error in wrong:
+                with pytest.raises(error, match=r"adopt\(\) needs"):
+                    server.adopt(sock)
+        server.stop()
+
+    def test_what_the_caller_does_with_an_adopted_socket_is_without_effect(self) -> None:
+        self.needs("adopt")
+        with self.serving(muxcore.Echo) as run:
+            for at_once in (True, False):
+                ours, theirs = socket.socketpair()
+                peer = run.keep(Peer(ours))
+                run.server.adopt(theirs)
+                if not at_once:
+                    peer.send(b"served")
+                    assert peer.read(6) == b"served"
+                theirs.close()
+                others = [run.connect() for _ in range(3)]  # one of them might get its number
+                for each in (peer, *others):
+                    each.send(b"hello")
+                    assert each.read(5) == b"hello"
+                for each in (peer, *others):
+                    each.shutdown_write()
+                    each.read_eof()
+
+    def test_a_listener_that_was_handed_over_is_the_servers(self) -> None:
+        mine = socket.socket()
+        mine.bind(("127.0.0.1", 0))
+        with self.serving(muxcore.Echo, mine) as run:
+            assert mine.fileno() == -1
+            mine.close()
+            run.play("send 5000; read 5000; close")
+            with socket.socket():  # might get its number
+                run.play("send 5000; read 5000; close")
+
+    def test_a_listener_of_a_server_that_never_starts_is_left_to_the_caller(self) -> None:
+        with socket.socket() as mine:
+            mine.bind(("127.0.0.1", 0))
+            self.server(muxcore.Echo, mine).stop()
+            assert mine.getblocking() is True
+            mine.listen()
+
+    def test_a_service_that_is_false_is_a_service(self) -> None:
+        self.needs("adopt")
+
+        class Nothing:
+            def __len__(self) -> int:
+                return 0
+
+            def __call__(self) -> Any:
+                return muxcore.Echo()
+
+        with self.serving(muxcore.Discard) as run:
+            ours, theirs = socket.socketpair()
+            peer = run.keep(Peer(ours))
+            run.server.adopt(theirs, Nothing())
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
 
     def test_stats_count_connections_bytes_and_errors(self) -> None:
         class Answers(Recorder):
@@ -203,6 +319,12 @@ class Calls(EngineSuite):
         assert server.stop() is True
         with pytest.raises(RuntimeError, match="ended"):
             server.start()
+
+    def test_a_server_that_is_made_and_forgotten_leaves_nothing_behind(self) -> None:
+        with self.serving(muxcore.Echo):  # which looks at what is left behind
+            for _ in range(3):
+                self.server(muxcore.Echo)
+            gc.collect()
 
     def test_after_the_end_nobody_listens(self) -> None:
         with self.serving(Recorder) as run:

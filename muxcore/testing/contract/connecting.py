@@ -233,6 +233,51 @@ class Connecting(EngineSuite):
             client.close()
             eventually(lambda: run.server.stats().outgoing == 0, "it is still open")
 
+    def test_a_unix_socket_with_a_full_backlog_is_waited_for_as_at_a_tcp_address(self) -> None:
+        self.needs("connect")
+        where = f"unix:@muxcore-testing-{os.getpid()}-{id(self)}-full"
+        with Upstream(where=where, backlog=0) as upstream, contextlib.ExitStack() as stack:
+            for _ in range(2):  # more than its backlog takes
+                filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                filler.connect_ex(addresses.resolve(addresses.parse(where))[0][1])
+            with self.serving(_connects(where, timeout=0.2)) as run:
+                client = run.connect()
+                outcome = [MADE, ("outcome", "ConnectTimeout")]
+                assert run.wait_for("outcome", client) == outcome
+                client.close()
+            with self.serving(_connects(where)) as run:
+                client = run.connect()
+                run.wait_for(MADE, client)
+                there = run.accept(upstream)  # the filler, which makes room
+                there.close()
+                again = run.accept(upstream)
+                again.send(b"local")
+                again.close()
+                client.close()
+                eventually(lambda: run.server.stats().outgoing == 0, "it is still open")
+
+    def test_a_name_that_cannot_be_one_fails_alone(self) -> None:
+        self.needs("connect")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                for host in ("a..b", "a" * 70):
+                    where = muxcore.Address(host, 1)
+                    transport.server.connect(where, functools.partial(_Outcome, self, False))
+
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(data)
+
+        with self.serving(Asks) as run:
+            client = run.connect()
+            client.send(b"still here")
+            assert client.read(10) == b"still here"
+            eventually(
+                lambda: run.events(client).count(("outcome", "gaierror")) == 2, "both have failed"
+            )
+
     def test_a_service_that_fails_drops_the_connection(self) -> None:
         self.needs("connect")
 

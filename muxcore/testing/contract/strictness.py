@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+import muxcore
 from muxcore.limits import Limits
 from muxcore.testing.peer import SMALL, narrow
 from muxcore.testing.recorder import LOST, MADE, PAUSED, FlowRecorder, Recorder, lost
-from muxcore.testing.suite import EngineSuite
+from muxcore.testing.suite import EngineSuite, eventually
 
 MIB = 1 << 20
 
@@ -19,6 +20,25 @@ class Planned(Exception):
 
 
 class Strictness(EngineSuite):
+    def test_a_coroutine_for_a_callback_is_refused_when_the_server_is_made(self) -> None:
+        class Waits:
+            async def data_received(self, data: bytes) -> None: ...
+
+        with pytest.raises(muxcore.ServiceError, match=r"Waits\.data_received is a coroutine"):
+            self.server(Waits)
+
+    def test_a_protocol_with_a_coroutine_for_a_callback_is_refused_its_client(self) -> None:
+        class Waits:
+            async def data_received(self, data: bytes) -> None: ...
+
+        def make() -> Any:
+            return Waits()
+
+        with self.serving(make) as run:
+            peer = run.connect()
+            peer.read_end()
+            eventually(lambda: run.server.stats().errors == {"ServiceError": 1}, "it is counted")
+
     def test_an_exception_in_connection_made_closes_that_connection(self) -> None:
         class Fails(Recorder):
             def connection_made(self, transport: Any) -> None:

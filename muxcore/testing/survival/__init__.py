@@ -3,6 +3,8 @@
 from muxcore.testing.survival.clients import Clients
 from muxcore.testing.survival.descriptors import Descriptors
 from muxcore.testing.survival.ending import Ending
+from muxcore.testing.survival.extremes import Extremes
+from muxcore.testing.survival.forks import Forks
 from muxcore.testing.survival.processes import ProcessSuite
 from muxcore.testing.survival.relays import Relays
 from muxcore.testing.survival.turns import Turns
@@ -10,5 +12,5 @@ from muxcore.testing.survival.turns import Turns
 __all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
-class SurvivalSuite(Clients, Turns, Descriptors, Relays, Ending):
+class SurvivalSuite(Clients, Turns, Descriptors, Relays, Ending, Extremes, Forks):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""

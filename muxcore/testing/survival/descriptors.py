@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -25,18 +26,6 @@ from muxcore.testing.suite import eventually
 
 _FD_SETSIZE = 1024  # <sys/select.h>
 _SPARE = 12  # descriptors that the exhausted program has for its clients
-
-
-class Flaky(socket.socket):
-    """A listener whose accept fails by plan before it works; engines in C never ask it."""
-
-    plan: list[int]
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        if self.plan:
-            number = self.plan.pop(0)
-            raise OSError(number, os.strerror(number))
-        return super().accept()
 
 
 class Descriptors(ProgramSuite):
@@ -76,13 +65,13 @@ class Descriptors(ProgramSuite):
 
     def test_an_accept_that_fails_for_its_client_takes_the_next(self) -> None:
         for number in (errno.ECONNABORTED, errno.EPROTO, errno.EINTR):
-            with self.serving(muxcore.Echo, _flaky(number)) as run:
+            with _accept_fails(number), self.serving(muxcore.Echo) as run:
                 run.play("send 1; read 1; close")
 
     def test_an_accept_that_fails_for_want_of_resources_is_tried_again_after_a_rest(self) -> None:
         limits = Limits(accept_pause=0.05)
-        listener = _flaky(errno.EMFILE, errno.ENFILE)
-        with self.serving(muxcore.Echo, listener, limits=limits) as run:
+        failing = _accept_fails(errno.EMFILE, errno.ENFILE)
+        with failing, self.serving(muxcore.Echo, limits=limits) as run:
             start = time.monotonic()
             run.play("send 1; read 1; close")
             if run.server.stats().errors["accept"]:  # an engine in C has not seen the failures
@@ -94,7 +83,7 @@ class Descriptors(ProgramSuite):
             early = run.connect()
             early.send(b"x")
             assert early.read(1) == b"x"
-            with _crowded(_FD_SETSIZE):
+            with crowded(_FD_SETSIZE):
                 late = run.keep(Peer(run.address))
                 _send_if_open(late)
                 # select() cannot watch it, poll() can; but nobody is left waiting
@@ -188,15 +177,23 @@ def _answers(peer: Peer, seconds: float) -> bool:
         return False
 
 
-def _flaky(*numbers: int) -> Flaky:
-    listener = Flaky()
-    listener.plan = list(numbers)
-    listener.bind(("127.0.0.1", 0))
-    return listener
+@contextlib.contextmanager
+def _accept_fails(*numbers: int) -> Iterator[None]:
+    """Let accept(2) fail by plan before it works; engines in C never ask Python's."""
+    plan, real = list(numbers), socket.socket.accept
+
+    def accept(sock: socket.socket) -> tuple[socket.socket, Any]:
+        if plan:
+            number = plan.pop(0)
+            raise OSError(number, os.strerror(number))
+        return real(sock)
+
+    with mock.patch.object(socket.socket, "accept", accept):
+        yield
 
 
 @contextlib.contextmanager
-def _crowded(number: int) -> Iterator[None]:
+def crowded(number: int) -> Iterator[None]:
     """Take every descriptor below ``number``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number + 256

@@ -7,11 +7,14 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE, SMALL, narrow, pattern
+from muxcore.testing.peer import DEADLINE, SMALL, Peer, narrow, pattern
 from muxcore.testing.program import ProgramSuite
-from muxcore.testing.recorder import LOST, MADE, Recorder
+from muxcore.testing.recorder import LOST, MADE, Recorder, data
+from muxcore.testing.suite import eventually, meanwhile
 from muxcore.testing.survival.clients import EchoWriter, flood
 
 MIB = 1 << 20
@@ -23,6 +26,13 @@ class Pours(Recorder):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.write(bytes(2 * MIB))
+
+
+class Floods:
+    """The same, for a server of which nobody keeps a journal."""
+
+    def connection_made(self, transport: Any) -> None:
         transport.write(bytes(2 * MIB))
 
 
@@ -65,6 +75,30 @@ class Ending(ProgramSuite):
             assert program.wait() == 128 + signal.SIGTERM
             assert time.monotonic() - start < _SOON
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_third_signal_ends_a_callback_that_never_returns(
+        self, number: signal.Signals
+    ) -> None:
+        self.needs("shared_state")  # else a callback has a process of its own
+
+        class Hangs(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                while True:
+                    time.sleep(3600)
+
+        with self.program(Hangs) as program:
+            peer = program.connect()
+            peer.send(b"x")
+            program.wait_for(data(b"x"), peer)
+
+            def ended() -> bool:
+                program.signal(number)  # two that come close together are one
+                return program.has_ended()
+
+            eventually(ended, "it goes on")
+            assert program.wait() == -number
+
     def test_a_drain_that_is_cut_short_ends_with_status_1(self) -> None:
         with self.program(Pours, narrow(), limits=Limits(drain_timeout=0.1)) as program:
             peer = program.connect(receive_buffer=SMALL)
@@ -106,6 +140,29 @@ class Ending(ProgramSuite):
             assert program.report()["at_end"] == wanted
 
     # -- by a call
+
+    def test_stop_from_another_thread_waits_for_what_serves_in_this_one(self) -> None:
+        limits = Limits(drain_timeout=0.3)
+        server = self.server(Floods, narrow(), limits=limits, allow_threads=True)
+        ready, status = threading.Event(), list[int]()
+
+        def serve() -> None:
+            status.append(server.run(lambda server: ready.set()))
+
+        with meanwhile(serve):
+            assert ready.wait(DEADLINE)
+            with Peer(server.addresses[0], receive_buffer=SMALL) as peer:
+                peer.read(1)
+                peer.pause(0.05)  # in a process each, let it fill the kernel's buffers
+                assert server.stop() is False
+                assert server.stats().open == 0
+        assert status == [1]
+        assert server.stop() is False
+
+    def test_stop_before_it_serves_lets_run_return_at_once(self) -> None:
+        server = self.server(muxcore.Echo, allow_threads=True)
+        assert server.run(lambda server: server.stop()) == 0
+        assert server.stop() is True
 
     def test_a_callback_may_stop_the_server_and_goes_on(self) -> None:
         self.needs("shared_state")

@@ -8,26 +8,30 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
 import muxcore
 from muxcore.limits import Limits
-from muxcore.testing.peer import DEADLINE
-from muxcore.testing.program import Program, ProgramSuite
-from muxcore.testing.recorder import MADE, Recorder, data
-from muxcore.testing.suite import eventually
+from muxcore.testing.peer import DEADLINE, SMALL, narrow, pattern
+from muxcore.testing.proc import alive, children, descriptors, state
+from muxcore.testing.program import Program
+from muxcore.testing.recorder import LOST, MADE, Recorder, data, lost
+from muxcore.testing.suite import eventually, meanwhile
+from muxcore.testing.survival.acceptors import Acceptors
+from muxcore.testing.upstream import Upstream
 
 
 class TellsPid(Recorder):
     """Answers with the number of its process, and how many sockets that has."""
 
     def data_received(self, data: bytes) -> None:
-        sockets = [fd for fd in _descriptors(os.getpid()) if fd.startswith("socket:")]
+        sockets = [fd for fd in descriptors(os.getpid()) if fd.startswith("socket:")]
         self.transport.write(b"%d %d\n" % (os.getpid(), len(sockets)))
 
 
-class ProcessSuite(ProgramSuite):
+class ProcessSuite(Acceptors):
     """Survival of engines of the process model, beside ``SurvivalSuite``; Linux only."""
 
     def test_every_client_has_a_process_of_its_own(self) -> None:
@@ -46,7 +50,7 @@ class ProcessSuite(ProgramSuite):
                 pid = int(peer.read_line().split()[0])
                 os.kill(pid, signal.SIGKILL)
                 peer.read_end()
-            eventually(lambda: not _children(program.pid), "every child was waited for")
+            eventually(lambda: not children(program.pid), "every child was waited for")
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line()
@@ -64,11 +68,11 @@ class ProcessSuite(ProgramSuite):
 
     def test_the_parent_keeps_no_clients_socket(self) -> None:
         with self.program(TellsPid) as program:
-            before = len(_descriptors(program.pid))
+            before = len(descriptors(program.pid))
             for peer in [program.connect() for _ in range(3)]:
                 program.wait_for(MADE, peer)
             eventually(
-                lambda: len(_descriptors(program.pid)) == before, "the parent's copies are closed"
+                lambda: len(descriptors(program.pid)) == before, "the parent's copies are closed"
             )
 
     def test_children_end_with_their_server_however_it_ends(self) -> None:
@@ -82,7 +86,132 @@ class ProcessSuite(ProgramSuite):
             program.wait()
             for peer in peers:
                 peer.read_end()
-            eventually(lambda: not any(map(_alive, pids)), "no child is left")
+            eventually(lambda: not any(map(alive, pids)), "no child is left")
+
+    def test_a_callback_that_ends_its_program_ends_its_own_process_and_is_counted(self) -> None:
+        class Ends(TellsPid):
+            def data_received(self, data: bytes) -> None:
+                if data == b"exit":
+                    raise SystemExit(3)
+                if data == b"interrupt":
+                    raise KeyboardInterrupt
+                super().data_received(data)
+
+        with self.program(Ends) as program:
+            for word in (b"exit", b"interrupt"):
+                peer = program.connect()
+                peer.send(word)
+                peer.read_end()
+            peer = program.connect()
+            peer.send(b"?")
+            assert peer.read_line()
+            eventually(lambda: len(children(program.pid)) == 1, "those two have ended")
+            program.signal(signal.SIGTERM)
+            errors = {"ended with status 3": 1, "ended with status 1": 1}
+            assert program.report()["errors"] == errors
+
+    def test_a_child_that_says_why_it_failed_is_counted_once(self) -> None:
+        def broken() -> None:
+            raise LookupError("no protocol today")
+
+        with self.program(broken) as program:
+            program.connect().read_end()
+            eventually(lambda: not children(program.pid), "the child is waited for")
+            program.signal(signal.SIGTERM)
+            assert program.report()["errors"] == {"LookupError": 1}
+
+    def test_signals_that_the_program_has_blocked_stay_so(self) -> None:
+        def block() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+        def blocked() -> list[int]:
+            return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+        with self.program(TellsPid, first=block, at_end=blocked) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            peer.read_line()
+            program.signal(signal.SIGTERM)
+            peer.read_end()
+            assert program.report()["at_end"] == [signal.SIGINT]
+
+    def test_what_is_unread_at_the_close_does_not_take_what_was_sent(self) -> None:
+        answer = pattern(1 << 20)
+
+        class Answers(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.write(answer)
+                self.transport.close()
+
+        with self.serving(Answers, narrow(), limits=Limits(read_chunk=1000)) as run:
+            peer = run.connect(receive_buffer=SMALL)
+            peer.send(bytes(8 * SMALL))
+            assert peer.read_all() == answer
+            assert run.life(peer) == [MADE, LOST]
+
+    def test_what_is_unread_at_the_end_of_the_server_does_not_either(self) -> None:
+        answer = pattern(1 << 20)
+
+        class Answers(Recorder):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                self.transport.write(answer)
+
+        with self.program(Answers, narrow(), limits=Limits(read_chunk=1000)) as program:
+            peer = program.connect(receive_buffer=SMALL)
+            peer.send(bytes(8 * SMALL))
+            program.wait_for("data_received", peer)
+            program.signal(signal.SIGTERM)
+            assert peer.read_all() == answer
+            assert program.wait() == 0
+
+    def test_an_idle_connection_ends_with_a_reset(self) -> None:
+        class Floods(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write(b"hello")
+
+        with self.serving(Floods, limits=Limits(idle_timeout=0.1)) as run:
+            peer = run.connect()
+            assert run.life(peer)[-1] == lost("IdleTimeout")
+            peer.read_reset()
+
+    def test_a_closed_relay_whose_peer_takes_nothing_ends_with_a_reset(self) -> None:
+        class Joins(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.server.connect(upstream.address, lambda: Far(transport))
+
+        class Far:
+            def __init__(self, client: Any) -> None:
+                self.client = client
+
+            def connection_made(self, transport: Any) -> None:
+                self.client.relay(transport, back=bytes(4 << 20))
+                self.client.close()
+
+        limits = Limits(close_timeout=0.1)
+        with Upstream() as upstream, self.serving(Joins, narrow(), limits=limits) as run:
+            peer = run.connect(receive_buffer=SMALL)
+            assert run.life(peer)[-1] == lost("CloseTimeout")
+            peer.read_reset()
+            run.accept(upstream).read_end()
+
+    def test_a_child_refuses_calls_from_other_threads_of_its_own(self) -> None:
+        class Asks(Recorder):
+            def data_received(self, data: bytes) -> None:
+                connect = self.transport.server.connect
+                with (
+                    pytest.raises(RuntimeError, match="not the engine's"),
+                    meanwhile(lambda: connect("127.0.0.1:1", muxcore.Echo)),
+                ):
+                    pass
+                self.note("refused")
+
+        with self.serving(Asks) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            run.wait_for(("note", "refused"), peer)
 
     def test_at_the_cap_of_processes_clients_wait_for_their_turn(self) -> None:
         with self.serving(Recorder, limits=Limits(processes=2)) as run:
@@ -109,7 +238,7 @@ class ProcessSuite(ProgramSuite):
 
         with self.program(muxcore.Echo, first=spawn, at_end=wait) as program:
             program.play("send 1; read 1; close")
-            eventually(lambda: _state(_children_of(program)[0]) == "Z", "the other child has ended")
+            eventually(lambda: state(_children_of(program)[0]) == "Z", "the other child has ended")
             program.play("send 1; read 1; close")
             program.signal(signal.SIGTERM)
             assert program.report()["at_end"] == [7]
@@ -150,34 +279,6 @@ class ProcessSuite(ProgramSuite):
 
 
 def _children_of(program: Program) -> list[int]:
-    found = _children(program.pid)
+    found = children(program.pid)
     assert found, "the program has no child"
     return found
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
-
-
-def _descriptors(pid: int) -> list[str]:
-    folder = f"/proc/{pid}/fd"
-    found = []
-    for fd in os.listdir(folder):
-        try:
-            found.append(os.readlink(f"{folder}/{fd}"))
-        except OSError:
-            pass  # the folder's own
-    return found
-
-
-def _state(pid: int) -> str:
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return _state(pid) not in "ZX"
-    except FileNotFoundError:
-        return False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.readiness import ReadinessEngine
 
 
@@ -25,9 +24,7 @@ class Poller:
         if mask == 0:  # POLLHUP comes unasked, at every turn
             self.forget(fd)
             return
-        self._poll.register(
-            fd, (select.POLLIN if mask & READ else 0) | (select.POLLOUT if mask & WRITE else 0)
-        )
+        self._poll.register(fd, mask)  # READ and WRITE are POLLIN and POLLOUT
         self._watched.add(fd)
 
     def forget(self, fd: int) -> None:
@@ -35,19 +32,9 @@ class Poller:
             self._watched.discard(fd)
             self._poll.unregister(fd)
 
-    def wait(self, timeout: float | None) -> Iterable[tuple[int, int, bool]]:
+    def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         # rounded up: a timer that is due in 0.4 ms must not make it spin until then
-        ready = self._poll.poll(None if timeout is None else -(-timeout * 1000 // 1))
-        for fd, events in ready:
-            if events & ~(select.POLLIN | select.POLLOUT):
-                yield fd, READ | WRITE, True
-            else:
-                yield (
-                    fd,
-                    (READ if events & select.POLLIN else 0)
-                    | (WRITE if events & select.POLLOUT else 0),
-                    True,
-                )
+        return self._poll.poll(None if timeout is None else -(-timeout * 1000 // 1))
 
     def close(self) -> None:
         self._watched.clear()

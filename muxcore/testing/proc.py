@@ -1,0 +1,47 @@
+"""What Linux tells of other processes in /proc."""
+
+from __future__ import annotations
+
+import os
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has forked, and not waited for."""
+    with open(f"/proc/{pid}/task/{pid}/children") as found:
+        return [int(child) for child in found.read().split()]
+
+
+def descriptors(pid: int) -> list[str]:
+    """Return what each descriptor of a process is."""
+    folder = f"/proc/{pid}/fd"
+    found = []
+    for fd in os.listdir(folder):
+        try:
+            found.append(os.readlink(f"{folder}/{fd}"))
+        except OSError:
+            pass  # the folder's own
+    return found
+
+
+def state(pid: int) -> str:
+    """Return the letter of its state: R, S, Z, …; see proc(5)."""
+    return _stat(pid)[0]
+
+
+def alive(pid: int) -> bool:
+    """Whether it has not ended."""
+    try:
+        return state(pid) not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that it has used, its threads included."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()

@@ -1,0 +1,77 @@
+"""A program forks, as any may: the child has a copy of the server, and the parent serves on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from muxcore.testing.suite import EngineSuite
+
+_PROGRAM = """
+import os, sys, tempfile, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+import muxcore
+from muxcore.testing import Peer
+
+def child_does(server):
+    {child}
+
+path = tempfile.mkdtemp() + "/s"
+server = muxcore.Server(muxcore.Echo, 0, "unix:" + path, engine={engine!r}, trigger={trigger!r})
+with server, Peer(server.addresses[0]) as before:
+    before.send(b"a")
+    before.read(1)
+    pid = os.fork()
+    if pid == 0:
+        child_does(server)
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    for peer in (before, Peer(server.addresses[0]), Peer("unix:" + path)):
+        peer.send(b"b")
+        assert peer.read(1) == b"b"
+        peer.close()
+    assert server.stop() is True
+    assert not os.path.exists(path)
+os.rmdir(os.path.dirname(path))
+print("served on", flush=True)
+"""
+
+
+class Forks(EngineSuite):
+    def test_a_forked_child_that_ends_normally_leaves_its_parents_server_alone(self) -> None:
+        assert self._ran("pass") == ""
+
+    def test_a_forked_child_cannot_stop_its_parents_server_and_is_told(self) -> None:
+        errors = self._ran("assert server.stop() is False; server.request_stop()")
+        assert "stop() does nothing: the server belongs to process" in errors
+
+    def test_a_forked_child_cannot_use_its_parents_server_and_is_told(self) -> None:
+        child = """
+    import socket
+    theirs, ours = socket.socketpair()
+    for call in (
+        lambda: server.adopt(ours),
+        lambda: server.connect(9, muxcore.Echo),
+        lambda: server.call_later(0, print),
+        lambda: server.call_soon_threadsafe(print),
+    ):
+        try:
+            call()
+        except muxcore.CapabilityMissing:
+            continue
+        except RuntimeError as exc:
+            assert "the server belongs to process" in str(exc) or "thread" in str(exc), exc
+        else:
+            raise AssertionError("a child was not refused")
+    assert ours.fileno() >= 0
+"""
+        assert self._ran(child.strip()) == ""
+
+    def _ran(self, child: str) -> str:
+        """Run a program whose forked child does something; return what it wrote to stderr."""
+        source = _PROGRAM.format(engine=self.engine, trigger=self.trigger, child=child)
+        ran = subprocess.run(
+            [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
+        )
+        assert (ran.returncode, ran.stdout) == (0, "served on\n"), ran.stderr
+        return ran.stderr

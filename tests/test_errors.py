@@ -1,0 +1,46 @@
+"""Errors and counters that leave the process: pickled, copied, written as JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections import Counter
+
+import pytest
+
+from muxcore import errors
+from muxcore.stats import Stats
+
+_ERRORS = [
+    errors.BufferLimitExceeded(11, 10),
+    errors.IdleTimeout(1.5),
+    errors.HalfCloseTimeout(60),
+    errors.CloseTimeout(60),
+    errors.ConnectTimeout("db:5432", 10),
+    errors.EngineUnavailable("mine", "no luck", "take another"),
+    errors.BindError(98, "cannot listen"),
+    errors.AddressError("no port"),
+    errors.ServiceError("no service"),
+]
+
+
+@pytest.mark.parametrize("exc", _ERRORS, ids=lambda exc: type(exc).__name__)
+def test_an_error_comes_back_as_it_was_from_a_pickle_and_a_copy(exc: Exception) -> None:
+    for again in (pickle.loads(pickle.dumps(exc)), copy.copy(exc), copy.deepcopy(exc)):
+        assert type(again) is type(exc)
+        assert str(again) == str(exc)
+        assert again.args == exc.args
+        assert getattr(again, "errno", None) == getattr(exc, "errno", None)
+
+
+def test_counters_are_written_as_json() -> None:
+    stats = Stats(open=1, total=2, bytes_in=3, errors=Counter({"accept": 4}))
+    assert json.loads(json.dumps(stats.as_dict())) == {
+        "open": 1,
+        "total": 2,
+        "outgoing": 0,
+        "bytes_in": 3,
+        "bytes_out": 0,
+        "errors": {"accept": 4},
+    }
