@@ -199,7 +199,7 @@ static void idle(const conn *of)
         fail("deadline", "connection %d is idle, and there is no deadline", conn_index(of));
     if (world_now() - moved < model.options.idle)
         fail("deadline", "connection %d ends too early", conn_index(of));
-    if (!(model.known & KNOWN_BEFORE) && world_unseen(of->file) &&
+    if (world_unseen(of->file) &&
         world_arrived_at(of->file) - moved < model.options.idle && !of->verb && !of->held && !of->eof_heard && !of->eof_kept)
         fail("deadline", "connection %d ends as idle, and its bytes wait unread", conn_index(of));
 }
@@ -261,8 +261,6 @@ static void connected(conn *of, int32_t error)
     } else if (!of->aborted) {
         of->side = SIDE_READY;
         uint32_t dice = model.reacts ? rng_below(&model.chance, 8) : 2;
-        if (dice == 1 && model.known & KNOWN_READY)
-            dice = 2;
         if (dice == 0)
             side_abort(of);
         else if (dice > 1)

@@ -66,9 +66,7 @@ struct kernel {
     world_options options;
     rng noise;
     bool calm, full, strayed, child, foreign;
-    int64_t clock, core_clock; /* now, and what the core was told last */
-    bool known_eintr; /* send is never interrupted */
-    bool stale_clock; /* moved_at goes by core_clock: see KNOWN_CLOCK */
+    int64_t clock;
     uint64_t moves, moves_seen, waits, lost_to_faults;
     int idle_waits;
     int64_t allocations;
@@ -87,7 +85,6 @@ struct kernel {
 
 extern struct kernel kernel;
 
-int64_t kernel_now(void);          /* when what happens now happens, to the core */
 bool kernel_wrong(uint32_t fault); /* whether this goes wrong now */
 
 int kernel_file_new(enum kernel_kind kind);

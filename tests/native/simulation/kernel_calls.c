@@ -70,7 +70,7 @@ int mux_sys_accept(int fd, void *peer, socklen_t *length)
         return -ECONNABORTED;
     }
     kernel_address(file->other, peer, length);
-    file->moved_at = kernel_now();
+    file->moved_at = kernel.clock;
     int made = kernel_fd_new(taken, true);
     TRACE("    accept: fd %d, port %d", made, KERNEL_PORT + file->other);
     return made;
@@ -145,7 +145,7 @@ ssize_t mux_sys_recv(int fd, void *buffer, size_t size)
     TRACE("    recv fd %d: %zd (at %lld us)", fd, received, (long long)(kernel.clock / 1000));
     if (received > 0) {
         file->received += (uint64_t)received;
-        file->moved_at = kernel_now();
+        file->moved_at = kernel.clock;
     }
     return received;
 }
@@ -164,7 +164,7 @@ ssize_t mux_sys_drop(int fd, void *buffer, size_t size)
     ssize_t received = kernel_recv(file, NULL, size);
     if (received > 0) {
         file->forgotten += (uint64_t)received;
-        file->moved_at = kernel_now();
+        file->moved_at = kernel.clock;
     }
     TRACE("    drop fd %d: %zd", fd, received);
     return received;
@@ -182,7 +182,7 @@ int mux_sys_unacknowledged(int fd)
 ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
 {
     kernel_file *file = cores(fd, "send");
-    if (!kernel.known_eintr && kernel_wrong(WORLD_INTERRUPTED))
+    if (kernel_wrong(WORLD_INTERRUPTED))
         return -EINTR;
     if (kernel_wrong(WORLD_BROKEN)) {
         file->hit = true;
@@ -211,7 +211,7 @@ ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
     TRACE("    send fd %d: %zd", fd, sum);
     if (sum > 0) {
         file->taken += (uint64_t)sum;
-        file->sent_at = file->moved_at = kernel_now();
+        file->sent_at = file->moved_at = kernel.clock;
     }
     return sum;
 }

@@ -21,7 +21,7 @@ void world_begin(const world_options *options)
 {
     kernel.options = *options;
     kernel.strayed = kernel.calm = kernel.full = kernel.child = kernel.foreign = false;
-    kernel.clock = kernel.core_clock = INT64_C(1000000000000);
+    kernel.clock = INT64_C(1000000000000);
     kernel.moves = kernel.moves_seen = kernel.waits = kernel.lost_to_faults = 0;
     kernel.idle_waits = 0;
     kernel.allocations = 0;
@@ -106,7 +106,7 @@ int world_pair(int *fd)
 {
     int file = kernel_file_new(FILE_STREAM), end = made_end();
     kernel_join(file, end);
-    of(file)->moved_at = kernel_now();
+    of(file)->moved_at = kernel.clock;
     *fd = kernel_fd_new(file, false);
     return end;
 }
@@ -188,16 +188,6 @@ void world_reset(int end)
 int64_t world_now(void)
 {
     return kernel.clock;
-}
-
-void world_no_eintr(bool on)
-{
-    kernel.known_eintr = on;
-}
-
-void world_stale_clock(bool on)
-{
-    kernel.stale_clock = on;
 }
 
 void world_pass(int64_t ns)

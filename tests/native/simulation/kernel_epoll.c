@@ -156,12 +156,6 @@ int64_t mux_sys_now(void)
     kernel.clock += 100 + rng_below(&kernel.noise, 1000);
     if (kernel_wrong(WORLD_JUMPS))
         kernel.clock += (int64_t)rng_below(&kernel.noise, 300) * 1000000;
-    kernel.core_clock = kernel.clock;
     TRACE("    now: %lld us", (long long)(kernel.clock / 1000));
     return kernel.clock;
-}
-
-int64_t kernel_now(void)
-{
-    return kernel.stale_clock ? kernel.core_clock : kernel.clock;
 }

@@ -1,10 +1,9 @@
-/* simulate [--seeds A..B] [--seed N] [--trace] [--shrink N] [--known BITS] [--jobs N] [--plain] [--most N]
+/* simulate [--seeds A..B] [--seed N] [--trace] [--shrink N] [--jobs N] [--plain] [--most N]
  *
  *   --seeds A..B  run these; every one that fails is told, and the status is 1
  *   --seed N      that one
  *   --trace       and what happens in it, call by call
  *   --shrink N    print a short script that fails as seed N does, and what happens in it
- *   --known BITS  do not tell again what is known (KNOWN_… in model.h)
  *   --jobs N      in so many processes; 1
  *   --seconds N   stop after so long, whatever seed it is at
  *   --plain       scripts without faults, which are run on a real kernel too; print what comes out of each
@@ -29,8 +28,6 @@
 
 #define JOBS_MOST 64
 #define SEED_SECONDS 20 /* of the processor's time, for one seed: a run takes about a millisecond */
-
-uint32_t known;
 
 static struct {
     uint64_t from, to, shrink;
@@ -166,8 +163,6 @@ int main(int argc, char **argv)
             asked.from = asked.to = number;
         } else if (!strcmp(what, "--shrink")) {
             asked.shrink = number;
-        } else if (!strcmp(what, "--known")) {
-            known = (uint32_t)number;
         } else if (!strcmp(what, "--most")) {
             asked.most = (int)number;
         } else if (!strcmp(what, "--seconds")) {

@@ -20,14 +20,6 @@
 #define SLOTS_MOST 4096
 #define UNLIMITED UINT64_MAX
 
-#define KNOWN_MISUSE 2 /* a relay verb on a listener is not refused */
-#define KNOWN_BEFORE 4 /* deadlines come before input */
-#define KNOWN_CLOCK 8  /* what moves between two polls is stamped with the time of the last */
-#define KNOWN_READY 16 /* under a level trigger what is connected and not yet served spins */
-#define KNOWN_EINTR 32 /* send, EINTR, edge trigger: no edge follows */
-#define KNOWN_URGENT 64 /* edge trigger: a receive that stops at an urgent mark is taken for the end */
-#define KNOWN_LINGER 1 /* close() with unread input resets, and loses what is on its way */
-
 typedef struct part {
     int source; /* 2 * connection: what its remote end sends; and 1: what Python writes */
     uint64_t from, size;
@@ -94,7 +86,6 @@ struct model {
     int gathered[16], gathered_size[16], gathered_count;
     int turns, adopted;
     bool woken; /* the wake descriptor was written to */
-    uint32_t known; /* KNOWN_… */
 };
 
 extern struct model model;

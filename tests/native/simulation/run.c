@@ -103,17 +103,12 @@ static bool begin(const script *what)
     memset(model.owner, 255, sizeof model.owner);
     for (int i = 0; i < LISTENERS; i++)
         model.listeners[i].slot = -1;
-    model.known = known;
     model.reacts = what->reacts;
     world_options options = what->world;
     options.edge = what->edge;
     options.linger = what->linger_ms * MS;
-    if (known & KNOWN_URGENT && what->edge)
-        options.faults &= ~(uint32_t)WORLD_URGENT;
     world_begin(&options);
     world_noise(what->end + 1);
-    world_no_eintr(known & KNOWN_EINTR);
-    world_stale_clock(known & KNOWN_CLOCK);
     model.options = (mux_options){
         .connections = what->connections,
         .read_chunk = what->read_chunk,

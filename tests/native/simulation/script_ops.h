@@ -14,6 +14,5 @@ enum op_code {
 };
 
 extern const char *const op_names[OP_CODES];
-extern uint32_t known; /* KNOWN_… of model.h: what is not to be told again */
 
 #endif

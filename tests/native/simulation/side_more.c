@@ -202,8 +202,6 @@ void side_misuse(uint32_t what)
     int fd = -1, end = -1;
     uint32_t generation;
     int64_t said = -1;
-    if (model.known & KNOWN_MISUSE)
-        what = 2;
     switch (what % 3) {
     case 0: /* a relay without a peer */
         fd = world_listener();

@@ -76,8 +76,6 @@ void world_hang_up(int end); /* close(2) */
 void world_reset(int end);
 
 int64_t world_now(void);
-void world_no_eintr(bool on); /* send is never interrupted */
-void world_stale_clock(bool on); /* bytes move at the time that the core was told last */
 void world_pass(int64_t ns); /* let time pass */
 bool world_disturbed(void);  /* waits may be late or interrupted, or the clock jumps */
 uint64_t world_moves(void);  /* grows whenever anything happens */
