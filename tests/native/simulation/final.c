@@ -10,16 +10,21 @@
 #define ROUNDS_MOST 600 /* polls until all is quiet; a hundred connections take about 20 */
 #define QUIET_ROUNDS 3
 
-static void settle(const char *when, int64_t pause)
+static uint64_t moved(void)
+{
+    return world_moves() + model.stats.bytes_in + model.stats.bytes_out + model.stats.total + model.events;
+}
+
+void final_settle(const char *when, int64_t pause)
 {
     int quiet = 0;
     for (int round = 0; quiet < QUIET_ROUNDS; round++) {
-        uint64_t before = world_moves();
+        uint64_t before = moved();
         if (round > ROUNDS_MOST)
             fail("progress", "%s, and after %d polls it still goes on", when, round);
         remote_turn(true);
         side_poll(MS);
-        quiet = world_moves() == before ? quiet + 1 : 0;
+        quiet = moved() == before ? quiet + 1 : 0;
         if (quiet == 1) /* a listener may rest: let it try again */
             world_pass(pause);
     }
@@ -183,7 +188,7 @@ void final_check(int how)
     }
     TRACE("the end begins");
     model.ending = true;
-    settle("no fault is left", model.options.accept_pause + MS);
+    final_settle("no fault is left", model.options.accept_pause + MS);
     for (int i = 0; i < model.conn_count && world_simulated; i++) {
         const conn *of = conn_at(i);
         if ((of->side == SIDE_OPEN || of->side == SIDE_READY) && world_dead(of->file))
@@ -197,12 +202,17 @@ void final_check(int how)
         if (of->held)
             side_hold(of, false);
     }
-    settle("no fault is left", model.options.accept_pause + MS);
+    final_settle("no fault is left", model.options.accept_pause + MS);
     check_open();
     TRACE("everything is ended");
+    model.chance.state = 1;
     end_all();
     /* what lingers is not told when its last byte is acknowledged */
-    settle("everything was ended", model.options.accept_pause + model.options.linger + MS);
+    final_settle("everything was ended", model.options.accept_pause + MS + (model.plain ? 0 : model.options.linger));
+    for (int i = 0; i < model.conn_count && model.plain; i++)
+        remote_end(conn_at(i), 1);
+    if (model.plain)
+        final_settle("everybody has hung up", model.options.accept_pause + MS);
     check_gone();
     free_all();
 }
@@ -214,7 +224,7 @@ int final_report(char *to, size_t size)
         const conn *of = conn_at(i);
         at += snprintf(to + at, size - (size_t)at, "%d: got %llu %s; sent %llu; seen %llu%s; why %d\n", i,
                        (unsigned long long)of->got,
-                       of->away ? "-" : of->got_error ? "reset" : of->got_eof ? "eof" : "open",
+                       of->got_error ? "reset" : of->got_eof ? "eof" : of->away ? "-" : "open",
                        (unsigned long long)of->sent, (unsigned long long)of->seen,
                        of->eof_heard ? " eof" : "", of->why);
     }

@@ -331,6 +331,14 @@ void world_totals(uint64_t *in, uint64_t *dropped, uint64_t *out)
     }
 }
 
+bool world_open(int file)
+{
+    for (int i = 0; i < KERNEL_FDS; i++)
+        if (kernel.fds[i].file == file && kernel.fds[i].core)
+            return true;
+    return false;
+}
+
 bool world_gone(int file)
 {
     return of(file)->closed;

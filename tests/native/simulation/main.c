@@ -50,7 +50,8 @@ static double now_s(void)
 
 static void draw(script *to, uint64_t seed)
 {
-    script_source source = {.seed = {seed * UINT64_C(0x9E3779B97F4A7C15)}};
+    rng mixed = {seed};
+    script_source source = {.seed = {rng_next(&mixed)}}; /* else each seed's numbers were the last one's, shifted */
     (asked.plain ? script_draw_plain : script_draw)(to, &source);
 }
 
@@ -75,6 +76,11 @@ static void run_some(uint64_t first, uint64_t step, struct progress *progress)
         if (asked.plain)
             printf("seed %llu\n", (unsigned long long)seed);
         const char *broken = script_run(&now);
+        if (asked.plain) {
+            static char report[CONNS * 100];
+            final_report(report, sizeof report);
+            fputs(report, stdout);
+        }
         progress->done = script_done;
         if (broken) {
             progress->failed++;

@@ -72,6 +72,7 @@ struct model {
     mux_loop *loop;
     rng chance; /* what the Python side does on its own */
     bool reacts; /* it does something when an event comes; it polls only otherwise */
+    bool plain;  /* all comes to rest after each operation: the same on a real kernel */
     bool ending; /* no new connections, no new reactions */
     conn conns[CONNS];
     int conn_count;
@@ -84,6 +85,7 @@ struct model {
     uint32_t batch; /* polls so far */
     bool walking;
     int gathered[16], gathered_size[16], gathered_count;
+    uint64_t events;
     int turns, adopted;
     bool woken; /* the wake descriptor was written to */
 };
@@ -149,6 +151,7 @@ void side_close_unseen(bool at_once);
 /* batch.c: what Python does with a batch of events */
 void side_poll(int64_t wait);
 /* final.c: faults are over: everything has to come to its end */
+void final_settle(const char *when, int64_t pause); /* poll until nothing moves any more */
 void final_check(int how);
 int final_report(char *to, size_t size); /* what each remote end got, and Python heard */
 

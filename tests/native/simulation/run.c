@@ -69,15 +69,16 @@ static void connection_op(const op *now, conn *of)
 
 static void operation(const op *now)
 {
-    world_noise(now->noise ? now->noise : 1);
+    rng mixed = {now->noise};
+    world_noise(rng_next(&mixed));
     world_quiet(!now->noise);
-    model.chance.state = now->noise * UINT64_C(0x9E3779B97F4A7C15) + now->a;
+    model.chance.state = rng_next(&mixed);
     TRACE("%s %u %u", op_names[now->code], now->a, now->b);
     switch (now->code) {
     case OP_POLL: side_poll((int64_t)(now->a % 5) * MS); break;
     case OP_DIAL: side_dial((int)(now->a % LISTENERS)); break;
     case OP_ADOPT: side_adopt((int)(now->a % 3 ? 0 : now->b % 3), now->a % 3 || now->a & 4 || !(now->b % 3)); break;
-    case OP_CONNECT: side_connect((int)(now->a % 8 > 4 ? now->a % 8 - 5 : 0)); break;
+    case OP_CONNECT: side_connect(model.plain ? now->a % 8 > 5 : (int)(now->a % 8 > 4 ? now->a % 8 - 5 : 0)); break;
     case OP_LISTEN: side_listen((int)(now->a % LISTENERS), (int)(now->b % 4 > 2 ? 0 : now->b % 3)); break;
     case OP_UNLISTEN: side_unlisten((int)(now->a % LISTENERS)); break;
     case OP_WAKE:
@@ -104,6 +105,7 @@ static bool begin(const script *what)
     for (int i = 0; i < LISTENERS; i++)
         model.listeners[i].slot = -1;
     model.reacts = what->reacts;
+    model.plain = what->plain;
     world_options options = what->world;
     options.edge = what->edge;
     options.linger = what->linger_ms * MS;
@@ -139,8 +141,11 @@ const char *script_run(const script *what)
     if (setjmp(fail_run)) {
         broken = fail_name;
     } else if (begin(what)) {
-        for (int i = 0; i < what->count; i++)
+        for (int i = 0; i < what->count; i++) {
             operation(&what->ops[i]);
+            if (what->plain)
+                final_settle("an operation", MS);
+        }
         final_check((int)what->end % 16);
     } else if (world_left()) {
         fail("left", "%s", world_left());

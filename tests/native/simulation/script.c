@@ -48,7 +48,7 @@ static void draw_ops(script *to, script_source *from, uint32_t most, bool plain)
 {
     uint32_t sum = 0, skipped[OP_CODES] = {0};
     if (plain)
-        skipped[OP_STRAY] = skipped[OP_FOREIGN] = skipped[OP_FORK] = skipped[OP_FULL] = skipped[OP_PASS] = skipped[OP_REMOTE_STALL] = 1;
+        skipped[OP_POLL] = skipped[OP_STRAY] = skipped[OP_FOREIGN] = skipped[OP_FORK] = skipped[OP_FULL] = skipped[OP_PASS] = skipped[OP_REMOTE_STALL] = 1;
     for (int i = 0; i < OP_CODES; i++)
         sum += weights[i];
     uint32_t count = 10 + draw(from, most - 10);
@@ -63,6 +63,20 @@ static void draw_ops(script *to, script_source *from, uint32_t most, bool plain)
         now->noise = draw(from, UINT32_MAX);
         if (!skipped[now->code])
             to->count++;
+    }
+}
+
+/* A listener of each kind and a few connections, else most of the rest means nothing. */
+static void draw_begin(script *to, script_source *from)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        to->ops[to->count++] = (op){.code = OP_LISTEN, .a = i, .b = i, .noise = 0};
+    for (uint32_t i = draw(from, 6); i; i--) {
+        op *now = &to->ops[to->count++];
+        now->code = draw(from, 3) ? OP_DIAL : OP_ADOPT;
+        now->a = draw(from, 65536);
+        now->b = draw(from, 65536);
+        now->noise = draw(from, UINT32_MAX);
     }
 }
 
@@ -92,12 +106,7 @@ void script_draw(script *to, script_source *from)
     to->pause_ms = 1 + draw(from, 10);
     to->reacts = draw(from, 6) != 0;
     to->end = draw(from, 1024);
-    /* a listener of each kind and a few connections, else most of the rest means nothing */
-    for (uint32_t i = 0; i < 3; i++)
-        to->ops[to->count++] = (op){.code = OP_LISTEN, .a = i, .b = i, .noise = 0};
-    for (uint32_t i = draw(from, 6); i; i--)
-        to->ops[to->count++] = (op){.code = draw(from, 3) ? OP_DIAL : OP_ADOPT, .a = draw(from, 65536),
-                                    .b = draw(from, 65536), .noise = draw(from, UINT32_MAX)};
+    draw_begin(to, from);
     draw_ops(to, from, OPS_MOST - 12, false);
 }
 
@@ -105,6 +114,7 @@ void script_draw_plain(script *to, script_source *from)
 {
     memset(to, 0, sizeof *to);
     to->world.send_room = to->world.receive_room = 1 << 17;
+    to->plain = true;
     to->edge = draw(from, 2);
     to->connections = 100;
     to->read_chunk = 4096;
@@ -114,9 +124,8 @@ void script_draw_plain(script *to, script_source *from)
     to->linger_ms = 1000;
     to->pause_ms = 1;
     to->end = 2;
-    for (uint32_t i = 0; i < 3; i++)
-        to->ops[to->count++] = (op){.code = OP_LISTEN, .a = i, .b = i, .noise = 0};
-    draw_ops(to, from, 80, true);
+    draw_begin(to, from);
+    draw_ops(to, from, 60, true);
 }
 
 void script_print(const script *what)

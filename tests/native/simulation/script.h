@@ -26,6 +26,7 @@ typedef struct script {
     uint32_t edge, connections, read_chunk, high, low, reads, accepts;
     uint32_t idle_ms, close_ms, linger_ms, half_close_ms, pause_ms;
     uint32_t end;   /* how it ends: see final.c */
+    bool plain;     /* all comes to rest after each operation */
     bool reacts;    /* the Python side does something when it hears something */
     int count;
     op ops[OPS_MOST];

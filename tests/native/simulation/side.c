@@ -127,15 +127,10 @@ static void may_queue(conn *of, uint64_t more)
 {
     int64_t queued = mux_queued(model.loop, of->slot, of->generation);
     uint32_t chunk = model.options.read_chunk > RECEIVED_MOST ? model.options.read_chunk : RECEIVED_MOST;
-    of->most_queued = (queued > (int64_t)of->high ? (uint64_t)queued : of->high) + more + 2 * chunk;
+    of->most_queued = (queued > (int64_t)of->high ? (uint64_t)queued : of->high) + more + chunk;
 }
 
 /* -- reading */
-
-static void closed_as_eof(conn *of) /* eof_received() says so */
-{
-    side_close(of);
-}
 
 void side_hold(conn *of, bool on)
 {
@@ -151,8 +146,8 @@ void side_hold(conn *of, bool on)
     if (!on && of->eof_kept) {
         of->eof_kept = false;
         of->eof_heard = true;
-        if (rng_below(&model.chance, 2))
-            closed_as_eof(of);
+        if (conn_index(of) % 2)
+            side_close(of); /* eof_received() says so */
     }
 }
 
@@ -199,8 +194,8 @@ void side_relay(conn *of, conn *peer)
         stream_fill(kept_bytes[i] + head, 2 * conn_index(both[i]), both[i]->kept_from, (size_t)sizes[i]);
         sizes[i] += head;
     }
-    may_queue(of, sizes[1] + WRITE_MOST);
-    may_queue(peer, sizes[0] + WRITE_MOST);
+    may_queue(of, sizes[1]);
+    may_queue(peer, sizes[0]);
     int result = mux_relay(model.loop, of->slot, of->generation, peer->slot, peer->generation, bytes,
                            (size_t)sizes[0], back, (size_t)sizes[1]);
     TRACE("  relay of connection %d with %d: %d", conn_index(of), conn_index(peer), result);

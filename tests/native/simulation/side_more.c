@@ -173,12 +173,12 @@ void side_stale(conn *of, uint32_t call)
 {
     if (of->side != SIDE_OVER)
         return;
-    if (mux_handle(model.loop, of->slot, of->generation) >= 0)
+    if (world_open(of->file))
         return; /* it lingers, with nothing of Python's */
     int64_t said = call_with(of, call);
     TRACE("  call %u with the name of connection %d, which is over: %lld", call % CALLS, conn_index(of),
           (long long)said);
-    if (said != -ESTALE)
+    if (said != -ESTALE || mux_handle(model.loop, of->slot, of->generation) != -ESTALE)
         fail("stale", "call %u with a name that is over says %lld", call % CALLS, (long long)said);
 }
 

@@ -98,6 +98,7 @@ bool world_unread(int file);      /* bytes have arrived and nobody has read them
 int64_t world_arrived_at(int file); /* when the first of them did */
 bool world_unseen(int file);      /* it was left although bytes had arrived, with no wait in between */
 bool world_hit(int file);         /* a fault, or the network, has broken it */
+bool world_open(int file);        /* the core has a descriptor of it */
 bool world_gone(int file);        /* nobody holds it any more */
 bool world_told(int file);        /* it was left with input unread of which a wait had told */
 bool world_waits(int file);       /* nobody has accepted it */
