@@ -44,25 +44,34 @@ static uint32_t usually(script_source *from, uint32_t few, uint32_t least, uint3
     return draw(from, few) ? least + draw(from, span) : rarely + draw(from, rare_span);
 }
 
+/* Where all comes to rest after each operation (plain) there is nothing to poll for, and no fault. */
+static uint32_t weight(uint32_t code, bool plain)
+{
+    switch (code) {
+    case OP_POLL: case OP_STRAY: case OP_FOREIGN: case OP_FORK: case OP_FULL: case OP_PASS: case OP_REMOTE_STALL:
+        return plain ? 0 : weights[code];
+    case OP_CLOSE: case OP_ABORT: case OP_REMOTE_END:
+        return plain ? 3u * weights[code] : weights[code];
+    default:
+        return weights[code];
+    }
+}
+
 static void draw_ops(script *to, script_source *from, uint32_t most, bool plain)
 {
-    uint32_t sum = 0, skipped[OP_CODES] = {0};
-    if (plain)
-        skipped[OP_POLL] = skipped[OP_STRAY] = skipped[OP_FOREIGN] = skipped[OP_FORK] = skipped[OP_FULL] = skipped[OP_PASS] = skipped[OP_REMOTE_STALL] = 1;
-    for (int i = 0; i < OP_CODES; i++)
-        sum += weights[i];
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < OP_CODES; i++)
+        sum += weight(i, plain);
     uint32_t count = 10 + draw(from, most - 10);
     for (uint32_t i = 0; i < count && !over(from); i++) {
-        op *now = &to->ops[to->count];
-        uint32_t at = draw(from, sum);
-        now->code = 0;
-        while (at >= weights[now->code])
-            at -= weights[now->code++];
+        op *now = &to->ops[to->count++];
+        uint32_t at = draw(from, sum), code = 0;
+        for (; at >= weight(code, plain); code++)
+            at -= weight(code, plain);
+        now->code = (uint8_t)code;
         now->a = draw(from, 65536);
         now->b = draw(from, 65536);
         now->noise = draw(from, UINT32_MAX);
-        if (!skipped[now->code])
-            to->count++;
     }
 }
 
