@@ -31,7 +31,7 @@ core := csrc/builder.py $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/*.h c
 stamps := $(VENV)/stamps
 remember = mkdir -p $(@D); cmp -s <(printf '%s\n' $(1)) $@ || printf '%s\n' $(1) > $@
 
-.PHONY: help demo test test-deep test-real lint sanitize wheels bench clean FORCE
+.PHONY: help demo test test-deep test-real soak lint sanitize wheels bench clean FORCE
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -100,6 +100,9 @@ test-deep: $(stamps)/uvloop $(stamps)/extra-deep $(stamps)/extra-wheel ## the te
 test-real: $(stamps)/extra-dev ## against servers, clients and a browser from the operating system's packages
 	@$(python) -m pytest -m real -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
+soak: $(stamps)/uvloop ## random lives on every engine, each byte compared: make soak MINUTES=60 (default: 6)
+	@$(python) tests/soak/soak.py --minutes $(or $(MINUTES),6) $(SOAK_ARGS)
+
 # The units are compiled one by one: warnings are errors here and nowhere else, since the compilers of
 # distributions differ, and the glue that cffi generates is not ours to mend.
 warnings := -std=c11 -O2 -Wall -Wextra -Wshadow -Wconversion -Werror
@@ -137,7 +140,7 @@ wheels: $(stamps)/extra-wheel ## build sdist and wheel into dist/ and put them t
 	MUXCORE_DIST="$(abspath dist)" $(python) -m pytest -m 'wheel and not deep' --durations=10 $(PYTEST_ARGS) tests/packaging
 
 bench: $(stamps)/extra-bench ## the benchmarks, side by side (see benchmarks/README.md)
-	@$(python) -m benchmarks $(BENCH_ARGS)
+	@$(python) benchmarks/run.py $(BENCH_ARGS)
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info csrc/_core.c

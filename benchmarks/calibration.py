@@ -27,6 +27,7 @@ from muxcore.compare.plan import full
 from muxcore.compare.servers import Subject
 from muxcore.compare.session import compare
 from muxcore.compare.text import ratio
+from muxcore.load.interrupts import status_of
 
 _MORE = 0.05  # of the CPU time of a message
 
@@ -103,4 +104,4 @@ def _told(each: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

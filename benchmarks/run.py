@@ -4,6 +4,7 @@
     python benchmarks/run.py --cells 64B-50 --rounds 30
     python benchmarks/run.py --subjects pure-epoll asyncio uvloop gevent trio --cells 64B-50
     python benchmarks/run.py --subjects relay-floor relay-haproxy relay-nginx
+    python benchmarks/run.py --fairness --subjects native-epoll pure-epoll asyncio uvloop
     python benchmarks/run.py --list
 
 The method, and its limits, are in README.md beside this file.
@@ -22,11 +23,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fairness
 import peers
 from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
 from muxcore import engines
-from muxcore.compare import memory, record, text
+from muxcore.compare import memory, record, text, writing
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import METRICS, report
 from muxcore.compare.rounds import BUSY, Series, measure
@@ -34,6 +36,7 @@ from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_s
 from muxcore.compare.session import twin_of
 from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
 from muxcore.compare.table import table
+from muxcore.load.interrupts import status_of
 
 _HELD = 5_000  # connections: enough to pass whatever a server has set aside beforehand
 _DEFAULT = ("native-epoll", "floor", "uvloop", "asyncio")
@@ -50,8 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmarks: relays and echoes do different work: measure them apart", file=sys.stderr
         )
         return 2
+    if options.fairness and (relays or options.cells or options.memory):
+        print(
+            "benchmarks: --fairness is a measurement of its own, of echoes: leave the rest out",
+            file=sys.stderr,
+        )
+        return 2
     options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
+        writing.check(options.json)
         with contextlib.ExitStack() as stack:
             upstream = (
                 stack.enter_context(ServerProcess(peers.subject("floor"))) if relays else None
@@ -60,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pin(upstream.pid, server=False)  # the relay has the server's core for itself
             address = upstream.address if upstream else ""
             return _run(options, [s for name in options.subjects for s in _subjects(name, address)])
-    except (LookupError, ServerFailed) as exc:
+    except (LookupError, ServerFailed, writing.FileError) as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
         return 2
 
@@ -70,6 +80,11 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     print(f"{where['cpu']}, Linux {where['kernel']}; load generator: {where['load_generator']}")
     for line in cautions(where):
         print(line)
+    if options.fairness:
+        rows = fairness.measure(subjects, rounds=options.rounds, blocks=options.blocks)
+        print("\n" + fairness.report(rows))
+        _write(options, where, subjects, {"fairness": rows})
+        return 1 if any(row["stopped"] for row in rows) else 0
     wanted = [target for target in TARGETS if target.cell in options.cells]
     comparisons = len(wanted) or 1
     rng = random.Random(options.seed)
@@ -90,21 +105,30 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
         verdicts += [_judge(t, series, comparisons) for t in wanted if t.cell == key]
     verdicts += _memory(subjects) if options.memory else []
     print("\n" + _verdict_table([verdict for verdict in verdicts if verdict]))
-    if options.json:
-        what = {
-            "schema": record.SCHEMA,
-            "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "environment": where,
-            "rounds": options.rounds,
-            "blocks": options.blocks,
-            "subjects": [record.subject(each) for each in subjects],
-            "cells": cells,
-            "targets": [verdict for verdict in verdicts if verdict],
-        }
-        options.json.write_text(json.dumps(what, indent=1), encoding="utf-8")
-        print(f"\nfigures: {options.json}")
+    judged = [verdict for verdict in verdicts if verdict]
+    _write(options, where, subjects, {"cells": cells, "targets": judged})
     return 0
+
+
+def _write(
+    options: argparse.Namespace,
+    where: dict[str, Any],
+    subjects: Sequence[Subject],
+    found: dict[str, Any],
+) -> None:
+    if not options.json:
+        return
+    what = {
+        "schema": record.SCHEMA,
+        "command": shlex.join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "environment": where,
+        "rounds": options.rounds,
+        "blocks": options.blocks,
+        "subjects": [record.subject(each) for each in subjects],
+        **found,
+    }
+    print(f"\nfigures: {writing.write(options.json, json.dumps(what, indent=1))}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), help="default: all that fit")
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--blocks", type=int, default=3, help="fresh starts of every server")
+    parser.add_argument(
+        "--fairness", action="store_true", help="what one flooder costs 100 quiet clients; no cells"
+    )
     parser.add_argument("--memory", action="store_true", help="bytes of an idle connection, too")
     parser.add_argument("--seed", type=int, help="of the order within rounds")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -224,4 +251,4 @@ def _verdict_table(verdicts: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

@@ -8,7 +8,7 @@
  *   would spin. Registered with EPOLLET alone it reports each of them once: so a reset is heard.
  * - Under an edge trigger, data and FIN that arrive together are one event, and a receive stops short at
  *   urgent data (tcp(7)). A short receive says that the socket is empty only if the event carried no RDHUP,
- *   HUP, ERR or PRI.
+ *   HUP, ERR or PRI. (Under a level trigger PRI would spin: it lasts until more than the urgent byte comes.)
  * - Under an edge trigger whoever stops early must come back by himself: todo.h.
  * - epoll_wait takes milliseconds: a wait is rounded up, so that a deadline is not polled for in a spin.
  */
@@ -91,7 +91,7 @@ static int epoll_attach(mux_backend *backend, mux_slot *slot)
 static void epoll_interest(mux_backend *backend, mux_slot *slot)
 {
     epoll_backend *self = (epoll_backend *)backend;
-    if (!self->edge)
+    if (!self->edge || !slot->armed) /* not armed: a listener that could not be, and has rested */
         mux_todo_add(&self->todo, slot, WATCH);
     else if (!slot->hold)
         mux_todo_add(&self->todo, slot, READ_ON); /* the edge may have come while reading was held */
@@ -181,7 +181,7 @@ static void receive(epoll_backend *self, mux_slot *slot, bool ended)
         if (received == -EINTR)
             slot->unread = true;
         else
-            mux_on_received(loop, slot, buffer, received, full);
+            mux_on_received(loop, slot, buffer, received, full || ended);
         if (dead(slot) || slot->hold)
             return;
         if (received >= 0 && !full && !ended)

@@ -124,6 +124,7 @@ static void finish(mux_loop *loop, mux_slot *slot)
         if (!failed && ops->unacknowledged(loop->backend, slot)) {
             slot->moved_at = loop->now = mux_sys_now();
             mux_relay_part(loop, slot); /* its peer was closed as well, and goes its own way */
+            slot->half_at = loop->now + loop->options.linger;
             mux_slot_become(loop, slot, MUX_LINGERING);
             ops->interest(loop->backend, slot);
             mux_lost_add(loop, slot);

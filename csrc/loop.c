@@ -7,6 +7,8 @@
 #include "relay.h"
 #include "syscalls.h"
 
+#define LINGER_LOOKS 64 /* while a connection lingers: no event tells of an acknowledgement */
+
 /* -- its life */
 
 static size_t scratch_size(const mux_options *options)
@@ -45,7 +47,7 @@ mux_loop *mux_loop_bare(const mux_options *options)
     if (!loop->events || !loop->arena || !loop->scratch)
         goto err;
     const int64_t after[] = {options->idle, idle_ends_closing(options) ? options->idle : options->close,
-                             options->linger};
+                             (options->linger + LINGER_LOOKS - 1) / LINGER_LOOKS};
     for (int i = 0; i < MUX_LOST - MUX_OPEN; i++)
         mux_wheel_open(&loop->wheels[i], &loop->slots, after[i], loop->now);
     return loop;
@@ -221,8 +223,14 @@ static void keep_deadlines(mux_loop *loop)
     const int closing = idle_ends_closing(&loop->options) ? MUX_IDLE : MUX_NOT_TAKEN;
     while ((slot = mux_wheel_expired(&loop->wheels[MUX_CLOSING - MUX_OPEN], loop->told_at, &looks)))
         mux_slot_expire(loop, slot, closing);
-    while ((slot = mux_wheel_expired(&loop->wheels[MUX_LINGERING - MUX_OPEN], loop->told_at, &looks)))
-        mux_slot_end(loop, slot, 0);
+    mux_wheel *lingering = &loop->wheels[MUX_LINGERING - MUX_OPEN];
+    while ((slot = mux_wheel_expired(lingering, loop->told_at, &looks))) {
+        slot->moved_at = loop->told_at;
+        if (slot->half_at > loop->told_at && loop->backend->ops->unacknowledged(loop->backend, slot))
+            mux_wheel_add(lingering, slot);
+        else
+            mux_slot_end(loop, slot, 0);
+    }
     mux_relay_overdue(loop, &looks);
 }
 

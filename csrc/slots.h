@@ -68,7 +68,7 @@ typedef struct mux_slot {
     int64_t moved_at;    /* ns; when a byte last moved that the state's deadline counts */
     uint32_t wheel_next, wheel_prev; /* deadline.c */
     uint32_t half_next, half_prev;   /* relay.c: those that have ended before their peer */
-    int64_t half_at;                 /* ns; when that was; 0: not among them */
+    int64_t half_at;                 /* ns; when that was; 0: not among them. Lingering: until when */
     uint32_t todo_next, todo_prev;   /* the backend's list of those with something to do */
     uint32_t delivered;  /* the batch that has data of it */
     int32_t error;       /* why it was lost: errno, MUX_IDLE and the like, or 0 */

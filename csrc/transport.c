@@ -161,9 +161,11 @@ uint64_t mux_unsent(mux_loop *loop)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < loop->slots.used; i++) {
-        const mux_slot *slot = mux_slots_at(&loop->slots, i);
-        if (!slot->seen && slot->state != MUX_FREE)
-            sum += slot->queue.size + (slot->state == MUX_LINGERING);
+        mux_slot *slot = mux_slots_at(&loop->slots, i);
+        if (slot->seen || slot->state == MUX_FREE)
+            continue;
+        sum += slot->queue.size;
+        sum += slot->state == MUX_LINGERING && loop->backend->ops->unacknowledged(loop->backend, slot);
     }
     return sum;
 }

@@ -14,6 +14,11 @@ from typing import Any
 class MuxcoreError(Exception):
     """The base of every error that muxcore itself raises."""
 
+    _made_of: tuple[Any, ...] | None = None  # what its text is made of: a copy is made of it again
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return super().__reduce__() if self._made_of is None else (type(self), self._made_of)
+
 
 class AddressError(MuxcoreError, ValueError):
     """An address that cannot be meant; the message shows the right spelling."""
@@ -55,16 +60,7 @@ class CapabilityMissing(MuxcoreError, RuntimeError):
     """The engine cannot do what the service requires, or what was just asked of it."""
 
 
-class _MadeOf(MuxcoreError):
-    """An error whose text is made of its arguments: a copy or a pickle is made of them again."""
-
-    _made_of: tuple[Any, ...]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._made_of
-
-
-class BufferLimitExceeded(_MadeOf, ConnectionError):
+class BufferLimitExceeded(MuxcoreError, ConnectionError):
     """A connection's write buffer passed ``Limits.write_buffer``; the connection was aborted."""
 
     def __init__(self, size: int, limit: int) -> None:
@@ -76,7 +72,7 @@ class BufferLimitExceeded(_MadeOf, ConnectionError):
         )
 
 
-class IdleTimeout(_MadeOf, TimeoutError):
+class IdleTimeout(MuxcoreError, TimeoutError):
     """No byte moved for ``Limits.idle_timeout`` seconds; the connection was aborted."""
 
     def __init__(self, seconds: float) -> None:
@@ -84,7 +80,7 @@ class IdleTimeout(_MadeOf, TimeoutError):
         super().__init__(errno.ETIMEDOUT, f"no byte moved for {seconds:g} s")
 
 
-class HalfCloseTimeout(_MadeOf, TimeoutError):
+class HalfCloseTimeout(MuxcoreError, TimeoutError):
     """A relay's second direction lasted longer than ``Limits.half_close_timeout``."""
 
     def __init__(self, seconds: float) -> None:
@@ -94,7 +90,7 @@ class HalfCloseTimeout(_MadeOf, TimeoutError):
         )
 
 
-class CloseTimeout(_MadeOf, TimeoutError):
+class CloseTimeout(MuxcoreError, TimeoutError):
     """The peer of a closed connection took nothing for ``Limits.close_timeout`` seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -105,7 +101,7 @@ class CloseTimeout(_MadeOf, TimeoutError):
         )
 
 
-class ConnectTimeout(_MadeOf, TimeoutError):
+class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 
     def __init__(self, address: str, seconds: float) -> None:

@@ -91,7 +91,7 @@ class BaseTransport(abc.ABC):
         self._state = OPEN
         self._hold = 0
         self._verb: Verb | None = None
-        self._on_data: Callable[[Bytes], object] | None = None  # what a verb does with bytes
+        self._on_data: Callable[[bytes], object] | None = None  # what a verb does with bytes
         self._buffered = False  # the protocol has buffers of its own (a BufferedProtocol)
         self._peer: Any = None  # under relay(): the other side, or what brings it
         self._eof_written = False
@@ -401,6 +401,7 @@ class BaseTransport(abc.ABC):
 
     def _shrunk(self, size: int) -> None:
         """The write buffer has shrunk to ``size``: let who was paused go on, or finish."""
+        ending = self._eof_written  # else a callback below may send EOF, and does so itself
         if self._choked and size <= self._low:
             self._choked = False
             feeder = self._partner()
@@ -412,7 +413,7 @@ class BaseTransport(abc.ABC):
         if self._state != LOST and not self.get_write_buffer_size():
             if self._state == CLOSING:
                 self._finish()
-            elif self._eof_written:
+            elif ending:
                 self._shutdown_write()
                 if self._peer is not None:
                     self._end_if_both_have()

@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from muxcore.compare import accounting, memory
+from muxcore.compare import accounting, memory, writing
 from muxcore.compare.findings import report
 from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_subject
 from muxcore.compare.table import table
 from muxcore.load import numeric
+from muxcore.load.interrupts import status_of
 
 _HERE = Path(__file__).resolve().parent
 _PATIENCE = 0.5  # seconds a reply may take before it counts as missing
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
+    writing.check(options.json)
     trials = trials_of([*_LISTINGS, *_ENGINES])
     print(table(["server", *(name for name, _ in _TRIALS)], trials), flush=True)
     claims = claims_measured(options.rounds)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"claimed:  {claimed}\nmeasured: {measured}\n")
     if options.json:
         found = {"trials": trials, "claims": claims}
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        print(f"figures: {writing.write(options.json, json.dumps(found, indent=1))}")
     return 0
 
 
@@ -229,4 +231,4 @@ def _cost(subject: Subject, load: dict[str, object], rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main))

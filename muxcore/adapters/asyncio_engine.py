@@ -7,7 +7,8 @@ ours, not ``create_server``'s: it has no cap on connections, and after a failed 
 a whole second, while libuv takes the client from the queue and drops it.
 
 Known weakness: asyncio does not tell when a queued byte was sent, so ``bytes`` counts what a failed
-connection still had queued as sent, and the idle deadline looks only four times in its length.
+connection still had queued as sent, and the deadlines look only four times in their length. Neither
+loop hears a reset while it does not read.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from threading import get_ident
 from typing import Any
 
 from muxcore import dispatch
+from muxcore.adapters.asyncio_forking import part, watch_for_forks
+from muxcore.adapters.asyncio_lingering import Lingering
+from muxcore.adapters.asyncio_loop import GuardedLoop
 from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
 from muxcore.listening import Listener
-from muxcore.loop_engine import LoopEngine
 from muxcore.protocol import Service, verb_of
 from muxcore.stats import Stats
-from muxcore.timers import Timer
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
+_SCRATCH = 65_536  # bytes; for what a BufferedProtocol is not to have
 
 
-class AsyncioEngine(LoopEngine):
+class AsyncioEngine(GuardedLoop):
     """asyncio's own loop behind the contract."""
 
     name = "asyncio"
@@ -43,25 +46,21 @@ class AsyncioEngine(LoopEngine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.counters = Stats(errors=self.errors)
-        self.loop = self._new_loop()
-        self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
         self._listeners: list[Listener] = []
-        self._opening: set[asyncio.Task[None]] = set()
+        self._listening: list[Any] = []  # their sockets
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
-        self._ended: asyncio.Future[None] = self.loop.create_future()
-
-    @staticmethod
-    def _new_loop() -> asyncio.AbstractEventLoop:
-        # not new_event_loop(): a policy that the program has set might answer with another one
-        return asyncio.SelectorEventLoop()
+        self._lingering: dict[Lingering, bool] = {}  # whether we opened it
+        self.scratch = bytearray(_SCRATCH)
+        watch_for_forks(self)
 
     # -- what it serves
 
     def listen(self, sock: Any, service: Service) -> None:
         self._listeners.append(Listener(self, sock, service))
+        self._listening.append(sock)
 
     def open(self, sock: Any, service: Service, peername: Any) -> None:
-        transport = self._transport_for(service, peername, outgoing=False)
+        transport = self._transport_for(service, sock, peername, outgoing=False)
         if transport is None:
             sock.close()
             return
@@ -71,17 +70,22 @@ class AsyncioEngine(LoopEngine):
         try:
             await self.loop.connect_accepted_socket(lambda: transport.bridge, sock)
         except BaseException as exc:
-            sock.close()
-            if transport in self._transports:
+            if not transport.was_made:
+                sock.close()
                 self.gone(transport, exc)
-            if not isinstance(exc, OSError):
+            if not isinstance(exc, Exception):
                 raise
+            dispatch.logger.debug("a connection could not be opened", exc_info=exc)
 
     def _transport_for(
-        self, service: Service, peername: Any, *, outgoing: bool
+        self, service: Service, sock: Any, peername: Any, *, outgoing: bool
     ) -> AsyncioTransport | None:
         """Return one that is counted; None: the service has failed."""
-        protocol = self.protocol_for(service)
+        try:
+            protocol = self.protocol_for(service)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            self.leave(exc)
+            return None
         if protocol is None:
             return None
         if outgoing:
@@ -89,9 +93,8 @@ class AsyncioEngine(LoopEngine):
         else:
             self.counters.open += 1
             self.counters.total += 1
-        transport = AsyncioTransport(
-            self, protocol, peername, verb_of(service) or verb_of(protocol)
-        )
+        verb = verb_of(service) or verb_of(protocol)
+        transport = AsyncioTransport(self, protocol, sock, peername, verb)
         self._transports[transport] = outgoing
         return transport
 
@@ -108,7 +111,8 @@ class AsyncioEngine(LoopEngine):
         return attempt
 
     def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        transport = self._transport_for(service, attempt.peername, outgoing=True)
+        sock, peername = attempt.sock, attempt.peername
+        transport = self._transport_for(service, sock, peername, outgoing=True)
         if transport is None:
             attempt.inner.abort()
             return
@@ -118,43 +122,19 @@ class AsyncioEngine(LoopEngine):
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
 
-    # -- calls
-
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        timer = super().call_later(delay, call, *args)
-        self._set_bell()
-        return timer
-
-    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
-        timer = super().alarm(delay, call, *args)
-        self._set_bell()
-        return timer
-
-    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
-        self.loop.call_soon(dispatch.run_call, call, args)
-
-    def _set_bell(self) -> None:
-        """Look at the timers when the next one is due."""
-        if self._bell is not None:
-            self._bell.cancel()
-        delay = self.timers.delay()
-        self._bell = None if delay is None else self.loop.call_later(delay, self._ring)
-
-    def _ring(self) -> None:
-        self.timers.run_due()
-        self._set_bell()
-
     # -- its life
 
     def run(self) -> bool:
         self.owner = get_ident()
         try:
-            self.loop.add_reader(self._waker.fileno(), self._woken)
+            self.loop.add_reader(self._waker.fileno(), self.guard, self._woken)
             for listener in self._listeners:
                 listener.resume()
             self.loop.run_until_complete(self._ended)
         finally:
             self.close()
+        if self.leaving is not None:
+            raise self.leaving
         return self._clean
 
     def stats(self) -> Stats:
@@ -167,26 +147,65 @@ class AsyncioEngine(LoopEngine):
         return stats
 
     def close(self) -> None:
-        if self._closed:
+        if self._closed or self.forked:
+            if self._closed and self.forked:  # abandoned: what it closes is the child's own
+                self.loop.close()
             return
         self._closed = self._calls.closed = True
         self._close_listeners()
-        self.end_connecting()
+        self.ending = True
+        while self.connecting:
+            self.guard(self.end_connecting)
         while self._calls:  # sockets that were to be adopted are closed
-            self._calls.run()
-        for task in self._opening:
-            task.cancel()
-        for transport in self._open_transports():
-            transport.abort()
-        for _ in range(_LAST_TURNS):
-            if not (self._transports or self._opening):
-                break
-            self.loop.run_until_complete(asyncio.sleep(0))
-        self._ended.cancel()
+            self.guard(self._calls.run)
+        if "loop" in self.__dict__:
+            self._end_transports()
+            for lingering in list(self._lingering):
+                lingering.close()
+            self._end()
+            self.loop.close()
         self.timers.clear()
-        self.loop.close()
         self._waker.close()
         self.owner = None
+
+    def _end_transports(self) -> None:
+        """Abort them, and let the loop deliver each ``connection_lost``."""
+        for turn in range(_LAST_TURNS):
+            if not (self._transports or self._opening):
+                return
+            for transport in self._open_transports():
+                transport.abort()
+            if turn == _LAST_TURNS // 2:  # what hangs by then would not open any more
+                for task in self._opening:
+                    task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(0))
+        for transport in self._open_transports():
+            transport._gone(None)  # the loop has lost it: uvloop, if it was cancelled as it opened
+
+    def abandon(self) -> None:
+        """Leave a forked child's copy: it came back from a callback, or raised in it."""
+        if self._closed:
+            return
+        self._closed = self._calls.closed = True
+        if self.leaving is None:
+            self.leaving = RuntimeError(self._not_ours("a child came back from its callback"))
+        part(self._waker.fileno(), self._descriptors())
+        self._end()
+
+    def refuse_thread(self, what: str) -> None:
+        if self.forked:
+            raise RuntimeError(self._not_ours(what))
+        super().refuse_thread(what)
+
+    def _not_ours(self, what: str) -> str:
+        return (
+            f"{what}: engine {self.name!r} belongs to the process that this one was forked from; "
+            "end the child in the callback that forked it, by os._exit() or sys.exit()"
+        )
+
+    def _descriptors(self) -> list[int]:
+        holders = [self._waker, *self._listening, *self._transports, *self._lingering]
+        return [holder.fileno() for holder in holders]
 
     def _woken(self) -> None:
         self._waker.drain()
@@ -205,29 +224,55 @@ class AsyncioEngine(LoopEngine):
         super()._drain()
         self._end_if_empty()
 
+    def _cut_short(self) -> None:
+        super()._cut_short()
+        for lingering in list(self._lingering):
+            self._clean = self._clean and lingering.is_acknowledged()
+            lingering.close()
+
     def _end_if_empty(self) -> None:
-        if self.ending and not self._transports and not self._ended.done():
-            self._ended.set_result(None)
+        if self.ending and not self._transports and not self._lingering:
+            self._end()
 
     # -- for transports and listeners
 
     def watch_listener(self, listener: Listener, fd: int) -> None:
-        self.loop.add_reader(fd, listener.on_event)
+        self.loop.add_reader(fd, self.guard, listener.on_event)
 
     def forget_listener(self, fd: int) -> None:
         self.loop.remove_reader(fd)
 
-    def gone(self, transport: AsyncioTransport, exc: BaseException | None) -> None:
-        """Forget a connection: its ``connection_lost`` has been delivered."""
-        if self._transports.pop(transport):
-            self.counters.outgoing -= 1
-        else:
-            self.counters.open -= 1
+    def gone(
+        self, transport: AsyncioTransport, exc: BaseException | None, left: Lingering | None = None
+    ) -> None:
+        """Forget a connection: its ``connection_lost`` has been delivered.
+
+        Args:
+            transport: the connection.
+            exc: why it ended.
+            left: its descriptor, if that lingers; it is counted as open until then.
+        """
+        outgoing = self._transports.pop(transport)
         received, sent = transport.counted()
         self.counters.bytes_in += received
         self.counters.bytes_out += sent
         if exc is not None:
             self.errors[type(exc).__name__] += 1
+        if left is None:
+            self._one_less(outgoing)
+        else:
+            self._lingering[left] = outgoing
+
+    def lingered(self, left: Lingering) -> None:
+        """A lingering descriptor is closed; one of a connection that is still there counts not."""
+        if left in self._lingering:
+            self._one_less(self._lingering.pop(left))
+
+    def _one_less(self, outgoing: bool) -> None:
+        if outgoing:
+            self.counters.outgoing -= 1
+        else:
+            self.counters.open -= 1
         for listener in self._listeners:
             listener.make_room()
         self._end_if_empty()

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from muxcore import accepting
+from muxcore import accepting, dispatch
 
 
 class Attempt(asyncio.Protocol):
@@ -26,52 +26,94 @@ class Attempt(asyncio.Protocol):
     Attributes:
         inner: asyncio's transport; its protocol is to be set in ``done``.
         peername: the address.
+        sock: the socket, once there is one; that of ``inner`` if that is there.
     """
 
     def __init__(
         self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
     ) -> None:
+        self._engine = engine
         self._loop: asyncio.AbstractEventLoop = engine.loop
         self._done = done
         self._cancelled = False
+        self._handed_over = False  # the socket is asyncio's
         self.peername = sockaddr
         self.inner: Any = None
-        self._sock: socket.socket | None = None  # until it is the transport's
-        self.task = self._loop.create_task(self._connect(family, sockaddr))
+        self.sock: socket.socket | None = None
+        error = self._begin(family, sockaddr)  # now: the time that it may take is running
+        self.task = self._loop.create_task(self._connect(error))
 
     def cancel(self) -> None:
-        """Close it; nobody is told."""
+        """Close it; nobody is told. One that asyncio has already ends in ``connection_made``."""
         self._cancelled = True
         self.task.cancel()
         self._close()
 
-    async def _connect(self, family: int, sockaddr: Any) -> None:
+    def _begin(self, family: int, sockaddr: Any) -> int:
+        """Open the socket and call connect(2); return what that said."""
         try:
-            self._sock = socket.socket(family, socket.SOCK_STREAM)
-            accepting.prepare(self._sock)
-            if family == socket.AF_UNIX:  # never in progress: asyncio takes its EAGAIN for that
-                self._sock.connect(sockaddr)
-            else:
-                await self._loop.sock_connect(self._sock, sockaddr)
-            sock, self._sock = self._sock, None
-            try:
-                await self._loop.connect_accepted_socket(lambda: self, sock)
-            except BaseException:
-                sock.close()
-                raise
+            self.sock = socket.socket(family, socket.SOCK_STREAM)
+            accepting.prepare(self.sock)
+            return self.sock.connect_ex(sockaddr)
         except OSError as exc:
-            self._close()
-            self._done(self, exc.errno or errno.EIO)
+            return exc.errno or errno.EIO
+        except (OverflowError, TypeError, ValueError) as exc:  # no such port, a NUL in a path
+            dispatch.logger.error("cannot connect to %r: %s", sockaddr, exc)
+            return errno.EINVAL
+
+    async def _connect(self, error: int) -> None:
+        try:
+            sock = self.sock
+            if sock is not None and error == errno.EINPROGRESS:
+                error = await self._connected(sock)
+            if error or sock is None:
+                self._failed(error)
+                return
+            self._handed_over = True
+            await self._loop.connect_accepted_socket(lambda: self, sock)
+        except OSError as exc:
+            self._failed(exc.errno or errno.EIO)
+        except BaseException:
+            self._give_up()
+            raise
+
+    async def _connected(self, sock: socket.socket) -> int:
+        decided: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(sock.fileno(), _set, decided)
+        try:
+            await decided
+        finally:
+            self._stop_waiting()
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def connection_made(self, inner: Any) -> None:
         if self._cancelled:
             inner.abort()
             return
         self.inner = inner
-        self._done(self, 0)
+        self._engine.guard(self._done, self, 0)
+
+    def _failed(self, error: int) -> None:
+        self._give_up()
+        if not self._cancelled and self.inner is None:
+            self._engine.guard(self._done, self, error)
+
+    def _give_up(self) -> None:
+        """Close what asyncio did not take; its transport closes itself, if there is one."""
+        if self._handed_over and self.inner is None and self.sock is not None:
+            self.sock.close()
+        self._close()
 
     def _close(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_writer(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
+        if self.sock is not None and not self._handed_over:
+            self._stop_waiting()
+            self.sock.close()
+
+    def _stop_waiting(self) -> None:
+        if self.sock is not None and self.sock.fileno() >= 0:  # else the number may be another's
+            self._loop.remove_writer(self.sock.fileno())
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

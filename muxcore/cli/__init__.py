@@ -2,12 +2,14 @@
 
 Exit codes, for scripts: 0 it worked (a server: SIGTERM and a complete drain); 1 it could not be
 done (an address is taken, an engine cannot run here, replies were wrong); 2 it was asked wrongly;
-130 after Ctrl-C.
+130 after Ctrl-C, 128 + the signal's number after another one that ended it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -15,9 +17,13 @@ import sys
 from collections.abc import Sequence
 
 from muxcore._version import __version__
+from muxcore.cli._output import keep_standard_descriptors, never_waiting
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
 
 COMMANDS = ("engines", "echo", "discard", "serve", "relay", "load", "compare", "demo")
+
+# Of write(2) on standard output; a file that a command itself opens is named in its error.
+_OUTPUT_FAILED = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _WRONGLY_ASKED = (AddressError, ServiceError, UnknownEngine)
 
@@ -28,24 +34,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; None means ``sys.argv``.
     """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
-    try:
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
-    except _WRONGLY_ASKED as exc:
-        print(f"muxcore: {exc}", file=sys.stderr)
-        return 2
-    except MuxcoreError as exc:
-        print(f"muxcore: {_message(exc)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output is gone: `muxcore engines | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    keep_standard_descriptors()
+    options = _parser().parse_args(arguments)
+    with never_waiting() if getattr(options, "serves", False) else contextlib.nullcontext():
+        logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
+        try:
+            status = _run(options)
+            sys.stdout.flush()
+            return status
+        except _WRONGLY_ASKED as exc:
+            print(f"muxcore: {exc}", file=sys.stderr)
+            return 2
+        except MuxcoreError as exc:
+            print(f"muxcore: {_message(exc)}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        except OSError as exc:
+            return _unwritten(exc)
+
+
+def _unwritten(exc: OSError) -> int:
+    """Tell that the output could not be written, if that is what failed; return the exit code.
+
+    Raises:
+        OSError: it was something else.
+    """
+    if exc.filename is not None or exc.errno not in _OUTPUT_FAILED:
+        raise exc
+    # What is still buffered has nowhere to go at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if (
+        exc.errno != errno.EPIPE
+    ):  # the reader is gone, and wants no more: `muxcore engines | head -1`
+        print(f"muxcore: the output cannot be written: {exc.strerror}", file=sys.stderr)
+    return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not getattr(options, "starts_others", False):
+        return int(options.run(options))
+    from muxcore.load.interrupts import status_of
+
+    return status_of(lambda: int(options.run(options)))
 
 
 def _parser() -> argparse.ArgumentParser:

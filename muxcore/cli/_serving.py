@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the choice of an engine, the verbosity and the limits."""
+    parser.set_defaults(serves=True)
     parser.add_argument(
         "--engine", help="an engine, a model, or auto, pure, native (default: auto)"
     )

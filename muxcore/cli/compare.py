@@ -33,9 +33,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--app", metavar="MODULE:SERVICE", help="compare on your own service")
     parser.add_argument(
         "--request",
-        default="the quick brown fox jumps over the lazy dog, again and again..\\r\\n",
         metavar="TEXT",
-        help="what --app is sent; its reply is learned, and demanded of every engine",
+        help="what --app is sent, with \\r, \\n and \\x00 (default: a line of 64 bytes); its reply "
+        "is learned, and demanded of every engine",
     )
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="about two minutes (the default)")
@@ -54,12 +54,18 @@ def add_parser(commands: Any) -> None:
         help="exit 1 where a rate is below R of the baseline's",
     )
     parser.add_argument("--seed", type=int, help="of the order within rounds")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:
     from muxcore.compare import session
 
+    if options.request is not None and options.app is None:
+        print(
+            "muxcore compare: --request is what --app is sent: name that service, too",
+            file=sys.stderr,
+        )
+        return 2
     if options.fail_under is not None and options.baseline is None:
         print("muxcore compare: --fail-under needs --baseline FILE", file=sys.stderr)
         return 2

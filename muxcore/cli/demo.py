@@ -42,13 +42,14 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="where the comparison's report goes (default: report-demo.html)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    from muxcore.compare import engines, files, plan, session, text
+    from muxcore.compare import engines, files, plan, session, text, writing
     from muxcore.compare.page import page
 
+    writing.check(options.html)
     names = engines.chosen(options.engines, adapters=True, report=print)
     sent = options.files or files.real_files(_CLIENTS)
     for path in sent:
@@ -63,26 +64,35 @@ def run(options: argparse.Namespace) -> int:
     print(f"\n{_table(subjects, work, transfers)}\n")
     print(
         "\n".join(
-            [*found["cautions"], *(f"{n} stopped: {why}" for n, why in work["stopped"].items())]
+            [
+                *found["cautions"],
+                *(f"{n} stopped: {why}" for n, why in work["stopped"].items()),
+                *text.again(work),
+            ]
         )
     )
     print(f"(in brackets: the client was the limit; A/A, rate: {text.ratio(work['twin']['rate'])})")
-    options.html.write_text(page(found), encoding="utf-8")
-    print(f"\nIntervals and charts: {options.html.resolve()}\nMore of it: muxcore compare --quick")
+    charts = writing.write(options.html.resolve(), page(found))
+    print(f"\nIntervals and charts: {charts}\nMore of it: muxcore compare --quick")
     failed = [n for n, each in transfers.items() if each.verified < each.files]
     return 1 if failed or work["stopped"] else 0
 
 
 def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, FileRun]:
     from muxcore.compare import files
+    from muxcore.compare.rounds import explain
     from muxcore.compare.servers import ServerFailed, ServerProcess, client_core
+    from muxcore.compare.warming import warm
 
     print(f"{_CLIENTS} clients send real files over TCP and get them back:", flush=True)
     transfers = {}
     for subject in subjects:
         try:
             with client_core(), ServerProcess(subject) as server:
+                warmed = warm(server.address)
                 found = files.transfer(server.address, sent, clients=_CLIENTS)
+                if not warmed.ok:
+                    found.problems.insert(0, f"before the files: {explain(warmed)}")
                 if ending := server.ending():
                     found.problems.insert(0, ending)
         except ServerFailed as exc:
@@ -110,7 +120,8 @@ def _table(subjects: Sequence[Subject], work: dict[str, Any], transfers: dict[st
         files = f"{sent.megabytes_per_second:,.0f}" if sent.verified == sent.files else "failed"
         figures = work["figures"].get(subject.name)
         if figures is None:
-            rows.append([subject.engine, subject.handler, "failed", "", files])
+            why = "failed" if subject.name in work["stopped"] else "no window"
+            rows.append([subject.engine, subject.handler, why, "", files])
             continue
         rate = f"{figures['rate']:,.0f}"
         rows.append(

@@ -61,16 +61,20 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:
     from muxcore.load import sharding
+    from muxcore.load.config import NUMBER_MAX
 
     try:
         config = _config(options)
-        if options.duration <= 0 or options.warmup < 0:
-            raise ValueError("--duration must be above 0, and --warmup at least 0")
+        if not (0 < options.duration <= NUMBER_MAX and 0 <= options.warmup <= NUMBER_MAX):
+            raise ValueError(
+                "--duration must be above 0, and --warmup at least 0; "
+                f"both at most {NUMBER_MAX:g} (seconds)"
+            )
         processes = sharding.needed(config, options.processes)
     except ValueError as exc:
         print(f"muxcore load: {exc}", file=sys.stderr)

@@ -7,8 +7,10 @@ import logging
 import sys
 from typing import Any
 
+from muxcore import address
 from muxcore.cli import _serving
 from muxcore.services.relay import Relay
+from muxcore.services.relay.own import is_own
 from muxcore.services.relay.upstreams import POLICIES
 
 _EXAMPLES = """\
@@ -43,7 +45,16 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     access_log = options.access_log or ("text" if options.verbose else None)
+    clients, connections = options.max_connections, options.connections
+    if None not in (clients, connections) and clients != connections:
+        print(
+            f"muxcore relay: --max-connections {clients} and --connections {connections} are the "
+            "same limit: give one of them",
+            file=sys.stderr,
+        )
+        return 2
     try:
+        where = address.parse(options.address)
         service = Relay(
             *options.upstreams,
             policy=options.policy,
@@ -54,6 +65,14 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore relay: {exc}", file=sys.stderr)
         return 2
+    for upstream in service.upstreams.all:
+        if is_own(upstream.address, [where]):
+            print(
+                f"muxcore relay: upstream {upstream.name} is LISTEN, {where}: each client would be "
+                "joined with the relay itself, again and again; name another upstream",
+                file=sys.stderr,
+            )
+            return 2
     _log_to_stdout()
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service)

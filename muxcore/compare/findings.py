@@ -72,7 +72,7 @@ class CellReport:
 
     Attributes:
         twin: the A/A interval of each metric.
-        retaken: see :class:`Series`, as ``robbed``.
+        retaken: see :class:`Series`, as ``robbed``, ``starved`` and ``missed``.
     """
 
     name: str
@@ -83,6 +83,8 @@ class CellReport:
     stopped: dict[str, str]
     retaken: int
     robbed: int
+    starved: int
+    missed: int
 
 
 def pairs_of(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
@@ -132,6 +134,8 @@ def report(series: Series, pairs: Iterable[tuple[str, str]], comparisons: int) -
         stopped={n: why for n, why in series.stopped.items() if not n.endswith(TWIN)},
         retaken=series.retaken,
         robbed=series.robbed,
+        starved=series.starved,
+        missed=series.missed,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
+from muxcore.compare.warming import warm
 from muxcore.load import LoadConfig, LoadError, LoadResult, generator, numeric, window
 
 _FIRST = 50  # these pay for pools and tables that are there once
@@ -29,6 +30,8 @@ def per_connection(
         with ServerProcess(subject) as server:
             target = numeric(server.address)
             load: dict[str, Any] = dict(script or {})
+            if not warm(server.address, load).ok:
+                return None
             first = generator(LoadConfig(address=target, connections=_FIRST, **load))
             more = generator(
                 LoadConfig(address=target, connections=more_connections, seed=2, **load)

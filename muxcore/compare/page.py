@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from muxcore.compare import charts
-from muxcore.compare.text import ratio, sentence, stolen
+from muxcore.compare.text import again, ratio, sentence
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--paper:#fff;--line:#d5dae1;
@@ -39,7 +39,8 @@ _METHOD = """
 <h2>How this was measured</h2>
 <p>Every server ran in a process of its own on one core, the client on another. Each round gave
 every server one short window, in random order, so that the machine's drift falls on all of them
-alike: {rounds} rounds, with the servers started anew {blocks} times. A ratio is the median over
+alike: {rounds} rounds, with the servers started anew {blocks} times. Each server was warmed before
+its first window, as it is in production: clients came, talked and went. A ratio is the median over
 the rounds, with a 99&nbsp;% order-statistic interval corrected for the {comparisons} comparisons
 of this page. A difference is claimed only where that interval excludes 1, lies beyond what two
 identical servers differed by, and every start agrees. CPU is the kernel's account of the server
@@ -143,7 +144,7 @@ def _cell(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> str
         [
             f"<h2>{escape(each['name'])}</h2>",
             _UNSTABLE if each["unstable"] else "",
-            f'<p class="soft">{stolen(each)}.</p>' if each["windows_retaken"] else "",
+            *(f'<p class="soft">{line}.</p>' for line in again(each)),
             "<h3>Messages a second (more is better)</h3>",
             charts.bars(f"messages a second, {each['name']}", rates),
             "<h3>Server CPU a message (less is better)</h3>",
@@ -184,6 +185,7 @@ def _latency(each: Mapping[str, Any], subjects: Sequence[Mapping[str, Any]]) -> 
                 f"<p><b>{escape(name)}</b> could not keep up: {escape(why)}</p>"
                 for name, why in each["stopped"].items()
             ),
+            *(f'<p class="soft">{line}.</p>' for line in again(each)),
         ]
     )
 

@@ -36,8 +36,7 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
         "twin": {metric: _interval(each) for metric, each in judged.twin.items()},
         "unstable": any(each.reach > 1 + UNSTABLE for each in judged.twin.values()),
         "stopped": dict(judged.stopped),
-        "windows_retaken": judged.retaken,
-        "windows_robbed": judged.robbed,
+        **_windows(judged),
     }
 
 
@@ -50,6 +49,7 @@ def latency(
         "offered": dict(rates),
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "stopped": dict(series.stopped),
+        **_windows(judged),
     }
 
 
@@ -77,6 +77,15 @@ def _figures(each: Figures) -> dict[str, Any]:
             "max": _number(each.latency.percentile(100) / 1000),
         },
         "lag_p99_us": _number(each.lag.percentile(99) / 1000),
+    }
+
+
+def _windows(judged: CellReport) -> dict[str, int]:
+    return {
+        "windows_retaken": judged.retaken,
+        "windows_robbed": judged.robbed,
+        "windows_starved": judged.starved,
+        "windows_missed": judged.missed,
     }
 
 

@@ -6,7 +6,9 @@ blocks, because where a process's memory happens to lie changes its speed for it
 
 In a virtual machine a neighbour may get the core in the middle of a window, and the figures of that
 window are his (here, identical servers then differed by a factor of two in half of the rounds). The
-kernel is told of the time that was stolen: such a window is taken again, at once.
+kernel is told of the time that was stolen: such a window is taken again, at once. So is one in
+which no reply came though nothing went wrong: somebody else had the core, and the next is longer.
+Where the last try stays without a reply, too, that server has no figure in this round.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from typing import Any
 
 from muxcore.compare.accounting import stolen_ns
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core, cores
+from muxcore.compare.warming import warm
 from muxcore.load import Generator, LoadConfig, LoadResult, Phase, generator, numeric, window
 from muxcore.load.sharding import room
 
 _TRIES = 4  # of a window: where half of them are robbed, one in sixteen stays so
+_LONGER = 3  # times as long is the next try of a window without a reply: the last is 27 times so
 
 _SETTLED_WITHIN = 5.0  # s: the ends of 10,000 connections take a slow server a tenth of that
 
@@ -74,10 +78,12 @@ class Series:
     """Everything that was seen of one cell.
 
     Attributes:
-        stopped: subjects that gave wrong answers or none, and how; their samples are left out.
+        stopped: subjects that failed, and how; their samples are left out.
         order: the subjects' names, as they were given.
         retaken: how often a window was taken again, because time was stolen from it.
         robbed: how many windows were kept although time was, at the last try.
+        starved: how often a window was taken again, because no reply came in it and nothing failed.
+        missed: in how many rounds a subject has no sample: no reply came in the last try either.
     """
 
     cell: Cell
@@ -86,6 +92,8 @@ class Series:
     order: list[str] = field(default_factory=list)
     retaken: int = 0
     robbed: int = 0
+    starved: int = 0
+    missed: int = 0
 
 
 def measure(
@@ -99,7 +107,7 @@ def measure(
     kind: str = "auto",
     tick: Callable[[str], None] | None = None,
 ) -> Series:
-    """Measure every subject in ``rounds`` rounds.
+    """Measure every subject in ``rounds`` rounds; each server is warmed before its first one.
 
     Args:
         subjects: at least one, with names of their own.
@@ -189,6 +197,10 @@ def _start(
         load = dict(cell.load)
         if subject.name in rates:
             load["rate"] = rates[subject.name]
+        warmed = warm(server.address, load, kind)
+        if not warmed.ok:
+            series.stopped[subject.name] = server.ending() or explain(warmed)
+            continue
         config = LoadConfig(address=numeric(server.address), **load)
         running = stack.enter_context(contextlib.closing(_Running(server, config, kind, crowded)))
         with running.client() as source:
@@ -211,17 +223,24 @@ def _take(running: _Running, block: int, number: int, series: Series) -> None:
         after = time.monotonic()
         clocks[phase] = (before if phase is Phase.DRAINING else (before + after) / 2, cpu)
 
+    name, seconds = server.subject.name, series.cell.seconds
     for tries in range(1, _TRIES + 1):
         with running.client() as source:
             stolen = stolen_ns(cores()[:2])
-            result = window(source, series.cell.warmup, series.cell.seconds, at_phase=read)
+            result = window(source, series.cell.warmup, seconds, at_phase=read)
             was_robbed = stolen_ns(cores()[:2]) > stolen
-        if not was_robbed or not result.ok or tries == _TRIES:
+        if not result.ok:
+            series.stopped[name] = server.ending() or explain(result)
+            return
+        if (result.received and not was_robbed) or tries == _TRIES:
             break
-        series.retaken += 1
-    name = server.subject.name
-    if not result.ok or not result.received:
-        series.stopped[name] = server.ending() or explain(result)
+        if result.received:
+            series.retaken += 1
+        else:
+            series.starved += 1
+            seconds *= _LONGER
+    if not result.received:
+        series.missed += 1
         return
     series.robbed += was_robbed
     started, cpu_before = clocks[Phase.MEASURING]
@@ -249,4 +268,4 @@ def explain(result: LoadResult) -> str:
         parts.append(f"{result.overdue} messages overdue")
     if result.first_error:
         parts.append(result.first_error)
-    return "; ".join(parts) or ("no reply came" if result.opened else "no connection")
+    return "; ".join(parts) or "no connection"

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import socket
 
-from muxcore.compare.servers import ServerProcess, Subject
+from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
 from muxcore.errors import MuxcoreError
 from muxcore.load import numeric
+from muxcore.load.config import SCRIPT_MAX
 
 _FIRST = 2.0  # seconds the reply may take to begin
+_ENDS_WITHIN = 0.5  # s from the reset of its connections to the end of a process
 _SILENCE = 0.2  # seconds without a byte, after which it has ended
 
 
 class ScriptError(MuxcoreError, ValueError):
     """A service that cannot be compared by its replies; the message says why and what to do."""
+
+
+def request_of(text: str) -> bytes:
+    """Return the bytes that ``--request`` names: text in UTF-8, with Python's escapes for bytes.
+
+    Raises:
+        ScriptError: an escape that is none, or that is no byte; nothing; or too much.
+    """
+    try:
+        found = text.encode().decode("unicode_escape").encode("latin-1")
+    except (UnicodeDecodeError, UnicodeEncodeError) as exc:
+        raise ScriptError(
+            f"--request {text!r}: {exc.reason}; write a byte as \\r, \\n or \\x00, a backslash as "
+            "\\\\, and other characters as they are"
+        ) from None
+    if not 0 < len(found) <= SCRIPT_MAX:
+        raise ScriptError(f"--request has {len(found)} bytes: 1 to {SCRIPT_MAX:,} can be sent")
+    return found
 
 
 def learn(subject: Subject, request: bytes) -> bytes:
@@ -22,36 +42,50 @@ def learn(subject: Subject, request: bytes) -> bytes:
     It is asked once, and twice on another connection: replies that differ cannot be demanded.
 
     Raises:
-        ScriptError: there is no reply, or there are several.
-        ServerFailed: it does not start.
+        ScriptError: there is no reply, or there are several; it holds what the service printed.
+        ServerFailed: it does not start, or ends.
     """
-    with ServerProcess(subject) as server:
-        replies = [_ask(server.address, request, times) for times in (1, 2)]
-    one, two = replies
+    server = ServerProcess(subject)
+    with server:
+        one, two = (_ask(server.address, request, times) for times in (1, 2))
+        wrong = two != one * 2 or not one
+        if wrong and (ending := server.ending(_ENDS_WITHIN)):
+            raise ServerFailed(ending)
+    said = f"; it printed: {server.words()}" if server.words() else ""  # all that it ever will
     if not one:
         raise ScriptError(
-            f"{subject.name}: no reply to {request!r} within {_FIRST:g} s; "
-            "say with --request what it does answer"
+            f"{subject.name}: no reply to {request!r} within {_FIRST:g} s"
+            + (said or "; say with --request what it does answer")
         )
-    if two != one * 2:
+    if wrong:
         raise ScriptError(
             f"{subject.name}: the replies to {request!r} differ ({one[:40]!r}, then {two[:80]!r}); "
-            "only a service that answers alike each time can be checked: choose another --request"
+            f"only a service that answers alike each time can be checked: choose another --request"
+            f"{said}"
+        )
+    if len(one) > SCRIPT_MAX:
+        raise ScriptError(
+            f"{subject.name}: the reply to {request!r} has {len(one)} bytes, and at most "
+            f"{SCRIPT_MAX:,} can be checked: choose another --request"
         )
     return one
 
 
 def _ask(address: str, request: bytes, times: int) -> bytes:
+    """Return what comes back until the service is silent, or ends the connection in any way."""
     target = numeric(address)
     back = b""
-    with socket.create_connection((target.host, target.port), timeout=_FIRST) as sock:
-        for _ in range(times):
-            sock.settimeout(_FIRST)
-            sock.sendall(request)
-            try:
-                while part := sock.recv(65_536):
-                    back += part
-                    sock.settimeout(_SILENCE)
-            except TimeoutError:
-                continue
+    try:
+        with socket.create_connection((target.host, target.port), timeout=_FIRST) as sock:
+            for _ in range(times):
+                sock.settimeout(_FIRST)
+                sock.sendall(request)
+                try:
+                    while part := sock.recv(65_536):
+                        back += part
+                        sock.settimeout(_SILENCE)
+                except TimeoutError:
+                    continue
+    except ConnectionError:
+        pass  # the service tells why
     return back

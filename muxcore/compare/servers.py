@@ -1,4 +1,7 @@
-"""A server under measurement: a process of its own, on a core of its own."""
+"""A server under measurement: a process of its own, on a core of its own.
+
+It ends with this process, however that ends: see ``warden.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +26,7 @@ from muxcore.errors import MuxcoreError
 _START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
 _STOP_TIMEOUT = 5.0
 _TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
+_WARDEN = Path(__file__).with_name("warden.py")
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
 
 
@@ -75,14 +80,14 @@ class ServerProcess:
         self.subject = subject
         try:
             self._process = subprocess.Popen(
-                subject.argv,
-                stdin=subprocess.DEVNULL,
+                command(subject.argv),
+                stdin=subprocess.PIPE,  # nothing is written there: its end of file says it all
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C is for the client, which then stops its servers
             )
         except OSError as exc:
-            raise ServerFailed(f"{subject.name}: cannot run {subject.argv[0]!r}: {exc}") from exc
+            raise ServerFailed(f"{subject.name}: cannot be started: {exc}") from exc
         self.pid = self._process.pid
         self._drain: threading.Thread | None = None
         self._tail = b""
@@ -130,19 +135,32 @@ class ServerProcess:
         status = self._process.wait()
         if self._drain:
             self._drain.join()  # every holder of the pipe is gone, so it has seen the end
-        if self._process.stdout:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
         return status
 
-    def ending(self) -> str:
-        """Return how the server ended by itself, with its last words; "" while it runs."""
-        status = self._process.poll()
-        if status is None:
+    def ending(self, within: float = 0.0) -> str:
+        """Return how the server ended by itself, with its last words; "" while it runs.
+
+        Args:
+            within: seconds that it is given to end.
+        """
+        try:
+            status = self._process.wait(within)
+        except subprocess.TimeoutExpired:
             return ""
         if self._drain:
             self._drain.join(_STOP_TIMEOUT)
-        words = self._tail.decode(errors="replace").strip() or "nothing"
+        words = self._words() or "nothing"
         return f"{self.subject.name} ended by itself with status {status}; it printed: {words}"
+
+    def words(self) -> str:
+        """Return the last of what it printed, after the line with its address."""
+        return self._words().partition("\n")[2].strip()
+
+    def _words(self) -> str:
+        return self._tail.decode(errors="replace").strip()
 
     def _keep_tail(self, descriptor: int) -> None:
         while chunk := os.read(descriptor, 65_536):
@@ -168,6 +186,14 @@ class ServerProcess:
                     break
         said = text.decode(errors="replace").strip() or "nothing"
         raise ServerFailed(f"{self.subject.name}: the server did not start; it printed: {said}")
+
+
+def command(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs another one until it, or who started it, ends.
+
+    Start it in a process group of its own, with a pipe as standard input: see ``warden.py``.
+    """
+    return [sys.executable, "-I", "-S", str(_WARDEN), *argv]
 
 
 def pin(pid: int, *, server: bool) -> None:

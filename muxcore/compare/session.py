@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from muxcore.compare import baseline, engines, memory, plan, record, script, syscalls, text
+from muxcore.compare import baseline, engines, memory, plan, record, script, syscalls, text, writing
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import TWIN, CellReport, pairs_of, report
 from muxcore.compare.page import page
@@ -22,26 +22,30 @@ from muxcore.compare.servers import Subject, app_subject
 
 Tick = Callable[[str], None]
 
+_REQUEST = "the quick brown fox jumps over the lazy dog, again and again..\\r\\n"
+
 
 def run(options: argparse.Namespace) -> int:
     """Do what ``muxcore compare`` was asked; returns the exit code."""
+    writing.check(options.json, options.html)
     earlier = baseline.read(options.baseline) if options.baseline else None
     names = engines.chosen(options.engines, report=lambda line: print(f"muxcore: {line}"))
     chosen = plan.full() if options.full else plan.quick()
     if options.app:
         subjects = [app_subject(name, options.app) for name in names]
-        request = options.request.encode().decode("unicode_escape").encode("latin-1")
+        request = script.request_of(_REQUEST if options.request is None else options.request)
         chosen = plan.scripted(chosen, request, script.learn(subjects[0], request))
     else:
         subjects = engines.echo_subjects(names)
     rng = random.Random(options.seed)
     found = compare(subjects, chosen, rng, tick=_ticker())
+    # Before a word is printed: a reader that is gone by now must not cost the figures.
+    figures = writing.write(options.json, json.dumps(found, indent=1)) if options.json else ""
+    report_at = writing.write(options.html, page(found))
     print(text.report(found))
-    options.html.write_text(page(found), encoding="utf-8")
-    print(f"\nreport: {options.html}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        print(f"figures: {options.json}")
+    print(f"\nreport: {report_at}")
+    if figures:
+        print(f"figures: {figures}")
     if earlier is not None:
         lines, fell = baseline.against(found, earlier, options.fail_under)
         print("\n" + "\n".join(lines))

@@ -11,6 +11,7 @@ from pathlib import Path
 from muxcore.compare.accounting import descendants
 from muxcore.compare.rounds import Cell
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core
+from muxcore.compare.warming import warm
 from muxcore.load import LoadConfig, generator, numeric, window
 
 _WINDOW = (
@@ -30,6 +31,8 @@ def per_message(subject: Subject, cell: Cell) -> float | None:
         return None
     try:
         with client_core(), ServerProcess(subject) as server:
+            if not warm(server.address, cell.load).ok:
+                return None
             source = generator(LoadConfig(address=numeric(server.address), **cell.load))
             try:
                 if not window(source, 0.0, 0.02).ok:  # connects

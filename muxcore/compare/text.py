@@ -8,8 +8,9 @@ from typing import Any
 from muxcore.compare.table import table
 
 _FOOT = """\
-Ratios are medians over {rounds} rounds and {blocks} starts with 99 % intervals, corrected
-for {comparisons} comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
+Each server was warmed: before its first window clients came, talked and went. Ratios are medians
+over {rounds} rounds and {blocks} starts with 99 % intervals, corrected for {comparisons}
+comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
 """
 
 
@@ -58,8 +59,7 @@ def cell(each: Mapping[str, Any]) -> str:
     lines.append(
         f"A/A (a server against its twin): rate {ratio(twin['rate'])}, CPU {ratio(twin['cpu'])}"
     )
-    if each["windows_retaken"]:
-        lines.append(stolen(each))
+    lines += again(each)
     if each["unstable"]:
         lines.append(
             "UNSTABLE: two identical servers differed by more than 5 %; repeat on a quiet machine"
@@ -84,13 +84,22 @@ def sentence(finding: Mapping[str, Any]) -> str:
     )
 
 
-def stolen(each: Mapping[str, Any]) -> str:
-    """Return how often others had the core in the middle of a window of this cell."""
-    kept = each["windows_robbed"]
-    return (
-        f"Others had the core in {each['windows_retaken'] + kept:,} windows (stolen time): "
-        f"{each['windows_retaken']:,} were taken again, {kept:,} kept at the last try"
-    )
+def again(each: Mapping[str, Any]) -> list[str]:
+    """Return in sentences which windows of this cell were taken again, and which are missing."""
+    lines = []
+    retaken, kept = each["windows_retaken"], each["windows_robbed"]
+    starved, missed = each["windows_starved"], each["windows_missed"]
+    if retaken:
+        lines.append(
+            f"Others had the core in {retaken + kept:,} windows (stolen time): "
+            f"{retaken:,} were taken again, {kept:,} kept at the last try"
+        )
+    if starved:
+        lines.append(
+            f"No reply came in {starved + missed:,} windows, and nothing failed (a busy machine): "
+            f"{starved:,} were taken again and longer, {missed:,} are missing"
+        )
+    return lines
 
 
 def ratio(interval: Mapping[str, float | None]) -> str:
@@ -112,6 +121,7 @@ def _latency(each: Mapping[str, Any]) -> str:
     head = ["subject", "offered/s", "p50 us", "p90", "p99", "p99.9", "max", "client lag p99"]
     lines = [f"== latency at {each['name']} (Poisson, from when each was due)", table(head, rows)]
     lines += [f"{name} could not keep up: {why}" for name, why in each["stopped"].items()]
+    lines += again(each)
     return "\n".join(lines)
 
 

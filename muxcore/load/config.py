@@ -9,10 +9,11 @@ from muxcore.address import Address
 
 WORKLOADS = ("echo", "bulk", "churn", "hold")
 _MIX_MAX = 16  # MUX_LOAD_MIX_MAX
-_SCRIPT_MAX = 1 << 16  # MUX_LOAD_SCRIPT_MAX
+SCRIPT_MAX = 1 << 16  # MUX_LOADSCRIPT_MAX
 _SIZE_MAX = 1 << 24  # MUX_LOAD_SIZE_MAX: 16 MiB, beyond which "message" says nothing
 _FLIGHTS_MAX = 1 << 24  # connections times depth: 256 MiB of records
 _CONNECTIONS_MAX = 1_000_000
+NUMBER_MAX = 1e9  # of seconds (31 years) or messages a second: in nanoseconds it fits 64 bits
 
 Mix = tuple[tuple[int, float], ...]
 
@@ -83,7 +84,7 @@ class LoadConfig:
         if bool(self.request) != bool(self.reply):
             raise ValueError("a request needs the reply that must come back, and the reverse")
         for name in ("request", "reply"):
-            _within(f"the length of the {name}", len(getattr(self, name)), 0, _SCRIPT_MAX)
+            _within(f"the length of the {name}", len(getattr(self, name)), 0, SCRIPT_MAX)
         if self.workload == "churn" and self.depth != 1:
             raise ValueError("churn sends one message per connection: leave depth at 1")
         if self.workload == "hold" and not self.rate:
@@ -138,5 +139,6 @@ def _within(name: str, value: int, least: int, most: int) -> None:
 
 def _seconds(name: str, value: float, *, zero: bool) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} must be {'at least' if zero else 'above'} 0, not {value!r}")
+    if not number or not 0 <= value <= NUMBER_MAX or (value == 0 and not zero):
+        least = "at least" if zero else "above"
+        raise ValueError(f"{name} must be {least} 0 and at most {NUMBER_MAX:g}, not {value!r}")

@@ -1,7 +1,8 @@
 """A load from as many client processes as it takes: one process has only so many descriptors.
 
 Each process is told its share in one line of JSON, connects, says so, and starts when it is told
-to, so that all of them measure at the same time. Their histograms are added up.
+to, so that all of them measure at the same time. Their histograms are added up. A process whose
+starter is gone, which its pipes tell, ends without a word.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import dataclasses
 import json
 import math
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import IO, Any
 
 from muxcore.address import Address
@@ -79,6 +83,7 @@ def run(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
         )
         for _ in shares
     ]
@@ -87,8 +92,6 @@ def run(
             _tell(client, _as_json(share) | {"kind": kind, "warmup": warmup, "seconds": seconds})
         for client in clients:
             _hear(client)  # connected
-        for client in clients:
-            _tell(client, {})
         return _collect(clients, progress)
     finally:
         for client in clients:
@@ -125,12 +128,27 @@ def _here(
 
 
 def _collect(clients: list[subprocess.Popen[str]], progress: Progress | None) -> LoadResult:
-    results = []
-    for client in clients:
-        while "result" not in (said := _hear(client)):
-            if progress and client is clients[0]:
-                progress(said["seconds"], said["received"] * len(clients))
-        results.append(LoadResult.from_json(said["result"]))
+    """Let them begin, and return what they found; a first interrupt ends it early."""
+    waiting = list(clients)
+    results: list[LoadResult] = []
+    stopping = False
+    while len(results) < len(clients):
+        try:
+            while waiting:
+                _tell(waiting[0], {})
+                waiting.pop(0)
+            said = _hear(clients[len(results)])
+        except KeyboardInterrupt:
+            if stopping:
+                raise
+            stopping = True
+            for client in clients:
+                client.send_signal(signal.SIGINT)
+            continue
+        if "result" in said:
+            results.append(LoadResult.from_json(said["result"]))
+        elif progress and not results:
+            progress(said["seconds"], said["received"] * len(clients))
     whole = results[0]
     for other in results[1:]:
         whole.merge(other)
@@ -180,29 +198,53 @@ def _hear(client: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def _serve(orders: IO[str], answers: IO[str]) -> None:
-    """Be one of the client processes."""
+    """Be one of the client processes.
+
+    Raises:
+        BrokenPipeError: the process that started this one is gone.
+    """
 
     def say(what: dict[str, Any]) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
-    order = json.loads(orders.readline())
-    needed(_from_json(dict(order["config"])))
+    def order() -> dict[str, Any]:
+        line = orders.readline()
+        if not line:
+            raise BrokenPipeError("nobody gives orders any more")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def connecting(phase: Phase, result: LoadResult) -> None:
+        if select.select([orders], [], [], 0)[0]:  # there is no order before all are connected
+            raise BrokenPipeError("nobody gives orders any more")
+
+    def show(phase: Phase, result: LoadResult) -> None:
+        if stops:
+            source.stop()
+        say({"seconds": result.seconds, "received": result.received})
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stops.append(number)
+
+    stops: list[int] = []
+    told = order()
+    needed(_from_json(dict(told["config"])))
     try:
-        source = generator(_from_json(order["config"]), order["kind"])
+        source = generator(_from_json(told["config"]), told["kind"])
     except LoadError as exc:
         say({"error": str(exc)})
         return
-    window(source, 0.0, 1e-6)  # connects
+    window(source, 0.0, 1e-6, progress=connecting)
+    signal.signal(signal.SIGINT, stop)
     say({"connected": True})
-    orders.readline()
-
-    def show(phase: Phase, result: LoadResult) -> None:
-        say({"seconds": result.seconds, "received": result.received})
-
-    result = window(source, order["warmup"], order["seconds"], progress=show)
+    order()
+    result = window(source, told["warmup"], told["seconds"], progress=show)
     say({"result": result.to_json(counts=True)})
 
 
 if __name__ == "__main__":
-    _serve(sys.stdin, sys.stdout)
+    try:
+        _serve(sys.stdin, sys.stdout)
+    except BrokenPipeError:
+        pass  # who would hear of it is gone
     os._exit(0)  # closing thousands of sockets one by one is the kernel's work

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
 
-from muxcore import accepting, dispatch
+from muxcore import accepting, dispatch, forks
 from muxcore.limits import Limits
 from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
@@ -242,10 +242,7 @@ class NativeEpollEngine(LoopEngine):
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:
             self._forked = True
-            raise RuntimeError(
-                "this process is a fork of the one in which the server was made: leave the server "
-                "to that, end a forked child with os._exit(), or make a server in the child"
-            )
+            forks.refuse()
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
     def _drain(self) -> None:

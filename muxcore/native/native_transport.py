@@ -367,8 +367,7 @@ class NativeTransport(BaseTransport):
         return in_out[0], in_out[1]
 
     def _socket(self) -> TransportSocket | None:
-        fd = self.fileno()
-        return LentSocket(fd, self._over) if fd >= 0 else None
+        return LentSocket(self.fileno(), self._over)
 
     # -- for the engine
 

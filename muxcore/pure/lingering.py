@@ -74,7 +74,9 @@ class Lingering:
 
     def _look(self) -> bool:
         """Drop what came, and return whether this is over; it is closed then."""
-        if not self._over and (self._ended() or self._acknowledged() or monotonic() >= self._until):
+        if not self._over and (
+            self._ended() or self.is_acknowledged() or monotonic() >= self._until
+        ):
             self.end()
         return self._over
 
@@ -102,7 +104,7 @@ class Lingering:
             self._engine.call_soon(self.on_event, READ)
         return False
 
-    def _acknowledged(self) -> bool:
+    def is_acknowledged(self) -> bool:
         """Whether the peer's kernel has all, the FIN included: tcp(7), SIOCOUTQ."""
         try:
             unsent = fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4))

@@ -216,6 +216,7 @@ class ReadinessEngine(LoopEngine):
     def _cut_short(self) -> None:
         super()._cut_short()
         for lingering in list(self._lingering):
+            self._clean = self._clean and lingering.is_acknowledged()
             lingering.end()
 
     # -- for transports, listeners and attempts

@@ -211,6 +211,8 @@ class StreamTransport(BaseTransport):
         except OSError as exc:
             self.broken(exc)
             return
+        if number == errno.EPIPE:
+            number = errno.ECONNRESET  # so Linux calls a reset that comes after the peer's FIN
         if number:
             self._fail(OSError(number, os.strerror(number)))
 
@@ -357,9 +359,8 @@ class StreamTransport(BaseTransport):
             self._alarm(left, self._watch_idle)
 
     def _idle_in(self, limit: float) -> float:
-        # a relay's deadline is the pair's
-        moved_at: float = max(self._moved_at, self._partner()._moved_at)
-        return moved_at + limit - monotonic()
+        other: float = self._partner()._moved_at  # a relay's deadline is the pair's
+        return max(self._moved_at, other) + limit - monotonic()
 
     def _half_closed(self) -> None:
         limit = self._engine.limits.half_close_timeout

@@ -40,6 +40,9 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
         (["0", "db:1", "--max-connections", "0"], "max_connections"),
         (["0", "db:1", "--policy", "random"], "invalid choice"),
         (["0"], "UPSTREAM"),
+        (["9000", "127.0.0.1:9000"], "upstream 127.0.0.1:9000 is LISTEN"),
+        (["0.0.0.0:9000", "db:1", "localhost:9000"], "upstream localhost:9000 is LISTEN"),
+        (["0", "db:1", "--connections", "7", "--max-connections", "5"], "are the same limit"),
     ],
 )
 def test_a_wrong_use_is_status_2_with_a_reason(

@@ -12,7 +12,7 @@ from muxcore.compare.servers import Subject
 
 _ECHO = """
 import selectors, signal, socket, sys, time
-CHANGE, WORK, LIMIT = {change}, {work}, {limit}
+CHANGE, WORK, LIMIT, COLD = {change}, {work}, {limit}, {cold}
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
@@ -34,8 +34,9 @@ while True:
         if not data:
             ready.unregister(key.fileobj)
             key.fileobj.close()
+            COLD = 0.0
             continue
-        until = time.process_time() + WORK
+        until = time.process_time() + WORK + COLD
         while time.process_time() < until:
             pass
         key.fileobj.sendall(bytes([data[0] ^ CHANGE]) + data[1:])
@@ -44,11 +45,17 @@ while True:
 
 @pytest.fixture
 def subject(tmp_path: Path) -> Callable[..., Subject]:
-    """Return a maker of servers: ``change`` spoils bytes, ``work`` burns CPU, ``limit`` refuses."""
+    """Return a maker of servers.
 
-    def make(name: str, change: int = 0, work: float = 0.0, limit: int = 10_000) -> Subject:
+    ``change`` spoils bytes, ``work`` burns CPU, ``cold`` too until a client has gone, ``limit``
+    refuses.
+    """
+
+    def make(
+        name: str, change: int = 0, work: float = 0.0, limit: int = 10_000, cold: float = 0.0
+    ) -> Subject:
         path = tmp_path / f"{name.replace(' ', '_')}.py"
-        path.write_text(_ECHO.format(change=change, work=work, limit=limit))
+        path.write_text(_ECHO.format(change=change, work=work, limit=limit, cold=cold))
         engine, _, handler = name.partition(" ")
         return Subject(name, (sys.executable, str(path)), engine, handler)
 

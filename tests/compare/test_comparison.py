@@ -20,7 +20,7 @@ from muxcore.compare.plan import Plan, full, quick
 from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import echo_subject
 from muxcore.compare.session import compare, twin_of
-from muxcore.load import Generator, LoadConfig, generator
+from muxcore.load import Generator, LoadConfig, LoadResult, generator, window
 
 # Windows long enough that on a busy machine the server runs in each of them.
 CELL = Cell("few bytes", {"connections": 2, "reply_timeout": 2.0}, seconds=0.06, warmup=0.0)
@@ -55,6 +55,40 @@ def test_work_that_is_planted_shows_in_the_cpu_per_message(subject: Any) -> None
     )
     assert busy >= 4000
     assert plain <= busy / 2
+
+
+def test_a_server_is_measured_as_it_is_once_its_first_clients_have_gone(subject: Any) -> None:
+    series = measure([subject("cold", cold=0.005)], CELL, rounds=3, blocks=1, rng=random.Random(1))
+    assert min(sample.cpu_us for sample in series.samples) < 2500
+
+
+@pytest.mark.parametrize(
+    ("starved", "again", "missed"),
+    [((), 0, 0), ((0, 2, 3), 3, 0), (range(100), 6, 2)],
+    ids=["never", "at times", "always"],
+)
+def test_a_window_without_a_reply_is_taken_again_and_longer_and_stops_nobody(
+    subject: Any, monkeypatch: pytest.MonkeyPatch, starved: Any, again: int, missed: int
+) -> None:
+    lengths: list[float] = []
+
+    def starving(source: Generator, warmup: float, seconds: float, **hooks: Any) -> LoadResult:
+        result = window(source, warmup, seconds, **hooks)
+        if hooks:  # what is measured, not what only connects
+            if len(lengths) in starved:
+                result.received = 0
+            lengths.append(seconds)
+        return result
+
+    monkeypatch.setattr(rounds, "window", starving)
+    monkeypatch.setattr(rounds, "stolen_ns", lambda cores: 0)
+    one = subject("one")
+    series = measure([one, twin_of(one)], CELL, rounds=1, blocks=1, rng=random.Random(1))
+    assert (series.starved, series.missed, series.stopped) == (again, missed, {})
+    assert len(series.samples) == 2 - missed
+    assert max(lengths) == pytest.approx(CELL.seconds * {0: 1, 3: 9, 6: 27}[again])
+    told = text.cell(record.cell(CELL, report(series, [], 1)))
+    assert (f"{again} were taken again and longer, {missed} are missing" in told) == bool(again)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +260,8 @@ def test_compare_refuses_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -
     assert "no-such-engine" in capsys.readouterr().err
     assert main(["compare", "--fail-under", "0.9"]) == 2
     assert "--baseline" in capsys.readouterr().err
+    assert main(["compare", "--request", "x"]) == 2
+    assert "--request is what --app is sent" in capsys.readouterr().err
 
 
 def test_compare_of_an_app_that_is_not_there_says_so(

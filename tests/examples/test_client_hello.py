@@ -87,9 +87,33 @@ def test_until_its_last_byte_has_come_there_is_no_name() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 100])
 def test_a_hello_in_several_records_is_one(size: int) -> None:
-    in_pieces = records(REAL[5:], size)
+    message = REAL[5:]
+    in_pieces = records(message[:50], size) + records(message[50:], 100)
     assert outcome(in_pieces)[0] == "a.example"
     assert outcome(*(bytes([byte]) for byte in in_pieces))[0] == "a.example"
+
+
+def test_a_hello_may_come_in_so_many_records_and_no_more() -> None:
+    message = hello()
+    most = parser.MAX_RECORDS
+    first = most - 1
+    sent = records(message[:first], 1) + records(message[first:])
+    assert outcome(sent)[0] == "a.example"
+    sent = records(message[:most], 1) + records(message[most:])
+    name, reason, answer = outcome(sent)
+    assert (name, answer) == (None, alert(10))
+    assert reason == "malformed: more than 64 records"
+
+
+def test_what_a_client_can_cost_is_bounded() -> None:
+    """It may send 90 kB in records of one byte: the router reads the first of them."""
+    length = (parser.MAX_HELLO - 4).to_bytes(3)
+    sent = records(b"\x01" + length + bytes(parser.MAX_HELLO - 4), 1)
+    assert outcome(sent)[2] == alert(10)
+    reader = parser.ClientHello()
+    with pytest.raises(parser.HelloError):
+        reader.feed(sent)
+    assert len(reader._message) == parser.MAX_RECORDS
 
 
 def test_every_byte_is_kept_as_it_came_also_what_follows_the_hello() -> None:

@@ -16,6 +16,12 @@ EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
 
 
+_HELD = (
+    "            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
+    "                return\n"
+)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One planted fault.
@@ -66,18 +72,17 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                EPOLL,
-                "if events & (select.EPOLLHUP | select.EPOLLERR):",
-                "if events not in (select.EPOLLIN, select.EPOLLOUT):",
+                STREAM,
+                "        self.read(events & ~(READ | WRITE) != 0)",
+                "        if events == READ:\n            self.read(False)",
             ),
-            (EPOLL, "return READ | WRITE, True", "return 0, False"),
         ),
         ("a_reset_reaches_connection_lost_as_an_error",),
     ),
     Mutant(
         "resuming under an edge trigger waits for an edge that has passed",
         "PureEpollEdge",
-        ((STREAM, "if not self._hold and self._engine.edge:", "if False:"),),
+        ((STREAM, "if self._engine.edge and not self._hold & ~HOLD_CLOSING:", "if False:"),),
         ("a_paused_connection_hears_nothing_until_it_resumes",),
     ),
     Mutant(
@@ -101,6 +106,7 @@ MUTANTS = [
                 "sock.setblocking(False)\n    if sock",
                 "sock.setblocking(True)\n    if sock",
             ),
+            (STREAM, "from socket import MSG_DONTWAIT", "MSG_DONTWAIT = 0"),
         ),
         ("a_client_that_does_not_read_delays_nobody",),
     ),
@@ -158,18 +164,22 @@ MUTANTS = [
         (
             (
                 READINESS,
-                "for fd, mask, hung_up in events:",
-                "for handler, mask, hung_up in [(self._handlers.get(f), *m) for f, *m in events]:",
+                "for fd, events in self._poller.wait(timeout):",
+                (
+                    "for handler, events in "
+                    "[(handlers.get(fd), e) for fd, e in self._poller.wait(timeout)]:"
+                ),
             ),
-            (READINESS, "            handler = self._handlers.get(fd)\n", ""),
-            (STREAM, "            if self._hold:\n                return\n", ""),
+            (READINESS, "            handler = handlers.get(fd)\n", ""),
+            (STREAM, _HELD, ""),
+            (STREAM, "        if self._state != OPEN:\n            return size  #", "        #"),
         ),
         ("aborting_another_connection_takes_its_event_of_the_same_turn",),
     ),
     Mutant(
         "a connection that was paused in the same turn is read",
         "PureSelect",
-        ((STREAM, "            if self._hold:\n                return\n", ""),),
+        ((STREAM, _HELD, ""),),
         ("pausing_another_connection_takes_its_data_of_the_same_turn",),
     ),
     Mutant(
@@ -226,8 +236,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "self._peer.close()\n        if not self.get_write_buffer_size():",
-                "self._peer.close()\n        if True:",
+                "if self._state == CLOSING and not self.get_write_buffer_size():",
+                "if self._state == CLOSING:",
             ),
         ),
         ("close_sends_what_is_queued_first",),
@@ -250,9 +260,11 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "        if self._state != LOST:\n            self._state = LOST",
-                "        if True:\n            self._state = LOST",
+                "        if self._state != LOST:\n            if isinstance(exc",
+                "        if True:\n            if isinstance(exc",
             ),
+            (READINESS, "        if transport not in self._transports:\n            return\n", ""),
+            (STREAM, "self._protocol = self._on_data = None  #", "self._on_data = None  #"),
         ),
         (
             "closing_twice_and_aborting_after_is_one_end",
@@ -289,8 +301,11 @@ MUTANTS = [
         (
             (
                 STREAM,
-                "            if not self._queue:\n                self._update_interest()",
-                "            pass",
+                (
+                    "        if self._state != LOST and not queue.size:\n"
+                    "            self._update_interest()"
+                ),
+                "",
             ),
         ),
         ("a_client_that_took_a_long_answer_costs_no_cpu_afterwards",),
@@ -330,5 +345,65 @@ MUTANTS = [
             ),
         ),
         ("a_silent_client_is_ended_by_the_idle_deadline",),
+    ),
+    Mutant(
+        "a close leaves unread input to the kernel, which sends a reset",
+        "PureEpollLevel",
+        ((STREAM, "if self._unread and self._engine", "if False and self._engine"),),
+        ("an_answer_arrives_although_the_question_was_not_read_to_its_end",),
+    ),
+    Mutant(
+        "a forked child unregisters what its parent serves",
+        "PureEpollLevel",
+        (
+            (READINESS, "            self._abandon()\n            return\n", "            pass\n"),
+            (EPOLL, "is None or forks.count != self._forks:", "is None:"),
+        ),
+        ("a_child_that_a_callback_forked_may_end_by_sys_exit",),
+    ),
+    Mutant(
+        "urgent data ends the reading under an edge trigger",
+        "PureEpollEdge",
+        ((EPOLL, "| select.EPOLLPRI |", "|"),),
+        ("what_stands_behind_urgent_data_is_heard",),
+    ),
+    Mutant(
+        "those who do not read hear of no reset",
+        "PureEpollLevel",
+        (
+            (
+                EPOLL,
+                "        known = self._masks.get(fd)\n",
+                (
+                    "        if not mask:\n            return self.forget(fd)\n"
+                    "        known = self._masks.get(fd)\n"
+                ),
+            ),
+        ),
+        ("a_reset_is_heard_while_reading_is_paused",),
+    ),
+    Mutant(
+        "a verb that begins above high water still watches what it does not read",
+        "PureEpollLevel",
+        (
+            (
+                TRANSPORT,
+                "self._set_hold(HOLD_BACKLOG)\n        self._verb_begun",
+                "self._hold |= HOLD_BACKLOG\n        self._verb_begun",
+            ),
+        ),
+        ("a_verb_above_high_water_costs_no_cpu_while_nobody_reads",),
+    ),
+    Mutant(
+        "a write from another thread goes through",
+        "PureSelect",
+        ((TRANSPORT, 'self._engine.refuse_thread("write()")', "pass"),),
+        ("a_call_from_another_thread_is_refused_and_changes_nothing",),
+    ),
+    Mutant(
+        "a closed connection waits for its peer for ever",
+        "PureSelect",
+        ((STREAM, "self._watch_close()  # this is close()", "pass"),),
+        ("a_closed_connection_whose_peer_takes_nothing_is_ended_by_a_reset",),
     ),
 ]

@@ -135,7 +135,7 @@ RELAY_MUTANTS = [
     Mutant(
         "each side of a relay has an idle deadline of its own",
         "PureEpollLevel",
-        ((STREAM, "self._moved_at, self._partner()._moved_at", "self._moved_at, self._moved_at"),),
+        ((STREAM, "other: float = self._partner()._moved_at", "other: float = self._moved_at"),),
         ("a_relay_whose_reader_is_slow_is_not_idle",),
     ),
     Mutant(
@@ -144,8 +144,8 @@ RELAY_MUTANTS = [
         (
             (
                 STREAM,
-                "        if limit is not None:\n            exc",
-                "        if False:\n            exc",
+                "        if limit is not None:\n            self._alarm(limit, self._half_over)",
+                "        if False:\n            pass",
             ),
         ),
         ("the_second_direction_has_a_deadline_once_the_first_has_ended",),
@@ -154,8 +154,8 @@ RELAY_MUTANTS = [
         "a client that is closed goes on being connected",
         "PureEpollLevel",
         (
-            ("joining.py", _CLOSE + "self._handle.cancel()", _CLOSE + "pass"),
-            ("joining.py", _ORPHANED + "self._handle.cancel()", _ORPHANED + "pass"),
+            ("joining.py", _CLOSE + "self._cancel()", _CLOSE + "pass"),
+            ("joining.py", _ORPHANED + "self._cancel()", _ORPHANED + "pass"),
         ),
         ("close_while_it_connects_ends_that_too",),
     ),

@@ -16,6 +16,7 @@ from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import Limits
 from muxcore.services.relay import access_log as log
+from muxcore.services.relay.own import is_own
 from muxcore.services.relay.upstreams import POLICIES, Upstream, Upstreams, UpstreamStats
 
 _TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
@@ -42,7 +43,8 @@ class Relay:
 
     An upstream that cannot be connected to is left alone for half a second, then twice as long
     each time, up to 30 s, and gets one client as a probe after each pause; meanwhile clients get
-    the next. A client is given up after three upstreams. One relay belongs to one server.
+    the next. A client is given up after three upstreams. One relay belongs to one server; an
+    upstream that is this server itself fails like one that cannot be connected to (see ``own.py``).
 
     Args:
         upstreams: addresses as in ``muxcore.address.parse``: names, IPv4, IPv6, unix paths.
@@ -98,6 +100,7 @@ class Relay:
         self.connect_timeout = connect_timeout
         self.upstreams = Upstreams(_parsed(upstreams), policy)
         self.log = log.sink(access_log)
+        self._has_looked = False
         self._counting = {upstream: _Counting(upstream) for upstream in self.upstreams.all}
 
     def __call__(self) -> _Client:
@@ -113,7 +116,15 @@ class Relay:
         """
         return self.upstreams.stats()
 
-    def hears_of(self, upstream: Upstream) -> Any:
+    def _looks_at(self, server: Any) -> None:
+        """Find the upstreams that are the server itself; once: it has its addresses for good."""
+        if not self._has_looked:
+            self._has_looked = True
+            listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
+            for upstream in self.upstreams.all:
+                upstream.is_self = is_own(upstream.address, listening)
+
+    def _hears_of(self, upstream: Upstream) -> Any:
         """Return the protocol of all clients joined with an upstream, where nobody wants a line."""
         return self._counting[upstream]
 
@@ -134,6 +145,7 @@ class _Client:
         transport.pause_reading()  # nobody is there yet to take what it sends
         self._transport = transport
         self._began = self._relay.upstreams.clock()
+        self._relay._looks_at(transport.server)
         self._try_next()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -160,6 +172,9 @@ class _Client:
             self._transport.abort()
             return
         began = relay.upstreams.clock() if tried else self._began
+        if upstream.is_self:
+            self.tries_another(upstream, began, OSError(errno.ELOOP, "it is this server itself"))
+            return
         self._handle = self._transport.server.connect(
             upstream.address, _Candidate(self, upstream, began), relay.connect_timeout
         )
@@ -174,9 +189,14 @@ class _Client:
         if side.is_closing():
             transport.abort()
             return
-        side.relay(transport)
+        try:
+            side.relay(transport)
+        except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
+            transport.abort()
+            side.abort()
+            return
         if relay.log is None:
-            side.set_protocol(relay.hears_of(upstream))
+            side.set_protocol(relay._hears_of(upstream))
             self._transport = None  # else each would keep the other
 
     def tries_another(self, upstream: Upstream, began: float, exc: BaseException) -> None:

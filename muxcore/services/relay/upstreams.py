@@ -51,7 +51,7 @@ class UpstreamStats:
 
 
 class Upstream:
-    """One upstream and its state."""
+    """One upstream and its state; ``is_self``: it is the server that relays to it."""
 
     __slots__ = (
         "_pause",
@@ -59,6 +59,7 @@ class Upstream:
         "active",
         "address",
         "failed",
+        "is_self",
         "name",
         "probing",
         "rests_until",
@@ -69,7 +70,7 @@ class Upstream:
         self.address = address
         self.name = str(address)
         self.active = self.total = self.failed = 0
-        self.probing = False
+        self.is_self = self.probing = False
         self.rests_until: float | None = None  # None: it is up
         self._rested_at = 0.0
         self._pause = 0.0

@@ -8,10 +8,13 @@ from muxcore.testing.contract.closing import Closing
 from muxcore.testing.contract.connecting import Connecting
 from muxcore.testing.contract.flow import Flow
 from muxcore.testing.contract.joining import Joining
+from muxcore.testing.contract.lingering import Lingering
 from muxcore.testing.contract.opening import Opening
+from muxcore.testing.contract.protocols import Protocols
 from muxcore.testing.contract.reading import Reading
 from muxcore.testing.contract.relaying import Relaying
 from muxcore.testing.contract.strictness import Strictness
+from muxcore.testing.contract.threads import Threads
 from muxcore.testing.contract.verbs import Verbs
 from muxcore.testing.contract.writing import Writing
 
@@ -22,6 +25,9 @@ class ContractSuite(
     Writing,
     Flow,
     Closing,
+    Lingering,
+    Protocols,
+    Threads,
     Strictness,
     Verbs,
     Connecting,

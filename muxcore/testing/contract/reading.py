@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from muxcore.testing.peer import Peer, pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Journaled, Recorder, data
 from muxcore.testing.suite import EngineSuite, Run, eventually
@@ -283,6 +285,70 @@ class Reading(EngineSuite):
             peer.shutdown_write()
             peer.read_eof()
             assert run.life(peer) == [MADE, data(b"plain" + pattern(1000)), EOF, LOST]
+
+    @pytest.mark.parametrize("ending", ["close", "abort"])
+    def test_get_buffer_may_end_its_own_connection_and_no_other(self, ending: str) -> None:
+        class Ends(Buffered):
+            def get_buffer(self, sizehint: int) -> bytearray:
+                getattr(self._recorder.transport, ending)()
+                return super().get_buffer(sizehint)
+
+        with self.serving(Ends) as run:
+            for _ in range(2):  # the second one is served after the first
+                peer = run.connect()
+                peer.send(b"hello")
+                peer.read_end()
+                assert run.life(peer)[-1] == LOST
+
+    def test_get_buffer_may_pause_reading(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+
+        class Pauses(Buffered):
+            paused = False
+
+            def get_buffer(self, sizehint: int) -> bytearray:
+                if not self.paused:
+                    self.paused = True
+                    self._recorder.transport.pause_reading()
+                    self._recorder.note("paused")
+                return super().get_buffer(sizehint)
+
+        with self.serving(Pauses) as run:
+            peer = run.connect()
+            peer.send(b"hello")
+            run.wait_for(("note", "paused"), peer)
+            run.call(run.protocol(peer).transport.resume_reading)
+            peer.shutdown_write()
+            assert run.life(peer) == [MADE, ("note", "paused"), data(b"hello"), EOF, LOST]
+
+    def test_get_buffer_may_change_the_protocol_of_the_bytes_that_it_was_asked_for(self) -> None:
+        class Changes(Buffered):
+            def get_buffer(self, sizehint: int) -> bytearray:
+                self._recorder.transport.set_protocol(self._recorder)
+                return super().get_buffer(sizehint)
+
+            def buffer_updated(self, nbytes: int) -> None:
+                self._recorder.note("the protocol before")
+
+        with self.serving(Changes) as run:
+            peer = run.connect()
+            peer.send(b"hello")
+            peer.shutdown_write()
+            assert run.life(peer) == [MADE, data(b"hello"), EOF, LOST]
+
+    def test_get_buffer_may_begin_a_verb_for_the_bytes_that_it_was_asked_for(self) -> None:
+        class Echoes(Buffered):
+            def get_buffer(self, sizehint: int) -> bytearray:
+                self._recorder.transport.echo()
+                return super().get_buffer(sizehint)
+
+        with self.serving(Echoes) as run:
+            peer = run.connect()
+            peer.send(b"hello")
+            assert peer.read(5) == b"hello"
+            peer.shutdown_write()
+            peer.read_eof()
+            assert run.life(peer) == [MADE, LOST]
 
 
 def _check_nothing_was_heard(run: Run, peer: Peer) -> None:

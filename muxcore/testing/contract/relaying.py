@@ -278,6 +278,18 @@ class Relaying(EngineSuite):
             client.close()
             assert run.life(client) == [MADE, ("note", (4, 2)), LOST]
 
+    def test_a_reset_behind_an_eof_is_passed_on_as_a_reset(self) -> None:
+        self.needs("relay", "threadsafe_calls")
+        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            there.send(b"part")
+            assert client.read(4) == b"part"
+            with run.held():  # the EOF cannot be passed on: the other side is reset by then
+                client.shutdown_write()
+                there.reset()
+            client.read_reset()
+
 
 def relays(where: str, **options: Any) -> type[Recorder]:
     """Return a protocol that relays its connection to ``where`` at once."""

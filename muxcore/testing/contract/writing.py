@@ -179,3 +179,15 @@ class Writing(EngineSuite):
             assert two.read(6) == b"to two"
             two.send(b"to one")
             assert one.read(6) == b"to one"
+
+    def test_write_eof_on_a_connection_that_was_reset_fails_it_and_raises_nothing(self) -> None:
+        self.needs("flow_control", "threadsafe_calls")
+        with self.serving(Recorder) as run:
+            peer = run.connect()
+            transport = run.protocol(peer).transport
+            run.call(transport.pause_reading)  # else it may hear the reset by reading
+            peer.reset()
+            run.call(transport.write_eof)
+            (callback, why) = run.life(peer)[-1]
+            assert callback == "connection_lost"
+            assert why is not None

@@ -1,10 +1,12 @@
 """The survival suite: caps, deadlines, fairness, faults. Each file is one kind of trouble."""
 
 from muxcore.testing.survival.clients import Clients
+from muxcore.testing.survival.deadlines import Deadlines
 from muxcore.testing.survival.descriptors import Descriptors
 from muxcore.testing.survival.ending import Ending
 from muxcore.testing.survival.extremes import Extremes
 from muxcore.testing.survival.forks import Forks
+from muxcore.testing.survival.misuse import Misuse
 from muxcore.testing.survival.processes import ProcessSuite
 from muxcore.testing.survival.relays import Relays
 from muxcore.testing.survival.turns import Turns
@@ -12,5 +14,7 @@ from muxcore.testing.survival.turns import Turns
 __all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
-class SurvivalSuite(Clients, Turns, Descriptors, Relays, Ending, Extremes, Forks):
+class SurvivalSuite(
+    Clients, Deadlines, Turns, Descriptors, Extremes, Forks, Misuse, Relays, Ending
+):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""

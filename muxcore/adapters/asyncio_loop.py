@@ -1,0 +1,136 @@
+"""An asyncio loop as an engine has it: made when needed, guarded against what callbacks raise.
+
+``SystemExit`` and ``KeyboardInterrupt`` are caught before the loop sees them: uvloop swallows some,
+asyncio would leave the rest of its turn undone. They end the loop in order.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import functools
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from muxcore import dispatch
+from muxcore.adapters.asyncio_bridges import Bridge
+from muxcore.limits import Limits
+from muxcore.loop_engine import LoopEngine
+from muxcore.timers import Timer
+
+_OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
+
+
+class GuardedLoop(LoopEngine):
+    """The loop of an adapter, its calls and timers.
+
+    Attributes:
+        leaving: what ``run()`` is to raise.
+        forked: this is a copy, in another process than the one that runs the engine.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
+        self._opening: set[asyncio.Task[None]] = set()
+        self.leaving: BaseException | None = None
+        self.forked = False
+
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Leave a forked child's copy."""
+
+    @functools.cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, made when it is first needed: an engine that is never run has none to close."""
+        loop = self._new_loop()
+        loop.set_exception_handler(self._on_loop_error)
+        return loop
+
+    @functools.cached_property
+    def _ended(self) -> asyncio.Future[None]:
+        return self.loop.create_future()
+
+    @staticmethod
+    def _new_loop() -> asyncio.AbstractEventLoop:
+        # not new_event_loop(): a policy that the program has set might answer with another one
+        return asyncio.SelectorEventLoop()
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        if get_ident() != self.owner:
+            self.refuse_thread("call_later()")
+        timer = super().call_later(delay, call, *args)
+        self._set_bell()
+        return timer
+
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        timer = super().alarm(delay, call, *args)
+        self._set_bell()
+        return timer
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        self.loop.call_soon(self.guard, dispatch.run_call, call, args)
+
+    def after_io(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call for when what waits in the kernel now has been delivered.
+
+        That is in the turn after the next: a loop makes the calls that are queued, then it reads.
+        """
+        self.loop.call_soon(self.loop.call_soon, self.guard, call, *args)
+
+    def guard(self, call: Callable[..., object], *args: Any) -> None:
+        """Make a call in which code of the user's may run: it may want to end the program."""
+        try:
+            if not self.forked:
+                call(*args)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            self.leave(exc)
+        if self.forked:
+            self.abandon()
+
+    def leave(self, exc: BaseException) -> None:
+        """End the loop, and have ``run()`` raise ``exc``; the first one counts."""
+        if self.leaving is None:
+            self.leaving = exc
+        self._end()
+
+    def _set_bell(self) -> None:
+        """Look at the timers when the next one is due."""
+        if self._bell is not None:
+            self._bell.cancel()
+        delay = self.timers.delay()
+        # what waits in the kernel is delivered before a deadline passes
+        self._bell = (
+            None if delay is None else self.loop.call_later(delay, self.after_io, self._ring)
+        )
+
+    def _ring(self, patience: int = _OPENING_TURNS) -> None:
+        if self._opening and patience:
+            self.loop.call_soon(self.guard, self._ring, patience - 1)
+            return
+        try:
+            self.timers.run_due()
+        finally:
+            self._set_bell()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Let an error that a transport of asyncio's raised in the loop fail its connection.
+
+        One is known: shutdown(2), once the queue is sent, of a connection that is reset.
+        """
+        if self.forked:
+            return
+        callback = getattr(context.get("handle"), "_callback", None)
+        inner = getattr(callback, "__self__", None)
+        bridge = inner.get_protocol() if isinstance(inner, asyncio.Transport) else None
+        if isinstance(bridge, Bridge):
+            bridge.broken(context.get("exception"))
+        else:
+            loop.default_exception_handler(context)

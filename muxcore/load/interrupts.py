@@ -1,0 +1,62 @@
+"""Programs that start others, and end in order when they are ended.
+
+Ctrl-C is an exception in Python, so that what a program has begun is undone on its way out. SIGTERM
+(of ``timeout``, of a supervisor) and SIGHUP (of a terminal that is closed) are not: they end a
+program where it stands. Here they are made alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks for the end, as Ctrl-C does; ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise :class:`Interrupted` in the main thread; see the module's text.
+
+    A signal that was ignored stays so: ``nohup`` means it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    taken = {number: was for number, was in before.items() if was is not signal.SIG_IGN}
+    for number in taken:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, was in taken.items():
+            # None stands for a handler that was not set from Python; it cannot be put back
+            signal.signal(number, signal.SIG_DFL if was is None else was)
+
+
+def status_of(main: Callable[[], int]) -> int:
+    """Run a program's ``main``; return its exit status, 128 + the signal's number if one ended it.
+
+    (POSIX shells give a program that a signal ended the same status.)
+    """
+    try:
+        with interruptible():
+            return main()
+    except KeyboardInterrupt as exc:
+        return 128 + getattr(exc, "number", signal.SIGINT)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interrupted(number)

@@ -1,0 +1,65 @@
+"""The benchmarks' entry point."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(_ROOT / "benchmarks" / "run.py"), *arguments],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def test_make_bench_names_a_program_that_is_there() -> None:
+    (recipe,) = [
+        line
+        for line in (_ROOT / "Makefile").read_text().splitlines()
+        if line.endswith("$(BENCH_ARGS)")
+    ]
+    assert (_ROOT / recipe.split()[1]).is_file()
+
+
+def test_the_list_names_engines_peers_and_cells() -> None:
+    done = run("--list")
+    assert done.returncode == 0
+    kinds = {line.split()[0] for line in done.stdout.splitlines()}
+    assert kinds == {"engine", "peer", "cell"}
+
+
+def test_fairness_is_measured_with_and_without_the_flood(tmp_path: Path) -> None:
+    where = tmp_path / "figures.json"
+    options = ("--rounds", "2", "--blocks", "1", "--json", str(where))
+    done = run("--fairness", "--subjects", "pure-epoll:callback", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads(where.read_text())["fairness"]
+    assert row["flood_megabytes_per_second"] > 0
+    for part in ("alone", "beside"):
+        assert row[part]["messages"] > 0
+        assert row[part]["p99_us"] >= row[part]["p50_us"] > 0
+    assert "beside a flood" in done.stdout
+
+
+@pytest.mark.parametrize("more", [("--cells", "64B-50"), ("--memory",)])
+def test_fairness_is_a_measurement_of_its_own(more: tuple[str, ...]) -> None:
+    done = run("--fairness", "--subjects", "pure-epoll", *more)
+    assert done.returncode == 2
+    assert "--fairness is a measurement of its own" in done.stderr
+
+
+def test_figures_that_could_not_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    done = run("--subjects", "pure-epoll", "--json", str(tmp_path / "no" / "x.json"))
+    assert done.returncode == 2
+    assert "cannot be written: No such file or directory" in done.stderr

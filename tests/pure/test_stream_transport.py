@@ -1,0 +1,386 @@
+"""One connection of the readiness engines: its budget, its deadlines, its descriptor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout
+from muxcore.limits import Limits
+from muxcore.pure.poller import READ, WRITE
+from muxcore.pure.stream_transport import StreamTransport
+from muxcore.testing import Recorder
+from muxcore.testing.peer import SMALL, narrow
+from muxcore.testing.recorder import LOST, MADE, data, lost
+from muxcore.testing.suite import EngineSuite, eventually
+from muxcore.testing.survival.clients import EchoWriter, idle_cpu
+
+Pair = tuple[socket.socket, socket.socket]
+MIB = 1 << 20
+
+
+class Silent:
+    """A protocol that hears nothing."""
+
+
+# -- what one connection may take of a turn
+
+
+class Endless:
+    """A socket whose peer takes whatever comes."""
+
+    def __init__(self) -> None:
+        self.sends = 0
+
+    def fileno(self) -> int:
+        return 1000
+
+    def sendmsg(self, parts: list[bytes], ancillary: Any, flags: int) -> int:
+        assert flags == socket.MSG_DONTWAIT
+        self.sends += 1
+        return sum(map(len, parts))
+
+    def send(self, part: bytes, flags: int) -> int:
+        assert flags == socket.MSG_DONTWAIT
+        if not self.sends:
+            raise BlockingIOError  # the first, so that there is a queue
+        self.sends += 1
+        return len(part)
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_a_peer_that_takes_everything_does_not_have_the_loop_to_itself(
+    still: Callable[..., Any], edge: bool
+) -> None:
+    engine, sock = still(), Endless()
+    engine.edge = edge
+    transport = StreamTransport(engine, sock, Silent(), None)  # type: ignore[arg-type]
+    for _ in range(1000):  # 16 calls of 64 buffers
+        transport.write(bytes(5000))
+    sock.sends = 0
+    transport.on_event(WRITE)
+    assert sock.sends == 4
+    assert transport.get_write_buffer_size() == 5000 * (1000 - 4 * 64)
+    # a level is reported again, an edge is not
+    assert engine.coming_back == ([transport] if edge else [])
+    transport.go_on()
+    assert sock.sends == 8
+
+
+# -- one change of what is watched at each mark
+
+
+def test_passing_high_water_and_falling_to_low_water_change_the_watch_once_each(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(write_high=20_000, write_low=0)
+    transport = StreamTransport(engine, pair[0], Silent(), None)
+    transport.opened(None)
+    engine.masks.clear()
+    transport.write(bytes(100_000))
+    assert [mask for mask in engine.masks if mask != WRITE] == []
+    changes = [
+        m for m, before in zip(engine.masks, [READ, *engine.masks], strict=False) if m != before
+    ]
+    assert changes == [WRITE]
+    engine.masks.clear()
+    while transport.get_write_buffer_size():
+        _empty(pair[1])
+        transport.on_event(WRITE)
+    assert set(engine.masks) == {READ}
+
+
+def _empty(sock: socket.socket) -> int:
+    size = 0
+    while True:
+        try:
+            size += len(sock.recv(65_536))
+        except BlockingIOError:
+            return size
+
+
+# -- deadlines
+
+
+def test_a_closed_connection_lives_as_long_as_its_peer_takes_something(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(close_timeout=10)
+    transport = StreamTransport(engine, pair[0], Silent(), None)
+    transport.opened(None)
+    transport.write(bytes(MIB))
+    transport.close()
+    for now in range(8, 80, 8):
+        engine.pass_time_until(now)
+        assert _empty(pair[1])
+        transport.on_event(WRITE)
+    assert engine.ends == []
+    engine.pass_time_until(81)
+    assert engine.ends == []
+    engine.pass_time_until(82)  # ten seconds after the last byte was taken
+    assert [type(exc) for exc in engine.ends] == [CloseTimeout]
+
+
+def test_a_close_whose_peer_took_something_during_a_stall_goes_on(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(close_timeout=10)
+    transport = StreamTransport(engine, pair[0], Silent(), None)
+    transport.opened(None)
+    transport.write(bytes(MIB))
+    transport.close()
+    _empty(pair[1])  # of which the engine has not heard when the deadline is due
+    engine.pass_time_until(15)
+    assert engine.ends == []
+    engine.pass_time_until(20)
+    assert [type(exc) for exc in engine.ends] == [CloseTimeout]
+
+
+def test_a_close_without_a_deadline_waits_for_ever(still: Callable[..., Any], pair: Pair) -> None:
+    engine = still(close_timeout=None)
+    transport = StreamTransport(engine, pair[0], Silent(), None)
+    transport.opened(None)
+    transport.write(bytes(MIB))
+    transport.close()
+    engine.pass_time_until(1e9)
+    assert engine.ends == []
+
+
+def test_a_connection_whose_bytes_wait_is_not_idle(still: Callable[..., Any], pair: Pair) -> None:
+    heard: list[bytes] = []
+
+    class Hears:
+        def data_received(self, data: bytes) -> None:
+            heard.append(data)
+
+    engine = still(idle_timeout=10)
+    transport = StreamTransport(engine, pair[0], Hears(), None)
+    transport.opened(None)
+    engine.pass_time_until(9)
+    pair[1].send(b"waits")
+    engine.pass_time_until(15)
+    assert (heard, engine.ends) == ([b"waits"], [])
+    engine.pass_time_until(20)
+    assert [type(exc) for exc in engine.ends] == [IdleTimeout]
+
+
+def test_a_half_closed_relay_may_first_pass_on_what_waits(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(half_close_timeout=10)
+    here, there = socket.socketpair()
+    with here, there:
+        for sock in (here, there):
+            sock.setblocking(False)
+        one, two = (StreamTransport(engine, sock, Silent(), None) for sock in (pair[0], here))
+        one.relay(two)
+        pair[1].shutdown(socket.SHUT_WR)
+        one.on_event(READ)
+        assert there.recv(1) == b""
+        there.send(b"the answer")
+        there.shutdown(socket.SHUT_WR)
+        engine.pass_time_until(10)  # the machine stood still until now
+        assert pair[1].recv(100) == b"the answer"
+        assert engine.ends == [None, None]  # by itself, and by no deadline
+
+
+def test_a_half_closed_relay_that_goes_on_is_ended_in_time(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(half_close_timeout=10)
+    here, there = socket.socketpair()
+    with here, there:
+        for sock in (here, there):
+            sock.setblocking(False)
+        one, two = (StreamTransport(engine, sock, Silent(), None) for sock in (pair[0], here))
+        one.relay(two)
+        pair[1].shutdown(socket.SHUT_WR)
+        one.on_event(READ)
+        there.send(b"a piece, and no end")
+        engine.pass_time_until(10)
+        assert [type(exc) for exc in engine.ends] == [HalfCloseTimeout, HalfCloseTimeout]
+
+
+def test_clients_whose_events_one_wait_does_not_bring_outlive_a_stall(
+    suite: EngineSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxcore.pure.epoll_engine._EVENTS_PER_WAIT", 2)
+    with suite.serving(EchoWriter, limits=Limits(idle_timeout=0.3)) as run:
+        peers = [run.connect() for _ in range(12)]
+        for peer in peers:
+            peer.send(b"x")
+            peer.read(1)
+        with run.held():
+            for peer in peers:
+                peer.send(b"waits")
+            threading.Event().wait(0.7)  # more than twice the deadline
+        for peer in peers:
+            assert peer.read(5) == b"waits"
+
+
+# -- a descriptor that is not the engine's alone
+
+
+@contextmanager
+def _full_up_to(number: int) -> Iterator[None]:
+    """Take every free descriptor below ``number``: the next one that is free is the next taken."""
+    taken = [os.dup(0)]
+    try:
+        while taken[-1] < number:
+            taken.append(os.dup(0))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+
+
+def test_a_number_that_somebody_else_freed_serves_the_next_client(suite: EngineSuite) -> None:
+    with suite.serving(EchoWriter) as run:
+        peer, witness = run.connect(), run.connect()
+        number = run.call(run.protocol(peer).transport.get_extra_info, "socket").fileno()
+        run.wait_for(MADE, witness)
+        with run.held():
+            late = run.connect()
+            late.send(b"hello")
+            with _full_up_to(number):
+                os.close(number)
+                late_number = os.dup(0)
+                assert late_number == number  # the next that is accepted gets it
+                os.close(late_number)
+        assert late.read(5) == b"hello"
+        assert run.life(peer) == [MADE, lost("OSError")]
+        for each in (witness, late):
+            each.send(b"still served")
+            assert each.read(12) == b"still served"
+        assert run.server.stats().open == 2
+
+
+def test_a_descriptor_that_somebody_else_closed_costs_no_cpu(suite: EngineSuite) -> None:
+    with suite.serving(EchoWriter) as run:
+        peer = run.connect()
+        transport = run.protocol(peer).transport
+        number = run.call(transport.get_extra_info, "socket").fileno()
+        os.close(number)
+        run.call(int)
+        idle_cpu()
+        run.call(transport.write, b"x")
+        assert run.life(peer) == [MADE, lost("OSError")]
+        again = run.connect()
+        again.send(b"hello")
+        assert again.read(5) == b"hello"
+
+
+def test_a_closed_descriptor_whose_file_a_child_keeps_costs_no_cpu(suite: EngineSuite) -> None:
+    with suite.serving(EchoWriter) as run:
+        peer = run.connect()
+        transport = run.protocol(peer).transport
+        number = run.call(transport.get_extra_info, "socket").fileno()
+        kept = os.dup(number)  # as a child has it: the registration outlives the descriptor
+        try:
+            os.close(number)
+            peer.send(b"an event that names nobody")
+            assert run.life(peer) == [MADE, lost("OSError")]
+            idle_cpu()
+            again = run.connect()
+            again.send(b"hello")
+            assert again.read(5) == b"hello"
+        finally:
+            os.close(kept)
+
+
+def test_a_connection_that_somebody_made_blocking_does_not_stop_the_loop(
+    suite: EngineSuite,
+) -> None:
+    class Pours(Recorder):
+        def data_received(self, data: bytes) -> None:
+            if data == b"pour":
+                with self.transport.get_extra_info("socket").dup() as own:
+                    own.setblocking(True)
+                    self.transport.write(bytes(8 * MIB))
+            self.transport.write(b"done")
+
+    with suite.serving(Pours, narrow()) as run:
+        deaf, quick = run.connect(receive_buffer=SMALL), run.connect()
+        deaf.send(b"pour")
+        eventually(
+            lambda: run.call(run.protocol(deaf).transport.get_write_buffer_size) > MIB,
+            "most of it waits",
+        )
+        quick.send(b"x")
+        assert quick.read(4) == b"done"
+
+
+# -- a BufferedProtocol
+
+
+def test_a_buffer_may_be_resized_once_it_was_filled(suite: EngineSuite) -> None:
+    class Growing:
+        def __init__(self, recorder: Recorder) -> None:
+            self.transport = recorder.transport
+            self.connection_lost = recorder.connection_lost
+            self.buffer = bytearray(1)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.transport.write(bytes(self.buffer[:nbytes]))
+            self.buffer += bytes(len(self.buffer))
+
+    class Resizes(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.set_protocol(Growing(self))
+
+    with suite.serving(Resizes) as run:
+        peer = run.play("send 100; read 100; shutdown-write; read-eof")
+        assert run.life(peer) == [MADE, LOST]
+
+
+@pytest.mark.parametrize("act", ["pause_reading", "abort", "echo", "set_protocol"])
+def test_what_get_buffer_does_to_its_connection_comes_first(suite: EngineSuite, act: str) -> None:
+    class Acts:
+        def __init__(self, recorder: Recorder) -> None:
+            self.recorder = recorder
+            self.connection_lost = recorder.connection_lost
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            call = getattr(self.recorder.transport, act)
+            call(self.recorder) if act == "set_protocol" else call()
+            return bytearray(100)
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.recorder.note("heard what was not its own")
+
+    class Starts(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.set_protocol(Acts(self))
+
+    with suite.serving(Starts) as run:
+        peer = run.connect()
+        transport = run.protocol(peer).transport
+        peer.send(b"hello")
+        if act == "echo":
+            assert peer.read(5) == b"hello"
+        elif act == "set_protocol":
+            run.wait_for(data(b"hello"), peer)
+        elif act == "abort":
+            peer.read_end()
+        else:
+            eventually(lambda: not transport.is_reading(), "it is paused")
+            run.call(transport.set_protocol, run.protocol(peer))
+            run.call(transport.resume_reading)
+            run.wait_for(data(b"hello"), peer)
+        run.call(transport.abort)
+        assert {event[0] for event in run.life(peer)} <= {
+            "connection_made",
+            "data_received",
+            "connection_lost",
+        }
