@@ -7,7 +7,8 @@
 
 #define MS INT64_C(1000000)
 
-static const char *const kinds[] = {"?", "ACCEPTED", "DATA", "EOF", "DRAINED", "LOST", "TROUBLE", "CONNECTED"};
+static const char *const kinds[] = {"?",       "ACCEPTED", "DATA",    "EOF",
+                                    "DRAINED", "LOST",     "TROUBLE", "CONNECTED"};
 
 /* -- what Python does when it hears something */
 
@@ -81,21 +82,19 @@ static conn *accepted(const mux_event *event)
     const char *at = mux_loop_arena(model.loop) + event->data;
     memcpy(&about, at, sizeof about);
     uint16_t port = world_port_in(at + sizeof about);
-    for (int i = 0; i < model.conn_count; i++) {
+    for (int i = model.conn_count - 1; i >= 0; i--) { /* a real kernel uses a port again */
         conn *of = conn_at(i);
-        if (of->end < 0 || of->listener < 0 || world_port(of->end) != port)
+        if (of->listener < 0 || of->port != port || of->side != SIDE_NONE || of->verb)
             continue;
-        if (of->side != SIDE_NONE || of->verb)
-            fail("events", "connection %d is accepted again", i);
         side_begin(of, event->slot, (uint32_t)event->value, SIDE_OPEN);
         if (model.listeners[of->listener].slot != (int64_t)about.listener ||
-            (model.reacts && !rng_below(&model.chance, 12)))
+            (model.reacts && !rng_below(&model.chance, 8)))
             side_refuse(of);
         else
             react(of);
         return of;
     }
-    fail("events", "port %u is accepted, and nobody has dialled", port);
+    fail("events", "port %u is accepted, and nobody dials any more", port);
 }
 
 static void data(conn *of, const mux_event *event)
@@ -106,8 +105,8 @@ static void data(conn *of, const mux_event *event)
         fail("events", "connection %d: DATA of %d bytes", conn_index(of), event->value);
     size_t wrong = stream_wrong(mux_loop_arena(model.loop) + event->data, 2 * conn_index(of), of->seen, size);
     if (wrong || of->seen + size > of->sent)
-        fail("bytes", "connection %d: byte %llu that Python gets is not the one that was sent", conn_index(of),
-             (unsigned long long)(of->seen + wrong - 1));
+        fail("bytes", "connection %d: byte %llu that Python gets is not the one that was sent",
+             conn_index(of), (unsigned long long)(of->seen + wrong - 1));
     if (of->delivered == model.batch)
         fail("events", "connection %d: a second DATA in one batch", conn_index(of));
     if (of->eof_heard || of->eof_kept)
@@ -186,7 +185,8 @@ static void idle(const conn *of)
     int64_t moved = world_moved_at(of->file);
     if (of->peer >= 0 && world_moved_at(conn_at(of->peer)->file) > moved)
         moved = world_moved_at(conn_at(of->peer)->file);
-    if ((of->closed && of->died_batch < model.batch) || (of->verb && of->why == MUX_NOT_TAKEN)) { /* a verb closes it by itself, after EOF */
+    /* a verb closes it by itself, after EOF */
+    if ((of->closed && of->died_batch < model.batch) || (of->verb && of->why == MUX_NOT_TAKEN)) {
         moved = world_sent_at(of->file);
         if (!of->verb && of->closed_time > moved)
             moved = of->closed_time;
@@ -200,7 +200,8 @@ static void idle(const conn *of)
     if (world_now() - moved < model.options.idle)
         fail("deadline", "connection %d ends too early", conn_index(of));
     if (world_unseen(of->file) &&
-        world_arrived_at(of->file) - moved < model.options.idle && !of->verb && !of->held && !of->eof_heard && !of->eof_kept)
+        world_arrived_at(of->file) - moved < model.options.idle && !of->verb && !of->held &&
+        !of->eof_heard && !of->eof_kept)
         fail("deadline", "connection %d ends as idle, and its bytes wait unread", conn_index(of));
 }
 
@@ -238,7 +239,8 @@ static void lost(conn *of, int32_t value)
     of->doomed = false;
     int said = mux_bytes(model.loop, of->slot, of->generation, in_out);
     if (world_simulated && (said || in_out[0] < world_received(of->file) ||
-                            in_out[0] > world_received(of->file) + world_forgotten(of->file) || in_out[1] != world_taken(of->file)))
+                            in_out[0] > world_received(of->file) + world_forgotten(of->file) ||
+                            in_out[1] != world_taken(of->file)))
         fail("counts", "connection %d: %llu in, %llu out, and the kernel says otherwise", conn_index(of),
              (unsigned long long)in_out[0], (unsigned long long)in_out[1]);
     conn *other = model.reacts && !model.ending ? any_open() : NULL;

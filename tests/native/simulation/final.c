@@ -1,5 +1,6 @@
 /* The end of a run: nothing goes wrong any more, and every remote end reads. Then everything that can move
- * has to move within a bounded number of turns, everything that is closed has to go, and nothing may be left. */
+ * has to move within a bounded number of turns, everything that is closed has to go, and nothing may be
+ * left. */
 #include <stdio.h>
 #include <string.h>
 
@@ -123,7 +124,8 @@ static void check_end(const conn *of)
         fail("progress", "connection %d is over, and its remote end does not hear of it", conn_index(of));
     if (told(of) || (peer && told(peer)) || of->unwritten || !world_simulated)
         return;
-    if (of->got < remote_least(of) && !((of->got_error || of->deaf) && (!model.options.linger || !world_told(of->file))))
+    bool unknown = (of->got_error || of->deaf) && (!model.options.linger || !world_told(of->file));
+    if (of->got < remote_least(of) && !unknown)
         fail("loss", "connection %d: its remote end got %llu bytes of %llu, and %s", conn_index(of),
              (unsigned long long)of->got, (unsigned long long)remote_least(of),
              of->got_eof ? "EOF" : "a reset");
@@ -208,7 +210,8 @@ void final_check(int how)
     model.chance.state = 1;
     end_all();
     /* what lingers is not told when its last byte is acknowledged */
-    final_settle("everything was ended", model.options.accept_pause + MS + (model.plain ? 0 : model.options.linger));
+    int64_t pause = model.options.accept_pause + MS;
+    final_settle("everything was ended", model.plain ? pause : pause + model.options.linger);
     for (int i = 0; i < model.conn_count && model.plain; i++)
         remote_end(conn_at(i), 1);
     if (model.plain)

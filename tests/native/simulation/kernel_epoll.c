@@ -60,8 +60,8 @@ int mux_sys_epoll_ctl(int epoll, int op, int fd, uint32_t events, uint64_t id)
         fail("descriptor", "epoll_ctl of %d, which is no epoll set", epoll);
     kernel_file *file = kernel_file_of(fd);
     int index = (int)(file - kernel.files), set = kernel.fds[epoll].file;
-    TRACE("    epoll_ctl %s fd %d events %x", op == EPOLL_CTL_ADD ? "add" : op == EPOLL_CTL_MOD ? "mod" : "del",
-          fd, events);
+    TRACE("    epoll_ctl %s fd %d events %x",
+          op == EPOLL_CTL_ADD ? "add" : op == EPOLL_CTL_MOD ? "mod" : "del", fd, events);
     kernel_watch *watch = find(set, index, fd);
     if (op == EPOLL_CTL_ADD ? watch->epoll != 0 : !watch->epoll)
         return op == EPOLL_CTL_ADD ? -EEXIST : -ENOENT;

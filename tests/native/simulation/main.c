@@ -51,7 +51,8 @@ static double now_s(void)
 static void draw(script *to, uint64_t seed)
 {
     rng mixed = {seed};
-    script_source source = {.seed = {rng_next(&mixed)}}; /* else each seed's numbers were the last one's, shifted */
+    /* mixed: else each seed's numbers were those of the one before, shifted */
+    script_source source = {.seed = {rng_next(&mixed)}};
     (asked.plain ? script_draw_plain : script_draw)(to, &source);
 }
 
@@ -114,7 +115,8 @@ static int run_all(void)
     }
     for (int i = 0; i < asked.jobs; i++) {
         if (all[i].seed)
-            printf("seed %llu: crash: the process ended, or had to be ended\n", (unsigned long long)all[i].seed);
+            printf("seed %llu: crash: the process ended, or had to be ended\n",
+                   (unsigned long long)all[i].seed);
         failed += all[i].failed;
         sum.runs += all[i].done.runs;
         sum.ops += all[i].done.ops;
@@ -139,7 +141,8 @@ static int run_shrink(void)
     }
     int before = now.count;
     shrink(&now, name);
-    printf("seed %llu: %s, with %d of %d operations\n", (unsigned long long)asked.shrink, name, now.count, before);
+    printf("seed %llu: %s, with %d of %d operations\n", (unsigned long long)asked.shrink, name,
+           now.count, before);
     script_print(&now);
     fflush(stdout);
     if (script_run(&now))

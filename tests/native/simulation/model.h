@@ -53,7 +53,7 @@ typedef struct conn {
     uint8_t side, verb;
     uint32_t slot, generation;
     int file, listener, target;
-    uint16_t port; /* of an outgoing one: our own */
+    uint16_t port; /* of who dialled; of an outgoing one: our own */
     int peer; /* of a relay; -1: none */
     bool held, eof_kept, eof_heard, eof_written, closed, aborted, abortive, refused, doomed, forgotten;
     bool pending, choked; /* something is queued; more than the high mark was */
@@ -143,7 +143,7 @@ void side_foreign(conn *of, uint32_t call);
 void side_misuse(uint32_t what);
 void side_listen(int index, int verb);
 void side_unlisten(int index);
-void side_dial(int index);
+void side_dial(int index, bool hasty); /* hasty: it sends, and resets at once */
 void side_adopt(int verb, bool seen);
 void side_connect(int kind);
 void side_close_unseen(bool at_once);

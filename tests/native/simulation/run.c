@@ -67,6 +67,18 @@ static void connection_op(const op *now, conn *of)
         side_serve(of);
 }
 
+static void adopt(const op *now)
+{
+    int verb = (int)(now->a % 3 ? 0 : now->b % 3);
+    side_adopt(verb, !verb || now->a & 4);
+}
+
+static void connect_to(uint32_t dice) /* mostly where somebody accepts */
+{
+    int kind = dice == 7 ? 2 : dice == 6;
+    side_connect(model.plain && kind ? 1 : kind); /* a real kernel has nobody who keeps silent */
+}
+
 static void operation(const op *now)
 {
     rng mixed = {now->noise};
@@ -76,9 +88,9 @@ static void operation(const op *now)
     TRACE("%s %u %u", op_names[now->code], now->a, now->b);
     switch (now->code) {
     case OP_POLL: side_poll((int64_t)(now->a % 5) * MS); break;
-    case OP_DIAL: side_dial((int)(now->a % LISTENERS)); break;
-    case OP_ADOPT: side_adopt((int)(now->a % 3 ? 0 : now->b % 3), now->a % 3 || now->a & 4 || !(now->b % 3)); break;
-    case OP_CONNECT: side_connect(model.plain ? now->a % 8 > 5 : (int)(now->a % 8 > 4 ? now->a % 8 - 5 : 0)); break;
+    case OP_DIAL: side_dial((int)(now->a % LISTENERS), !model.plain && now->b % 8 == 0); break;
+    case OP_ADOPT: adopt(now); break;
+    case OP_CONNECT: connect_to(now->a % 8); break;
     case OP_LISTEN: side_listen((int)(now->a % LISTENERS), (int)(now->b % 4 > 2 ? 0 : now->b % 3)); break;
     case OP_UNLISTEN: side_unlisten((int)(now->a % LISTENERS)); break;
     case OP_WAKE:

@@ -7,15 +7,16 @@
 
 const char *const op_names[OP_CODES] = {
     "poll", "dial", "adopt", "connect", "listen", "unlisten", "wake", "fork", "full", "pass",
-    "close_unseen", "misuse", "stray", "remote_send", "remote_read", "remote_stall", "remote_end", "remote_eof",
-    "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks", "release", "stale",
+    "close_unseen", "misuse", "stray", "remote_send", "remote_read", "remote_stall",
+    "remote_end", "remote_eof", "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks", "release", "stale",
     "foreign",
 };
 
 /* How often each is drawn. */
 static const uint8_t weights[OP_CODES] = {
     [OP_POLL] = 60, [OP_DIAL] = 14, [OP_ADOPT] = 8, [OP_CONNECT] = 6, [OP_LISTEN] = 3, [OP_UNLISTEN] = 1,
-    [OP_WAKE] = 1, [OP_FORK] = 2, [OP_FULL] = 1, [OP_PASS] = 3, [OP_CLOSE_UNSEEN] = 1, [OP_MISUSE] = 1, [OP_STRAY] = 1,
+    [OP_WAKE] = 1, [OP_FORK] = 2, [OP_FULL] = 1, [OP_PASS] = 3, [OP_CLOSE_UNSEEN] = 1,
+    [OP_MISUSE] = 1, [OP_STRAY] = 1,
     [OP_REMOTE_SEND] = 40, [OP_REMOTE_READ] = 4, [OP_REMOTE_STALL] = 5, [OP_REMOTE_END] = 4,
     [OP_REMOTE_EOF] = 4, [OP_SEND] = 14, [OP_GATHER] = 6, [OP_HOLD] = 6, [OP_VERB] = 3, [OP_RELAY] = 5,
     [OP_CLOSE] = 3, [OP_ABORT] = 2, [OP_EOF] = 2, [OP_MARKS] = 1, [OP_RELEASE] = 4, [OP_STALE] = 3,
@@ -48,7 +49,8 @@ static uint32_t usually(script_source *from, uint32_t few, uint32_t least, uint3
 static uint32_t weight(uint32_t code, bool plain)
 {
     switch (code) {
-    case OP_POLL: case OP_STRAY: case OP_FOREIGN: case OP_FORK: case OP_FULL: case OP_PASS: case OP_REMOTE_STALL:
+    case OP_POLL: case OP_STRAY: case OP_FOREIGN: case OP_FORK: case OP_FULL: case OP_PASS:
+    case OP_REMOTE_STALL:
         return plain ? 0 : weights[code];
     case OP_CLOSE: case OP_ABORT: case OP_REMOTE_END:
         return plain ? 3u * weights[code] : weights[code];
@@ -140,10 +142,12 @@ void script_draw_plain(script *to, script_source *from)
 void script_print(const script *what)
 {
     printf("set-up: %s trigger, connections %u, read_chunk %u, high %u, low %u, reads %u, accepts %u,\n"
-           "  idle %u ms, close %u ms, linger %u ms, half_close %u ms, accept_pause %u ms; buffers %u and %u bytes;\n"
+           "  idle %u ms, close %u ms, linger %u ms, half_close %u ms, accept_pause %u ms; "
+           "buffers %u and %u bytes;\n"
            "  faults %#x, each in %u of 1024 calls; python %s; end %u\n",
            what->edge ? "edge" : "level", what->connections, what->read_chunk, what->high, what->low,
-           what->reads, what->accepts, what->idle_ms, what->close_ms, what->linger_ms, what->half_close_ms, what->pause_ms,
+           what->reads, what->accepts, what->idle_ms, what->close_ms, what->linger_ms,
+           what->half_close_ms, what->pause_ms,
            what->world.send_room, what->world.receive_room, what->world.faults, what->world.rate,
            what->reacts ? "reacts" : "listens", what->end % 16);
     for (int i = 0; i < what->count; i++)

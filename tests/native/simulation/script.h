@@ -1,8 +1,8 @@
 /* A run is a script: how the loop and the kernel are set up, and what happens, one operation after another.
  *
- * An operation names connections by numbers that are taken modulo what is there, and has noise of its own, from
- * which all chance follows until the next one: so a script is still good, and most of it does the same, when
- * operations are taken out of it.
+ * An operation names connections by numbers that are taken modulo what is there, and has noise of its own,
+ * from which all chance follows until the next one: so a script is still good, and most of it does the
+ * same, when operations are taken out of it.
  */
 #ifndef SCRIPT_H
 #define SCRIPT_H

@@ -122,7 +122,8 @@ void side_marks(conn *of, uint32_t high, uint32_t low)
     of->choked = of->choked || queued > (int64_t)high;
 }
 
-/* Under a verb at most the high-water mark and what was received at once are queued, beside what was before. */
+/* Under a verb at most the high-water mark and what was received at once are queued, beside what was
+ * before. */
 static void may_queue(conn *of, uint64_t more)
 {
     int64_t queued = mux_queued(model.loop, of->slot, of->generation);

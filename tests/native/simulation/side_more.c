@@ -41,7 +41,7 @@ void side_unlisten(int index)
     world_close(model.listeners[index].fd);
 }
 
-void side_dial(int index)
+void side_dial(int index, bool hasty)
 {
     if (model.listeners[index].slot < 0 || model.conn_count == CONNS)
         return;
@@ -51,10 +51,15 @@ void side_dial(int index)
     conn *made = conn_new(end);
     made->listener = index;
     made->file = world_other(end);
+    made->port = world_port(end);
     made->verb = (uint8_t)model.listeners[index].verb;
     if (made->verb == MUX_VERB_ECHO)
         remote_expect(made, 2 * conn_index(made), 0, UNLIMITED);
     TRACE("  remote %d dials listener %d, port %u", conn_index(made), index, world_port(end));
+    if (hasty) {
+        remote_send(made, 100);
+        remote_end(made, 2);
+    }
 }
 
 void side_adopt(int verb, bool seen)
@@ -100,7 +105,8 @@ void side_connect(int kind)
     int64_t slot = mux_connect(model.loop, &address, size, &generation);
     TRACE("  connect to %d: %lld", kind, (long long)slot);
     if (slot == -EAGAIN && model.stats.outgoing < model.options.connections)
-        fail("refused", "mux_connect says that there are too many, at %llu", (unsigned long long)model.stats.outgoing);
+        fail("refused", "mux_connect says that there are too many, at %llu",
+             (unsigned long long)model.stats.outgoing);
     if (slot == -ENOMEM && !world_lost_to_faults())
         fail("refused", "mux_connect says that there is no memory");
     if (slot < 0)

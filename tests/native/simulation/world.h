@@ -1,8 +1,8 @@
 /* The world around the core: the remote ends of its connections, and what else only a test does.
  *
- * It has two makes. kernel.c, kernel_epoll.c and kernel_ends.c are a simulated kernel, which the core is
- * linked with in place of csrc/syscalls.c; real.c is the real one. What a script does is the same on both, but
- * for faults, which a real kernel does not make to order (world_simulated says whether it can).
+ * It has two makes. kernel*.c are a simulated kernel, which the core is linked with in place of
+ * csrc/syscalls.c; world_real.c is the real one. What a script does is the same on both, but for faults,
+ * which a real kernel does not make to order (world_simulated says whether it can).
  *
  * A remote end is named by a number ("end"); descriptors are what the core gets, or the test owns.
  */
