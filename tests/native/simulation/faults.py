@@ -194,7 +194,8 @@ FAULTS = [
         EPOLL,
         "        rebuild(self);\n",
         "        int probe = mux_sys_epoll_create();\n"
-        "        if (probe < 0)\n            return probe;\n        (void)mux_sys_close(probe);\n        rebuild(self);\n",
+        "        if (probe < 0)\n            return probe;\n"
+        "        (void)mux_sys_close(probe);\n        rebuild(self);\n",
     ),  # B8
     _one(
         "a rebuilt set lacks the waker",
@@ -324,8 +325,8 @@ FAULTS = [
     _one(
         "what lingers stays for ever",
         LOOP,
-        "while ((slot = mux_wheel_expired(&loop->wheels[MUX_LINGERING",
-        "while (false && (slot = mux_wheel_expired(&loop->wheels[MUX_LINGERING",
+        "while ((slot = mux_wheel_expired(lingering,",
+        "while (false && (slot = mux_wheel_expired(lingering,",
     ),
     _one(
         "a failed connect is told as made",
