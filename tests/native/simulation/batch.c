@@ -326,7 +326,7 @@ void side_poll(int64_t wait)
 {
     side_flush();
     remote_turn(model.ending || model.plain);
-    int64_t deadline = world_now() + wait;
+    int64_t deadline = wait < 0 ? INT64_MAX : world_now() + wait;
     model.batch++;
     model.turns++;
     int count = mux_loop_poll(model.loop, deadline);

@@ -155,6 +155,9 @@ static void check_gone(void)
             fail("progress", "connection %d is ended, and never lost", i);
         check_end(of);
     }
+    if (mux_unsent(model.loop))
+        fail("counts", "all have ended, and %llu bytes are unsent",
+             (unsigned long long)mux_unsent(model.loop));
     if (model.stats.open || model.stats.outgoing)
         fail("counts", "all have ended, and %llu are open, %llu of them ours",
              (unsigned long long)model.stats.open, (unsigned long long)model.stats.outgoing);

@@ -220,13 +220,16 @@ ssize_t kernel_recv(kernel_file *file, void *buffer, size_t size)
 
 int kernel_shutdown(kernel_file *file)
 {
-    if (file->kind != FILE_STREAM || file->state != TCP_OPEN || finished(file))
+    if (file->kind != FILE_STREAM || file->state != TCP_OPEN || finished(file)) {
+        kernel_wake((int)(file - kernel.files), 0); /* inet_shutdown does, whatever it says */
         return -ENOTCONN;
+    }
     if (file->shut)
         return 0;
     file->shut = true;
     kernel.files[file->other].in.fin = true;
     kernel.moves++;
+    kernel_wake((int)(file - kernel.files), 0);
     return 0;
 }
 
@@ -323,6 +326,7 @@ static void move(int index)
         in->fin_arrived = true;
         kernel.moves++;
         kernel_wake(index, 0);
+        kernel_wake(to->other, 0); /* it is acknowledged */
     }
     if (to->reset_coming && !kernel_wrong(WORLD_SLOW))
         reset_arrives(index);

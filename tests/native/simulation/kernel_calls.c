@@ -219,6 +219,11 @@ ssize_t mux_sys_send(int fd, const struct iovec *parts, int count)
 int mux_sys_shutdown_write(int fd)
 {
     kernel_file *file = cores(fd, "shutdown");
+    if (file->state == TCP_OPEN && kernel_wrong(WORLD_BROKEN)) { /* the network resets both, this moment */
+        file->hit = true;
+        file->error = ECONNRESET;
+        kernel_reset(kernel.fds[fd].file);
+    }
     int failed = kernel_shutdown(file);
     if (!failed)
         file->shut_at = kernel.clock;

@@ -7,6 +7,7 @@
  *   --jobs N      in so many processes; 1
  *   --seconds N   stop after so long, whatever seed it is at
  *   --plain       scripts without faults, which are run on a real kernel too; print what comes out of each
+ *   --calls       no core: what single calls of the kernel say; print it
  *   --most N      stop after so many failures; 1
  */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS, setitimer */
@@ -20,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "calls.h"
 #include "fail.h"
 #include "model.h"
 #include "script.h"
@@ -33,7 +35,7 @@ static struct {
     uint64_t from, to, shrink;
     int jobs, most;
     double seconds;
-    bool plain;
+    bool plain, calls;
 } asked = {.from = 1, .to = 1000, .jobs = 1, .most = 1};
 
 struct progress { /* of one process, shared with the one that waits for it */
@@ -72,6 +74,11 @@ static void run_some(uint64_t first, uint64_t step, struct progress *progress)
             watch_over();
             if (until && now_s() > until)
                 break;
+        }
+        if (asked.calls) {
+            printf("seed %llu\n", (unsigned long long)seed);
+            calls_run(seed);
+            continue;
         }
         draw(&now, seed);
         if (asked.plain)
@@ -158,6 +165,10 @@ int main(int argc, char **argv)
         char *rest = NULL;
         if (!strcmp(what, "--trace")) {
             tracing = 1;
+            continue;
+        }
+        if (!strcmp(what, "--calls")) {
+            asked.calls = true;
             continue;
         }
         if (!strcmp(what, "--plain")) {

@@ -87,8 +87,15 @@ static void operation(const op *now)
     model.chance.state = rng_next(&mixed);
     TRACE("%s %u %u", op_names[now->code], now->a, now->b);
     switch (now->code) {
-    case OP_POLL: side_poll((int64_t)(now->a % 5) * MS); break;
-    case OP_DIAL: side_dial((int)(now->a % LISTENERS), !model.plain && now->b % 8 == 0); break;
+    case OP_POLL:
+        if (now->b % 64 == 0) { /* for ever, and it is woken */
+            world_wake();
+            side_poll(-1);
+        } else {
+            side_poll((int64_t)(now->a % 5) * MS);
+        }
+        break;
+    case OP_DIAL: side_dial((int)(now->a % LISTENERS), !model.plain && now->b % 8 == 1); break;
     case OP_ADOPT: adopt(now); break;
     case OP_CONNECT: connect_to(now->a % 8); break;
     case OP_LISTEN: side_listen((int)(now->a % LISTENERS), (int)(now->b % 4 > 2 ? 0 : now->b % 3)); break;

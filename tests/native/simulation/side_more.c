@@ -203,28 +203,46 @@ void side_foreign(conn *of, uint32_t call)
 }
 
 /* Calls that make no sense: they are refused, and nothing happens. */
+static int64_t refused(uint32_t what, const conn *of, int fd)
+{
+    struct sockaddr_storage address;
+    uint32_t generation;
+    switch (what) {
+    case 0: return mux_listen(model.loop, fd, MUX_VERB_RELAY, 0); /* a relay takes two */
+    case 1: return mux_adopt(model.loop, fd, MUX_VERB_RELAY, 1, &generation);
+    case 2: return mux_verb(model.loop, of->slot, of->generation, MUX_VERB_RELAY, "", 0);
+    case 3: return mux_relay(model.loop, of->slot, of->generation, of->slot, of->generation, "", 0, "", 0);
+    case 4: return mux_release(model.loop, of->slot, of->generation); /* it is not lost */
+    case 5: return mux_unlisten(model.loop, of->slot); /* it does not listen */
+    default: break;
+    }
+    world_thread(true); /* the rest are refused to another thread */
+    int64_t said = what == 6   ? mux_listen(model.loop, fd, 0, 1)
+                   : what == 7 ? mux_adopt(model.loop, fd, 0, 1, &generation)
+                   : what == 8 ? mux_connect(model.loop, &address, world_address(0, &address), &generation)
+                               : mux_unlisten(model.loop, (uint32_t)model.listeners[0].slot);
+    world_thread(false);
+    return said;
+}
+
 void side_misuse(uint32_t what)
 {
-    int fd = -1, end = -1;
-    uint32_t generation;
-    int64_t said = -1;
-    switch (what % 3) {
-    case 0: /* a relay without a peer */
+    const conn *of = NULL;
+    for (int i = 0; i < model.conn_count && !of; i++)
+        of = side_alive(conn_at(i)) ? conn_at(i) : NULL;
+    what %= 10;
+    bool foreign = what > 5;
+    if (!of || (foreign && !model.batch) || (foreign && !world_simulated))
+        return;
+    int fd = -1, end = what == 1 || what == 7 ? world_pair(&fd) : -1;
+    if (what == 0 || what == 6)
         fd = world_listener();
-        said = fd < 0 ? -1 : mux_listen(model.loop, fd, MUX_VERB_RELAY, 0);
-        break;
-    case 1:
-        end = world_pair(&fd);
-        said = end < 0 ? -1 : mux_adopt(model.loop, fd, MUX_VERB_RELAY, 1, &generation);
-        break;
-    default:
-        said = mux_unlisten(model.loop, SLOTS_MOST + what % 1000);
-        break;
-    }
-    if (said >= 0)
-        fail("misuse", "misuse %u is not refused", what % 3);
+    int64_t said = refused(what, of, fd);
+    TRACE("  misuse %u: %lld", what, (long long)said);
+    if (said >= 0 || (foreign && said != -EPERM))
+        fail("misuse", "misuse %u says %lld", what, (long long)said);
     if (fd >= 0)
         world_close(fd);
-    if (what % 3 == 1 && fd >= 0)
+    if (end >= 0)
         world_hang_up(end);
 }

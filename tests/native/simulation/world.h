@@ -76,6 +76,7 @@ void world_hang_up(int end); /* close(2) */
 void world_reset(int end);
 
 int64_t world_now(void);
+void world_settle(void); /* let arrive what is on its way */
 void world_pass(int64_t ns); /* let time pass */
 bool world_disturbed(void);  /* waits may be late or interrupted, or the clock jumps */
 uint64_t world_moves(void);  /* grows whenever anything happens */
