@@ -13,6 +13,7 @@
 
 #define PAIRS 4
 #define CALLS 60
+#define ACKNOWLEDGED_MS 500 /* Linux delays an acknowledgement by up to 200 ms */
 
 static struct {
     int fd, end; /* -1: closed */
@@ -61,6 +62,9 @@ static void ours(rng *from, int i)
         break;
     case 6:
         say("shutdown", i, mux_sys_shutdown_write(pairs[i].fd));
+        world_settle();
+        for (int tries = 0; tries < ACKNOWLEDGED_MS && mux_sys_unacknowledged(pairs[i].fd); tries++)
+            world_pass(1000000); /* a FIN is acknowledged late, and that is an event */
         break;
     case 7:
         say("SO_ERROR", i, mux_sys_error(pairs[i].fd));

@@ -220,16 +220,14 @@ ssize_t kernel_recv(kernel_file *file, void *buffer, size_t size)
 
 int kernel_shutdown(kernel_file *file)
 {
-    if (file->kind != FILE_STREAM || file->state != TCP_OPEN || finished(file)) {
-        kernel_wake((int)(file - kernel.files), 0); /* inet_shutdown does, whatever it says */
+    bool open = file->kind == FILE_STREAM && file->state == TCP_OPEN && !finished(file);
+    kernel_wake((int)(file - kernel.files), 0); /* inet_shutdown does, whatever it says */
+    if (!open)
         return -ENOTCONN;
-    }
-    if (file->shut)
-        return 0;
+    if (!file->shut)
+        kernel.moves++;
     file->shut = true;
     kernel.files[file->other].in.fin = true;
-    kernel.moves++;
-    kernel_wake((int)(file - kernel.files), 0);
     return 0;
 }
 

@@ -16,7 +16,7 @@ from .build import Builder
 from .faults import FAULTS
 
 _SEEDS = 3000  # under a second
-_PARITY_SEEDS = 12  # on the real kernel a quarter of a second each: it waits for quiet
+_PARITY_SEEDS = 12  # on the real kernel up to a quarter of a second each: it waits for quiet
 _FAULT_SEEDS = 10_000  # within which each planted fault is to be found
 _DEADLINE = 300.0  # s
 
@@ -47,6 +47,14 @@ def test_the_same_scripts_come_out_the_same_on_the_real_kernel(builder: Builder)
         )
     assert simulated.returncode == 0, simulated.stdout + simulated.stderr
     assert real.returncode == 0, real.stdout + real.stderr
+    assert real.stdout.splitlines() == simulated.stdout.splitlines()
+
+
+def test_the_simulated_kernel_says_what_the_real_one_says_call_by_call(builder: Builder) -> None:
+    seeds = "--calls", "--seeds", f"1..{_PARITY_SEEDS}"
+    simulated = _run(builder.program(), *seeds)
+    real = _run(builder.program(real=True), *seeds)
+    assert len(simulated.stdout.splitlines()) > 50 * _PARITY_SEEDS
     assert real.stdout.splitlines() == simulated.stdout.splitlines()
 
 
