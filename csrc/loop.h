@@ -100,6 +100,11 @@ int mux_unlisten(mux_loop *loop, uint32_t slot);
 
 /* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
 int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
+/* Many small writes in one crossing: `data` is all of them joined. Returns how many pairs of
+ * (slot, queued) were stored in `left`: of those that have something queued now. The slots are seen ones,
+ * whose names cannot have changed: only mux_release ends their lives. */
+uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
+                        const uint32_t *sizes, uint32_t count, uint32_t *left);
 int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
 int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);

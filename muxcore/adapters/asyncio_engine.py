@@ -209,7 +209,9 @@ class AsyncioEngine(GuardedLoop):
 
     def _woken(self) -> None:
         self._waker.drain()
-        self._calls.run()
+        self.guard(self._calls.run)
+        if self._calls:  # one of them failed, or queued another
+            self._waker.wake()
         if self._stop_asked:
             self._wind_down()
 

@@ -88,6 +88,8 @@ class GuardedLoop(LoopEngine):
                 call(*args)
         except (SystemExit, KeyboardInterrupt) as exc:
             self.leave(exc)
+        except BaseException as exc:  # CancelledError and the like: no more than an exception is
+            dispatch.logger.error("a call failed: %s", dispatch.describe(call), exc_info=exc)
         if self.forked:
             self.abandon()
 
@@ -127,10 +129,21 @@ class GuardedLoop(LoopEngine):
         """
         if self.forked:
             return
-        callback = getattr(context.get("handle"), "_callback", None)
-        inner = getattr(callback, "__self__", None)
-        bridge = inner.get_protocol() if isinstance(inner, asyncio.Transport) else None
+        exc = context.get("exception")
+        inner = None if exc is None else _raiser(exc)
+        bridge = None if inner is None else inner.get_protocol()
         if isinstance(bridge, Bridge):
-            bridge.broken(context.get("exception"))
+            bridge.broken(exc)
         else:
             loop.default_exception_handler(context)
+
+
+def _raiser(exc: BaseException) -> asyncio.Transport | None:
+    """Return the transport in whose method an error was raised; its handle is cancelled by then."""
+    trace = exc.__traceback__
+    while trace is not None:
+        inner = trace.tb_frame.f_locals.get("self")
+        if isinstance(inner, asyncio.Transport):
+            return inner
+        trace = trace.tb_next
+    return None

@@ -64,9 +64,8 @@ def _unwritten(exc: OSError) -> int:
         raise exc
     # What is still buffered has nowhere to go at the interpreter's end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if (
-        exc.errno != errno.EPIPE
-    ):  # the reader is gone, and wants no more: `muxcore engines | head -1`
+    gone = exc.errno == errno.EPIPE  # the reader wants no more: `muxcore engines | head -1`
+    if not gone:
         print(f"muxcore: the output cannot be written: {exc.strerror}", file=sys.stderr)
     return 1
 

@@ -51,7 +51,7 @@ def never_waiting() -> Iterator[None]:
         yield
     finally:
         for each in opened:
-            each.report()
+            each.finish()
         sys.stdout, sys.stderr = before
 
 
@@ -127,6 +127,12 @@ class _Output(io.RawIOBase):
         note = f"muxcore: {lost} lines of {self._name} were lost: {why}\n"
         if not self._complaints._put(note.encode()):
             self._lost.add(lost)
+
+    def finish(self) -> None:
+        """End the line that was taken in part, if that is possible by now, and tell of losses."""
+        self._rest = self._rest[self._sent(self._rest) :]
+        self._lost.add(bool(self._rest))
+        self.report()
 
     def close(self) -> None:
         if not self.closed:

@@ -2,6 +2,10 @@
 
 The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the border between them:
 
+- Where a batch has many events, small writes are gathered and cross together: below 16 a crossing
+  of their own is cheaper, from 32 on it is not. What has to know the state of the send queue (a
+  large write, ``close``, a verb, …) lets them cross first, and nobody waits for a slow callback:
+  see ``NativeEpollEngine._batch``.
 - C knows one reason for not reading, "Python holds it": any of ``_hold``'s bits but the peer's EOF,
   which C knows itself.
 - A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are
@@ -15,6 +19,7 @@ from __future__ import annotations
 import errno
 import os
 from threading import get_ident
+from time import monotonic
 from typing import Any
 
 from muxcore import dispatch
@@ -37,6 +42,11 @@ from muxcore.transport_socket import TransportSocket
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
+
+# Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
+# that what is gathered can never have to pause anybody.
+MOST, SMALL = 64, 1024
+HELD_BACK = 0.001  # s; a gathered write waits no longer for the next one
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
@@ -64,8 +74,9 @@ class NativeTransport(BaseTransport):
         self._kept: list[bytes] | None = None  # received and not delivered; b"" is the peer's EOF
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
-        self._plain = True  # open, no verb, no EOF: a write needs no other look
+        self._plain = True  # open, no verb, no EOF, nothing queued: a write needs no other look
         super().__init__(engine, protocol, peername)
+        self._plain = self._high >= MOST * SMALL
 
     # -- what is known of it
 
@@ -115,6 +126,7 @@ class NativeTransport(BaseTransport):
         """The queue has shrunk to the low-water mark, or is empty."""
         if self._state != LOST:
             self._shrunk(size)
+            self._find_plain()
 
     def _keep(self, data: bytes) -> None:
         if self._kept is None:
@@ -168,29 +180,59 @@ class NativeTransport(BaseTransport):
 
     def write(self, data: Bytes) -> None:
         # Each message pays for every instruction here: super() alone costs as much as all the rest.
-        # C compares the threads, so this does not.
+        # C compares the threads, so this does only where C is not called.
         if not self._plain or type(data) is not bytes:
             super().write(data)
             return
         engine = self._engine
+        parts = engine.parts
+        if engine.gathers and len(data) <= SMALL:
+            if get_ident() != engine.owner:
+                engine.refuse_thread("write()")
+            if not parts:
+                engine.since = monotonic()
+            parts.append(data)
+            engine.writers.append(self._slot)
+            if len(parts) == MOST or monotonic() - engine.since > HELD_BACK:
+                engine.flush()
+            return
+        if parts:
+            engine.flush()
         queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
         if queued:
-            self._sent(queued)
+            self.sent(queued)
 
     def _put(self, data: Bytes) -> None:
+        self._cross()
         engine = self._engine
         if type(data) is not bytes:
             if isinstance(data, memoryview) and not data.c_contiguous:
                 data = data.tobytes()
             data = engine.ffi.from_buffer(data)
-        self._sent(engine.send(engine.loop, self._slot, self._generation, data, len(data)))
+        self.sent(engine.send(engine.loop, self._slot, self._generation, data, len(data)))
 
-    def _sent(self, queued: int) -> None:
+    def sent(self, queued: int) -> None:
         """Hear what C says to a write: how much is queued now, or why it did nothing."""
         if queued > 0:
-            self._grown(queued)
+            self._plain = False
+            if self._state != LOST:
+                self._grown(queued)
         elif queued == -errno.EPERM:
             self._engine.refuse_thread("write()")
+
+    def _cross(self) -> None:
+        """Let gathered writes cross into C."""
+        if self._engine.parts:
+            self._engine.flush()
+
+    def _find_plain(self) -> None:
+        self._plain = (
+            self._state == OPEN
+            and self._verb is None
+            and not self._eof_written
+            and self._high >= MOST * SMALL
+            and not self.get_write_buffer_size()
+        )
 
     def write_eof(self) -> None:
         super().write_eof()
@@ -200,9 +242,12 @@ class NativeTransport(BaseTransport):
         super().set_write_buffer_limits(high, low)
         marks = mark(self._high), mark(self._low)
         self._engine.lib.mux_marks(self._engine.loop, self._slot, self._generation, *marks)
+        self._find_plain()
 
     def get_write_buffer_size(self) -> int:
         engine = self._engine
+        if engine.parts and get_ident() == engine.owner:
+            engine.flush()
         size = engine.lib.mux_queued(engine.loop, self._slot, self._generation)
         if size == -errno.EPERM:
             engine.refuse_thread("get_write_buffer_size()")
@@ -222,11 +267,13 @@ class NativeTransport(BaseTransport):
             self._hold = self._hold & HOLD_EOF | HOLD_CLOSING
             if self._peer is not None:
                 self._peer.close()
+            self._cross()
             self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)
 
     def _drop(self, exc: BaseException | None) -> None:
         self._reason = exc
         self._plain = False
+        self._cross()  # asyncio too delivers write(b"hello"); abort()
         reset = isinstance(exc, ENDS_BY_RESET)
         self._engine.lib.mux_abort(self._engine.loop, self._slot, self._generation, reset)
 
@@ -285,6 +332,7 @@ class NativeTransport(BaseTransport):
             self.close()
 
     def _verb_begun(self, verb: Verb) -> None:
+        self._cross()
         self._plain = self._hears = False
 
     def _give_to_verb(self, data: bytes) -> None:
@@ -299,6 +347,7 @@ class NativeTransport(BaseTransport):
         self._verb_begun(Verb.RELAY)
 
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+        self._cross()
         engine = self._engine
         to_peer = bytes(first) + b"".join(self._kept or ())
         to_self = bytes(back) + b"".join(peer._kept or ())
@@ -361,6 +410,7 @@ class NativeTransport(BaseTransport):
     def _counted(self) -> tuple[int, int]:
         if self._totals is not None:
             return self._totals
+        self._cross()
         engine = self._engine
         in_out = engine.ffi.new("uint64_t[2]")
         engine.lib.mux_bytes(engine.loop, self._slot, self._generation, in_out)

@@ -7,7 +7,9 @@ import pytest
 import muxcore
 from muxcore.testing.program import ProgramSuite
 
-_ADAPTERS = [info.name for info in muxcore.engines() if info.priority == 0 and info.available]
+_ADAPTERS = [
+    info.name for info in muxcore.engines() if info.name in ("asyncio", "uvloop") and info.available
+]
 
 
 @pytest.fixture(params=_ADAPTERS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 import threading
 import weakref
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -56,22 +58,23 @@ def test_a_buffer_that_cannot_be_filled_closes_that_connection(
             assert run.life(peer) == [MADE, lost("TypeError")]
 
 
-def test_what_is_no_exception_ends_the_connection_that_raised_it_alone(
+def test_what_is_no_exception_in_a_call_hinders_no_other_call_and_no_stop(
     adapter: ProgramSuite,
 ) -> None:
-    class Raises(EchoWriter):
-        def data_received(self, data: bytes) -> None:
-            if data == b"raise":
-                raise asyncio.CancelledError
-            super().data_received(data)
+    made = threading.Event()
 
-    with adapter.serving(Raises) as run:
-        good, bad = run.connect(), run.connect()
-        bad.send(b"raise")
-        bad.read_end()
-        assert run.life(bad) == [MADE, lost("CancelledError")]
-        good.send(b"still there?")
-        assert good.read(12) == b"still there?"
+    def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    with adapter.serving(Recorder) as run:
+        with run.held():
+            run.server.call_soon_threadsafe(cancelled)
+            run.server.call_soon_threadsafe(made.set)
+        assert made.wait(DEADLINE)
+        with run.held():
+            run.server.call_soon_threadsafe(cancelled)
+            run.server.request_stop()
+        assert run.server.stop() is True
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
@@ -307,3 +310,22 @@ def test_bytes_that_came_early_reach_a_buffered_protocol(adapter: ProgramSuite) 
         peer.shutdown_write()
         assert run.wait_for(data(b"early bird"), peer)
         assert run.life(peer)[1] == data(b"early bird")
+
+
+def test_a_reset_that_the_late_eof_meets_fails_the_connection() -> None:
+    """asyncio calls shutdown(2) in the loop once the queue is sent, and lets its error escape."""
+    adapter = ProgramSuite()
+    adapter.engine = "asyncio"
+    reset = OSError(errno.ENOTCONN, "not connected")
+
+    class Pours(Recorder):
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(bytes(2 * MIB))
+            self.transport.write_eof()
+
+    with adapter.serving(Pours, narrow()) as run:
+        peer = run.connect(receive_buffer=SMALL)
+        peer.send(b"?")
+        with mock.patch.object(socket.socket, "shutdown", side_effect=reset):
+            peer.read(2 * MIB)
+            assert run.life(peer) == [MADE, lost("OSError")]

@@ -53,6 +53,32 @@ def test_the_childs_end_does_not_touch_what_the_parent_waits_for(
         assert program.life(before) == [MADE, LOST]
 
 
+def test_what_a_child_asks_of_its_parents_connection_is_refused_by_name(
+    adapter: ProgramSuite,
+) -> None:
+    children: list[int] = []
+
+    class Forks(Recorder):
+        def data_received(self, data: bytes) -> None:
+            with warnings.catch_warnings():  # of threads: the child uses none
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if not pid:
+                try:
+                    self.transport.write(b"the child's")
+                except RuntimeError as exc:
+                    os._exit(3 if "forked from" in str(exc) else 4)
+                os._exit(5)
+            children.append(pid)
+            self.transport.write(b"the parent's")
+
+    with adapter.serving(Forks) as run:
+        peer = run.connect()
+        peer.send(b"fork")
+        assert peer.read(12) == b"the parent's"
+        assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 3
+
+
 def test_an_engine_that_was_made_before_a_fork_may_be_run_after_it(adapter: ProgramSuite) -> None:
     """As a daemon does it, or a program with a worker a core."""
 

@@ -64,6 +64,7 @@ def test_connection_lost_does_not_wait_and_the_descriptor_counts_as_open(
         answer = pattern(200_000)  # within the kernel's default send buffer once it has grown
         _answer(run, peer, answer)
         assert run.life(peer) == [MADE, LOST]
+        run.call(int)  # the turn of connection_lost is over
         assert run.server.stats().open == 1
         assert peer.read_all() == answer
         eventually(lambda: run.server.stats().open == 0, "it lingers although all is read")

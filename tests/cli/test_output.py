@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -189,6 +190,42 @@ def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
     )
 
 
+def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:
+    where = tmp_path / "s"
+    terminal, ours = os.openpty()
+    termios.tcflow(ours, termios.TCOOFF)  # what Ctrl-S does
+    program = subprocess.Popen(
+        [sys.executable, "-m", "muxcore", "echo", f"unix:{where}", "-v"],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        stdout=ours,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        eventually(where.exists, "nobody listens")
+        for _ in range(20):
+            Peer.play(f"unix:{where}", "send 10; read 10; close")
+        program.send_signal(signal.SIGTERM)
+        _, complaint = program.communicate(timeout=DEADLINE)
+    finally:
+        program.kill()
+        program.communicate()
+        os.close(terminal)
+        os.close(ours)
+    assert program.returncode == 0
+    assert lost(complaint) == 41
+
+
+def test_a_command_whose_output_is_closed_is_no_traceback() -> None:
+    command = f"exec {sys.executable} -m muxcore engines >&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_without_any_standard_descriptor_clients_get_their_own_bytes_only(tmp_path: Path) -> None:
     where = tmp_path / "s"
     command = f"exec {sys.executable} -m muxcore echo unix:{where} -vv 0>&- 1>&- 2>&-"
@@ -268,6 +305,21 @@ def test_a_line_longer_than_the_room_is_ended_before_the_next_one_begins() -> No
     assert got == long + b"kept\nmuxcore: 2 lines of it were lost: nobody read them\n"
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_line_that_could_not_be_ended_is_told_to_be_lost() -> None:
+    reader, writer = pipe()
+    errors, told = pipe()
+    with (
+        contextlib.closing(_output._Output(told, "its errors", None)) as complaints,
+        contextlib.closing(_output._Output(writer, "it", complaints)) as output,
+    ):
+        output.write(b"y" * (2 * _SMALL) + b"\n")
+        output.finish()
+        assert os.read(errors, _SMALL) == b"muxcore: 1 lines of it were lost: nobody read them\n"
+    for descriptor in (reader, writer, errors, told):
+        os.close(descriptor)
 
 
 def test_a_socket_is_never_waited_for_either() -> None:

@@ -179,6 +179,23 @@ TEST(an_idle_connection_is_ended_and_one_that_moves_is_not)
     end();
 }
 
+TEST(gathered_writes_reach_each_connection_in_order)
+{
+    begin(usual());
+    int one = adopted(MUX_VERB_NONE, 1);
+    uint32_t first = slot;
+    int two = adopted(MUX_VERB_NONE, 1);
+    uint32_t second = slot;
+    memory_window(memory, two, 3);
+    uint32_t slots[] = {first, first, second, first}, sizes[] = {1, 2, 6, 3}, left[8];
+    CHECK_EQUAL(mux_send_batch(loop, "abbSECONDccc", slots, sizes, 4, left), 1);
+    CHECK_EQUAL(left[0], second);
+    CHECK_EQUAL(left[1], 3);
+    CHECK(got(one, "abbccc"));
+    CHECK(got(two, "SEC"));
+    end();
+}
+
 TEST(a_full_batch_leaves_the_rest_for_the_next)
 {
     mux_options options = usual();

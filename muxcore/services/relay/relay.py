@@ -116,7 +116,7 @@ class Relay:
         """
         return self.upstreams.stats()
 
-    def _looks_at(self, server: Any) -> None:
+    def _look_at(self, server: Any) -> None:
         """Find the upstreams that are the server itself; once: it has its addresses for good."""
         if not self._has_looked:
             self._has_looked = True
@@ -145,7 +145,7 @@ class _Client:
         transport.pause_reading()  # nobody is there yet to take what it sends
         self._transport = transport
         self._began = self._relay.upstreams.clock()
-        self._relay._looks_at(transport.server)
+        self._relay._look_at(transport.server)
         self._try_next()
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -67,6 +68,21 @@ class Strictness(EngineSuite):
             assert run.life(bad) == [MADE, lost("Planned")]
             good.send(b"two")
             assert good.read(3) == b"two"
+
+    def test_what_is_no_exception_closes_the_connection_that_raised_it_only(self) -> None:
+        class Raises(Recorder):
+            def data_received(self, data: bytes) -> None:
+                if data == b"raise":
+                    raise asyncio.CancelledError  # derives from BaseException
+                self.transport.write(data)
+
+        with self.serving(Raises) as run:
+            good, bad = run.connect(), run.connect()
+            bad.send(b"raise")
+            bad.read_end()
+            assert run.life(bad) == [MADE, lost("CancelledError")]
+            good.send(b"still there?")
+            assert good.read(12) == b"still there?"
 
     def test_an_exception_in_eof_received_closes_that_connection(self) -> None:
         class Fails(Recorder):
