@@ -29,7 +29,8 @@ static void say(const char *call, int pair, long long result)
 
 static int by_id(const void *one, const void *other)
 {
-    uint64_t a = ((const struct epoll_event *)one)->data.u64, b = ((const struct epoll_event *)other)->data.u64;
+    uint64_t a = ((const struct epoll_event *)one)->data.u64;
+    uint64_t b = ((const struct epoll_event *)other)->data.u64;
     return a < b ? -1 : a > b;
 }
 

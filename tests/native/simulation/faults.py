@@ -222,6 +222,7 @@ FAULTS = [
     ),
     _one("the waker wakes nobody", EPOLL, "    mux_on_woken(self->base.loop);\n", ""),
     # -- bytes
+    _one("writes to two connections go to one", TRANSPORT, "slots[i] == index", "i < 77"),
     _one(
         "what the kernel did not take is sent twice",
         CONNECTION,

@@ -16,6 +16,7 @@
 
 #define CONNS 64
 #define LISTENERS 4
+#define GATHERED_MOST 16
 #define PARTS_MOST 40
 #define SLOTS_MOST 4096
 #define UNLIMITED UINT64_MAX
@@ -84,7 +85,7 @@ struct model {
     uint32_t refused_batch[SLOTS_MOST];
     uint32_t batch; /* polls so far */
     bool walking;
-    int gathered[16], gathered_size[16], gathered_count;
+    int gathered[GATHERED_MOST], gathered_size[GATHERED_MOST], gathered_count;
     uint64_t events;
     int turns, adopted;
     bool woken; /* the wake descriptor was written to */

@@ -7,9 +7,9 @@
 
 const char *const op_names[OP_CODES] = {
     "poll", "dial", "adopt", "connect", "listen", "unlisten", "wake", "fork", "full", "pass",
-    "close_unseen", "misuse", "stray", "remote_send", "remote_read", "remote_stall",
-    "remote_end", "remote_eof", "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks", "release", "stale",
-    "foreign",
+    "close_unseen", "misuse", "stray", "remote_send", "remote_read", "remote_stall", "remote_end",
+    "remote_eof", "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks",
+    "release", "stale", "foreign",
 };
 
 /* How often each is drawn. */
