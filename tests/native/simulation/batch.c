@@ -48,7 +48,7 @@ static void react(conn *of)
         if ((other = any_open()))
             side_relay(of, other);
         break;
-    case 15:
+    case 15: case 22: case 23:
         side_close(of);
         break;
     case 16:

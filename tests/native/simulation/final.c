@@ -111,7 +111,7 @@ static bool told(const conn *of) /* that something may be missing */
     bool unnamed = of->side == SIDE_UNSEEN || (of->side == SIDE_NONE && of->verb);
     return of->aborted || of->refused || of->away || of->why || (of->closed && world_hit(of->file)) ||
            (unnamed && (world_hit(of->file) || world_lost_to_faults() || model.options.idle ||
-                        model.options.half_close)) ||
+                        model.options.close || model.options.half_close)) ||
            (of->side == SIDE_NONE && !of->verb);
 }
 
