@@ -328,7 +328,6 @@ void side_poll(int64_t wait)
     remote_turn(model.ending || model.plain);
     int64_t deadline = wait < 0 ? INT64_MAX : world_now() + wait;
     model.batch++;
-    model.turns++;
     int count = mux_loop_poll(model.loop, deadline);
     TRACE("  poll: %d", count);
     model.events += count > 0 ? (uint64_t)count : 0;

@@ -154,12 +154,6 @@ ENDS = [
         "(void)0;",
     ),
     one(
-        "what could not be received yet is not known to be unread",
-        EPOLL,
-        "        if (!buffer) {\n            slot->unread = true;\n",
-        "        if (!buffer) {\n",
-    ),
-    one(
         "what came while reading was held is not known to be unread",
         CONNECTION,
         "slot->unread = true; /* nobody has looked meanwhile */",

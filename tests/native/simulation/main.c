@@ -39,7 +39,7 @@ static struct {
 } asked = {.from = 1, .to = 1000, .jobs = 1, .most = 1};
 
 struct progress { /* of one process, shared with the one that waits for it */
-    uint64_t seed, failed, told;
+    uint64_t seed, failed;
     script_totals done;
 };
 
@@ -133,6 +133,8 @@ static int run_all(void)
     fprintf(stderr, "%llu seeds, %llu operations, %llu turns in %.1f s: %.0f seeds/s; %llu failed\n",
             (unsigned long long)sum.runs, (unsigned long long)sum.ops, (unsigned long long)sum.turns, took,
             (double)sum.runs / took, (unsigned long long)failed);
+    if (failed)
+        fprintf(stderr, "replay with --seed N --trace, shrink with --shrink N\n");
     return failed ? 1 : 0;
 }
 

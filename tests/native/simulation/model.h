@@ -56,7 +56,7 @@ typedef struct conn {
     int file, listener, target;
     uint16_t port; /* of who dialled; of an outgoing one: our own */
     int peer; /* of a relay; -1: none */
-    bool held, eof_kept, eof_heard, eof_written, closed, aborted, abortive, refused, doomed, forgotten;
+    bool held, eof_kept, eof_heard, eof_written, closed, aborted, refused, doomed;
     bool pending, choked; /* something is queued; more than the high mark was */
     uint32_t held_batch, delivered, drained_batch, died_batch;
     uint64_t seen, kept_from, written, closed_at;
@@ -87,7 +87,7 @@ struct model {
     bool walking;
     int gathered[GATHERED_MOST], gathered_size[GATHERED_MOST], gathered_count;
     uint64_t events;
-    int turns, adopted;
+    int adopted;
     bool woken; /* the wake descriptor was written to */
 };
 

@@ -46,7 +46,7 @@ void script_print(const script *what);
 const char *script_run(const script *what);
 
 typedef struct script_totals {
-    uint64_t runs, ops, turns, waits;
+    uint64_t runs, ops, turns;
 } script_totals;
 extern script_totals script_done;
 

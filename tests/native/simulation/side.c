@@ -117,7 +117,7 @@ void side_flush(void)
 {
     int count = model.gathered_count;
     model.gathered_count = 0;
-    if (count > 1 && model.gathered_size[0] % 2) { /* as it comes: Python takes this way from 16 writes on */
+    if (count > 1 && model.gathered_size[0] % 2) { /* Python has both ways, by how many there are */
         put_batch(model.gathered, model.gathered_size, (uint32_t)count);
         return;
     }
@@ -266,7 +266,6 @@ void side_relay(conn *of, conn *peer)
         TRACE("  forget of connection %d: %d", conn_index(side), result);
         if (result)
             continue;
-        side->forgotten = true;
         side->side = SIDE_UNSEEN;
         model.owner[side->slot] = -1;
     }
@@ -311,8 +310,8 @@ void side_abort(conn *of)
     of->died_batch = model.batch;
     if (of->verb == MUX_VERB_RELAY && of->peer >= 0)
         conn_at(of->peer)->aborted = true;
-    of->abortive = rng_below(&model.chance, 3) == 0;
-    must(mux_abort(model.loop, of->slot, of->generation, of->abortive), of, "abort");
+    int reset = rng_below(&model.chance, 3) == 0;
+    must(mux_abort(model.loop, of->slot, of->generation, reset), of, "abort");
 }
 
 void side_release(conn *of)
