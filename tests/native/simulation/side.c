@@ -1,7 +1,6 @@
 /* The Python side: what native_transport.py and native_engine.py call, at any moment they may. */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "fail.h"
 #include "model.h"
@@ -93,7 +92,7 @@ static void put(conn *of, uint32_t size)
 /* Many small writes in one crossing; each is told of, or has nothing queued. */
 static void put_batch(const int *conns, const int *counts, uint32_t count)
 {
-    uint32_t slots[GATHERED_MOST], sizes[GATHERED_MOST], left[2 * GATHERED_MOST];
+    uint32_t slots[GATHERED_MOST] = {0}, sizes[GATHERED_MOST] = {0}, left[2 * GATHERED_MOST];
     int64_t queued[GATHERED_MOST] = {0};
     size_t size = 0;
     for (uint32_t i = 0; i < count; i++) {

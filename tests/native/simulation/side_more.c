@@ -1,6 +1,5 @@
 /* The rest of the Python side: what has no connection yet, and what it gets wrong. */
 #include <errno.h>
-#include <unistd.h>
 
 #include "fail.h"
 #include "model.h"
