@@ -91,6 +91,8 @@ static int epoll_attach(mux_backend *backend, mux_slot *slot)
 static void epoll_interest(mux_backend *backend, mux_slot *slot)
 {
     epoll_backend *self = (epoll_backend *)backend;
+    if (dead(slot))
+        return; /* it is in the set no more */
     if (!self->edge || !slot->armed) /* not armed: a listener that could not be, and has rested */
         mux_todo_add(&self->todo, slot, WATCH);
     else if (!slot->hold)
@@ -248,8 +250,8 @@ static void handle_ready(epoll_backend *self, mux_slot *slot, uint32_t events)
         return;
     if (slot->hold) { /* held or half-closed as it is, a reset is its end */
         int error = mux_sys_error(slot->handle);
-        if (error)
-            mux_on_received(loop, slot, NULL, error, false);
+        if (error) /* EPIPE is what the kernel calls a reset after the peer's FIN */
+            mux_on_received(loop, slot, NULL, error == -EPIPE ? -ECONNRESET : error, false);
     } else if (slot->todo & READ_ON) { /* the edge is used up, and the error behind what is left to read */
         mux_todo_add(&self->todo, slot, BROKEN);
     }

@@ -52,8 +52,8 @@ class UnixListener(socket.socket):
 
     __slots__ = ("file", "owner", "path")
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
         self.path = ""
         self.file: tuple[int, int] | None = None
         self.owner = 0

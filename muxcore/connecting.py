@@ -68,7 +68,8 @@ class Connecting:
         self._looking = False  # its name up
         self._next: Any = None  # timer of the next attempt
         self._deadline: Any = None
-        refusal = refused(engine, where, engine.outgoing())
+        # C counts what is open or in connect(2), and not those of which the name is looked up
+        refusal = refused(engine, where, max(engine.outgoing(), len(engine.connecting)))
         engine.connecting[self] = None  # from here on it is the engine's to end
         if refusal is not None:
             engine.call_soon(self._failed, refusal)

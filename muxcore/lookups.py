@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from muxcore import address as addresses
+from muxcore import dispatch
 from muxcore.address import Address
 
 THREADS = 16  # so many names may be silent at once before others wait for them
@@ -36,7 +37,7 @@ def look_up(where: Address, told: Told) -> None:
 
     Args:
         where: the address with the name.
-        told: called with the outcome in a thread of ours; it must not wait or raise.
+        told: called with the outcome in a thread of ours; it must not wait.
     """
     global _threads
     with _lock:
@@ -93,7 +94,7 @@ def _tell(where: Address, found: Found | OSError) -> None:
         _begun.pop(where, None)
         asked = _waiting.pop(where, {})
     for told in asked:
-        told(found)
+        dispatch.run_call(told, (found,))
 
 
 def _forget_threads() -> None:

@@ -293,6 +293,7 @@ class Server:
                 try:
                     if on_ready is not None:
                         on_ready(self)
+                        self._refuse_copy("run()")  # it may have forked, and returned in both
                     self._drained = self._engine.run()
                 finally:
                     self._engine.close()
@@ -372,7 +373,7 @@ def serve(
     on_ready: Callable[[Server], object] | None = None,
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
-    server = Server(
+    return Server(
         service,
         *where,
         engine=engine,
@@ -380,12 +381,11 @@ def serve(
         trigger=trigger,
         reuse_port=reuse_port,
         allow_threads=allow_threads,
-    )
-    return server.run(on_ready)
+    ).run(on_ready)
 
 
 def _stop_at_exit(server: Server) -> Callable[[], None]:
-    """Stop a background server when the interpreter ends, unless it was forgotten before."""
+    """Stop a background server when the interpreter ends."""
     reference = weakref.ref(server)
 
     def stop() -> None:

@@ -7,6 +7,7 @@ eight.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -75,7 +76,8 @@ class StopSignals:
     """While it is entered, SIGINT and SIGTERM ask for a stop; a second one of either aborts.
 
     A third one does what it would do without us: it ends the process, also where a callback does
-    not return and so nothing can stop or abort the loop.
+    not return and so nothing can stop or abort the loop. In a process that a callback has forked
+    each does what it did before us.
 
     The C-level handler writes to the loop's wake descriptor at once, so a signal that arrives just
     before the loop goes to sleep is not lost; the Python handler then runs between two turns.
@@ -92,6 +94,7 @@ class StopSignals:
         self._abort = abort
         self._before: dict[signal.Signals, Any] = {}
         self._fd_before = -1
+        self._pid = os.getpid()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -114,6 +117,11 @@ class StopSignals:
         _write_signals_to(self._fd_before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a fork that a callback made: it is not what is to stop
+            before = self._before[signal.Signals(number)]
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+            signal.raise_signal(number)
+            return
         self.received.append(signal.Signals(number))
         if len(self.received) == 1:
             self._stop()

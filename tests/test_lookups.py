@@ -153,6 +153,21 @@ def test_whatever_a_resolver_raises_is_an_answer_and_costs_no_thread(
     eventually(lambda: lookups._threads == 0, "the threads end")
 
 
+def test_one_who_fails_when_he_is_told_keeps_nothing_from_the_others(
+    resolver: Resolver, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(found: Any) -> None:
+        raise LookupError("not now")
+
+    resolver.silent = {"one.test"}
+    asker = Asker()
+    lookups.look_up(Address("one.test", 80), fails)
+    asker.ask("one.test")
+    resolver.go_on.set()
+    assert asker.wait() == [V4]
+    assert "not now" in caplog.text
+
+
 def test_a_thread_that_cannot_be_started_fails_that_lookup_alone(resolver: Resolver) -> None:
     asker = Asker()
     no_more = mock.patch.object(

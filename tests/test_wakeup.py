@@ -89,6 +89,22 @@ def test_a_third_signal_does_what_it_does_without_us(waker: Waker, number: signa
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -number
 
 
+def test_a_signal_to_a_forked_child_does_what_it_did_before_and_asks_nothing(
+    waker: Waker,
+) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with Asked(waker).signals:
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_waker_that_is_closed_first_gets_no_signal_any_more(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

@@ -34,7 +34,7 @@ from muxcore.limits import Limits
 from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
 from muxcore.native.native_socket import RawAddress
-from muxcore.native.native_transport import MOST, VERBS, NativeTransport
+from muxcore.native.native_transport import LOOK_EVERY, MOST, VERBS, NativeTransport
 from muxcore.native.outgoing import Attempt
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -45,8 +45,7 @@ _EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the are
 _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
 _FOREVER = 2**63 - 1
 
-_LARGE = 16  # events of a batch from which on gathering writes pays
-_QUICK = 50e-6  # s a callback: 20 of them, 1 ms, is what a gathered write waits at most
+_QUICK = 50e-6  # s a callback; where they take longer, nothing is gathered
 
 # enum mux_event_kind
 _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
@@ -58,7 +57,7 @@ class NativeEpollEngine(LoopEngine):
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = LoopEngine.capabilities | {"edge_trigger", "native_verbs"}
+    capabilities = LoopEngine.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -93,8 +92,8 @@ class NativeEpollEngine(LoopEngine):
         self.gathers = False  # this batch's small writes
         self.parts: list[bytes] = []  # gathered, and of each its slot
         self.writers: list[int] = []
-        self.since = 0.0  # when the first of them was written
-        self._is_quick = False  # the last large batch took its callbacks little time
+        self._looked = 0.0  # at the clock
+        self._is_quick = False  # the callbacks of the last batch took little time
         self._left = self.ffi.new("uint32_t[]", 2 * MOST)  # of those with a queue: slot, bytes
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
@@ -215,10 +214,9 @@ class NativeEpollEngine(LoopEngine):
             self._poll_failed(-count)
         transports: Any = self._transports
         arena = self._arena
-        is_large = count >= _LARGE
-        if is_large:
+        if count > 1:  # answers that leave together come back together: larger batches, fewer waits
             self.gathers = self._is_quick
-            began = time.monotonic()
+            began = self._looked = time.monotonic()
         self._unheard = events = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
         for slot, kind, value, at in events:
             if kind == _KIND_DATA:
@@ -254,10 +252,20 @@ class NativeEpollEngine(LoopEngine):
                     transport.on_drained(value)
                 else:
                     transport.on_connected(value)
-        if is_large:
+        if count > 1:
             self.gathers = False
             self.flush()
             self._is_quick = time.monotonic() - began < count * _QUICK
+
+    def look(self) -> None:
+        """Gather no more in this batch if callbacks are slow; let cross what is much."""
+        now = time.monotonic()
+        is_slow = now - self._looked > LOOK_EVERY * _QUICK
+        self._looked = now
+        if is_slow:
+            self.gathers = False
+        if is_slow or len(self.parts) == MOST:
+            self.flush()
 
     def flush(self) -> None:
         """Let what was gathered cross into C, which sends it."""

@@ -2,10 +2,9 @@
 
 The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the border between them:
 
-- Where a batch has many events, small writes are gathered and cross together: below 16 a crossing
-  of their own is cheaper, from 32 on it is not. What has to know the state of the send queue (a
-  large write, ``close``, a verb, …) lets them cross first, and nobody waits for a slow callback:
-  see ``NativeEpollEngine._batch``.
+- Small writes of one batch are gathered and cross together. What has to know the state of the send
+  queue (a large write, ``close``, a verb, …) lets them cross first, and nobody waits for a slow
+  callback: see ``NativeEpollEngine._batch``.
 - C knows one reason for not reading, "Python holds it": any of ``_hold``'s bits but the peer's EOF,
   which C knows itself.
 - A batch may hold bytes of a connection that an earlier callback of the batch has paused. They are
@@ -19,7 +18,6 @@ from __future__ import annotations
 import errno
 import os
 from threading import get_ident
-from time import monotonic
 from typing import Any
 
 from muxcore import dispatch
@@ -46,7 +44,7 @@ VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 # Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
 # that what is gathered can never have to pause anybody.
 MOST, SMALL = 64, 1024
-HELD_BACK = 0.001  # s; a gathered write waits no longer for the next one
+LOOK_EVERY = 8  # of them the clock is looked at
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
@@ -189,15 +187,18 @@ class NativeTransport(BaseTransport):
         if engine.gathers and len(data) <= SMALL:
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
-            if not parts:
-                engine.since = monotonic()
             parts.append(data)
             engine.writers.append(self._slot)
-            if len(parts) == MOST or monotonic() - engine.since > HELD_BACK:
-                engine.flush()
+            if not len(parts) % LOOK_EVERY:
+                engine.look()
             return
         if parts:
             engine.flush()
+        self.cross(data)
+
+    def cross(self, data: bytes) -> None:
+        """Let one write cross into C, which sends it."""
+        engine = self._engine
         queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
         if queued:
             self.sent(queued)

@@ -353,6 +353,9 @@ class ProcessEngine(Engine):
         child = self._child = Child(self, self._counters, slot)
 
         def stop(number: int, frame: FrameType | None) -> None:
+            if self.is_copy():  # a callback has forked: that is no child of ours
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
             child.stop()
 
         signal.signal(signal.SIGTERM, stop)
@@ -371,7 +374,7 @@ class ProcessEngine(Engine):
             control.close()
 
     def _tell(self, order: bytes) -> None:
-        if self._parent not in (0, os.getpid()):  # a callback in a child asks for the server's end
+        if self._child is not None and not self.is_copy():  # a callback asks for the server's end
             os.kill(self._parent, signal.SIGTERM)
         self._waker.wake()
         if self._acceptor is not None:

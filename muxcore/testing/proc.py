@@ -42,6 +42,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def ran_seconds(pid: int) -> float:
+    """Return how long its first thread was on a processor: nanoseconds are counted, not ticks."""
+    with open(f"/proc/{pid}/schedstat") as found:
+        return int(found.read().split()[0]) / 1e9
+
+
 def _stat(pid: int) -> list[str]:
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()

@@ -7,12 +7,14 @@ import errno
 import functools
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import muxcore
 from muxcore import address as addresses
+from muxcore.testing.peer import DEADLINE
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data
 from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.upstream import Silent, Upstream, refusing
@@ -278,6 +280,47 @@ class Connecting(EngineSuite):
                 lambda: run.events(client).count(("outcome", "gaierror")) == 2, "both have failed"
             )
 
+    def test_names_that_are_looked_up_count_in_the_cap(self) -> None:
+        self.needs("connect", "shared_state")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                for _ in range(4):
+                    outcome = functools.partial(_Outcome, self, False)
+                    transport.server.connect(f"{_NAME}:1", outcome)
+
+        looked_up = threading.Event()
+        limits = muxcore.Limits(connections=3)
+        with _name_means(after=looked_up), self.serving(Asks, limits=limits) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "BlockingIOError")]  # EAGAIN
+            looked_up.set()
+            eventually(lambda: run.events().count(("outcome", "gaierror")) == 3, "the others")
+
+    def test_an_answer_comes_through_where_no_further_call_may_be_queued(self) -> None:
+        self.needs("connect", "threadsafe_calls", "shared_state")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                server = transport.server
+                server.connect(f"{_NAME}:1", functools.partial(_Outcome, self, False))
+                with contextlib.suppress(RuntimeError):
+                    while True:
+                        server.call_soon_threadsafe(int)
+                full.set()
+                eventually(
+                    lambda: all(t.name != "muxcore-lookup" for t in threading.enumerate()),
+                    "the name is looked up while the queue is full",
+                )
+
+        full = threading.Event()
+        limits = muxcore.Limits(callbacks=5)
+        with _name_means(after=full), self.serving(Asks, limits=limits) as run:
+            run.connect()
+            assert run.wait_for("outcome") == [MADE, ("outcome", "gaierror")]
+
     def test_a_service_that_fails_drops_the_connection(self) -> None:
         self.needs("connect")
 
@@ -333,13 +376,18 @@ def _connects(
 
 
 @contextlib.contextmanager
-def _name_means(*where: str) -> Iterator[None]:
-    """Let a name have these addresses while the block runs, and none if there are none."""
+def _name_means(*where: str, after: threading.Event | None = None) -> Iterator[None]:
+    """Let a name have these addresses while the block runs, and none if there are none.
+
+    Args:
+        after: what the resolver waits for.
+    """
     real = addresses.resolve
 
     def resolve(address: addresses.Address, *, passive: bool = False) -> Any:
         if address.host != _NAME:
             return real(address, passive=passive)
+        assert after is None or after.wait(DEADLINE)
         if not where:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [found for each in where for found in real(addresses.parse(each))]

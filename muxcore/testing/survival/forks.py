@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 
-from muxcore.testing.suite import EngineSuite
+from muxcore.testing.peer import DEADLINE
+from muxcore.testing.program import ProgramSuite
+from muxcore.testing.recorder import Recorder
 
 _PROGRAM = """
 import os, sys, tempfile, warnings
@@ -37,7 +43,7 @@ print("served on", flush=True)
 """
 
 
-class Forks(EngineSuite):
+class Forks(ProgramSuite):
     def test_a_forked_child_that_ends_normally_leaves_its_parents_server_alone(self) -> None:
         assert self._ran("pass") == ""
 
@@ -66,6 +72,35 @@ class Forks(EngineSuite):
     assert ours.fileno() >= 0
 """
         assert self._ran(child.strip()) == ""
+
+    def test_a_signal_to_a_child_that_a_callback_forked_is_the_childs(self) -> None:
+        class Forks(Recorder):
+            def data_received(self, data: bytes) -> None:
+                reader, writer = os.pipe()
+                with warnings.catch_warnings():  # of threads: the child only sleeps
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    pid = os.fork()
+                if pid == 0:
+                    os.write(writer, b"x")
+                    until = time.monotonic() + DEADLINE
+                    while time.monotonic() < until:
+                        time.sleep(0.01)  # short: a signal just before a sleep does not end it
+                    os._exit(0)
+                os.read(reader, 1)  # before that, Python forgets a forked child's signals
+                os.kill(pid, signal.SIGTERM)
+                self.note(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                os.close(reader)
+                os.close(writer)
+                self.transport.write(b"served on")
+
+        with self.program(Forks) as program:
+            for _ in range(2):
+                peer = program.connect()
+                peer.send(b"x")
+                assert peer.read(9) == b"served on"
+                program.wait_for(("note", -signal.SIGTERM), peer)
+            program.signal(signal.SIGTERM)
+            assert program.wait() == 0
 
     def _ran(self, child: str) -> str:
         """Run a program whose forked child does something; return what it wrote to stderr."""

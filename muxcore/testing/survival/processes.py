@@ -143,7 +143,8 @@ class ProcessSuite(Acceptors):
                 self.transport.write(answer)
                 self.transport.close()
 
-        with self.serving(Answers, narrow(), limits=Limits(read_chunk=1000)) as run:
+        limits = Limits(read_chunk=1000, linger_timeout=60)
+        with self.serving(Answers, narrow(), limits=limits) as run:
             peer = run.connect(receive_buffer=SMALL)
             peer.send(bytes(8 * SMALL))
             assert peer.read_all() == answer
@@ -157,7 +158,8 @@ class ProcessSuite(Acceptors):
                 super().data_received(data)
                 self.transport.write(answer)
 
-        with self.program(Answers, narrow(), limits=Limits(read_chunk=1000)) as program:
+        limits = Limits(read_chunk=1000, linger_timeout=60, drain_timeout=60)
+        with self.program(Answers, narrow(), limits=limits) as program:
             peer = program.connect(receive_buffer=SMALL)
             peer.send(bytes(8 * SMALL))
             program.wait_for("data_received", peer)
