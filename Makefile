@@ -31,7 +31,7 @@ core := csrc/builder.py $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/*.h c
 stamps := $(VENV)/stamps
 remember = mkdir -p $(@D); cmp -s <(printf '%s\n' $(1)) $@ || printf '%s\n' $(1) > $@
 
-.PHONY: help demo test test-deep test-real soak lint sanitize wheels bench clean FORCE
+.PHONY: help demo test test-deep test-real soak lint sanitize simulate simulate-faults fuzz wheels bench clean FORCE
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -124,6 +124,29 @@ lint: $(stamps)/extra-dev ## ruff, mypy --strict, the C core with warnings as er
 
 sanitize: $(stamps)/uvloop ## the C core under address, undefined-behaviour and thread sanitizers, and valgrind
 	@PYTHON=$(abspath $(python)) tests/native/sanitize.sh
+
+# Two processes; each seed is a script of a hundred operations. Twenty seconds, if SEEDS does not say how many:
+#
+#   make simulate SEEDS=1..1000000            these; the first that fails is printed
+#   make simulate SIMULATE_ARGS='--shrink 7'  a short script that fails as seed 7 does
+#   make simulate SANITIZE=                   without sanitizers: ten times as many
+SANITIZE ?= address,undefined
+SEEDS ?=
+SIMULATE_ARGS ?= --jobs 2 --seeds $(or $(SEEDS),1..1000000000) $(if $(SEEDS),,--seconds 20)
+simulation := tests/native/simulation
+
+simulate: ## the C core on a simulated kernel, with faults; SEEDS=1..100000 instead of 20 s
+	@program=$$($(PYTHON) $(simulation)/build.py build/simulation --sanitize "$(SANITIZE)")
+	UBSAN_OPTIONS=print_stacktrace=1 "$$program" $(SIMULATE_ARGS)
+
+simulate-faults: $(stamps)/extra-test ## faults planted in the C core: how many seeds find each
+	@$(python) -m pytest -q -m deep -k every_planted_fault $(simulation)
+
+fuzz: ## the same scripts, drawn by libFuzzer: needs clang
+	@command -v clang >/dev/null || { echo "muxcore: clang is not installed: 'make simulate' draws scripts without it" >&2; exit 1; }
+	program=$$(CC=clang $(PYTHON) $(simulation)/build.py build/simulation --sanitize address,undefined,fuzzer-no-link --fuzz)
+	mkdir -p .cache/corpus
+	"$$program" -max_len=2048 $(FUZZ_ARGS) .cache/corpus
 
 # Without Docker: what this machine's compiler makes, tagged by what auditwheel finds in it.
 wheels: $(stamps)/extra-wheel ## build sdist and wheel into dist/ and put them through every gate

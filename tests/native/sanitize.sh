@@ -4,8 +4,8 @@
 #   PYTHON   the interpreter, with pytest and what the build needs; python3 if it is not set
 #   CC       the compiler; cc
 #
-# First the C test programs, each built anew: address + undefined behaviour, thread, valgrind. Then both
-# suites, the engine's own tests and the load generator's, on a core that is itself built with address +
+# First the C test programs, each built anew: address + undefined behaviour, thread, valgrind (the simulation
+# has a target of its own). Then both suites, the engine's own tests and the load generator's, on a core that is itself built with address +
 # undefined behaviour, in a folder of its own.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -45,4 +45,4 @@ case "$used" in
 "$work"/*) ;;
 *) echo "the tests would run on $used, which is not the sanitized core" >&2 && exit 1 ;;
 esac
-pytest tests/contract tests/survival tests/load tests/native -k "native and not test_unit"
+pytest tests/contract tests/survival tests/load tests/native -k "native and not test_unit and not simulation"

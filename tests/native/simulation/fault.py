@@ -1,0 +1,36 @@
+"""What a planted fault is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .build import Change
+
+CONNECT = "connect.c"
+CONNECTION = "connection.c"
+DEADLINE = "deadline.c"
+EPOLL = "backend_epoll.c"
+LISTENER = "listener.c"
+LOOP = "loop.c"
+RELAY = "relay.c"
+SENDQ = "sendq.c"
+SLOTS = "slots.h"
+TODO = "todo.c"
+TRANSPORT = "transport.c"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A planted fault.
+
+    Attributes:
+        name: what is wrong.
+        changes: of the core's text.
+    """
+
+    name: str
+    changes: tuple[Change, ...]
+
+
+def one(name: str, file: str, old: str, new: str) -> Fault:
+    return Fault(name, ((file, old, new),))
