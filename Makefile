@@ -94,7 +94,7 @@ demo: $(stamps)/build-requires ## every engine on real files over TCP, and one t
 test: $(stamps)/uvloop ## the tests, with the C core as it is in the tree now (under 3 minutes)
 	@$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-test-deep: $(stamps)/uvloop $(stamps)/extra-deep $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing, soak
+test-deep: $(stamps)/uvloop $(stamps)/extra-deep $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing
 	@$(python) -m pytest -m deep -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-real: $(stamps)/extra-dev ## against servers, clients and a browser from the operating system's packages
