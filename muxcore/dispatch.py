@@ -99,11 +99,9 @@ def call(transport: Failable, protocol: Any, callback: str, *args: Any) -> Any:
     Returns:
         What the callback returned; None where it is missing or failed.
     """
-    method = getattr(protocol, callback, None)
-    if method is None:
-        return None
     try:
-        return method(*args)
+        method = getattr(protocol, callback, None)
+        return None if method is None else method(*args)
     except BaseException as exc:
         failed(transport, protocol, callback, exc)
         return None

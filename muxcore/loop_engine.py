@@ -9,15 +9,17 @@ from __future__ import annotations
 import abc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from muxcore import accepting, dispatch
 from muxcore.calls import Calls
 from muxcore.engine import Engine
 from muxcore.limits import Limits
-from muxcore.protocol import Service
+from muxcore.protocol import Service, Verb, verb_of
 from muxcore.timers import Timer, Timers
 from muxcore.wakeup import Waker
+
+T = TypeVar("T")
 
 
 class LoopEngine(Engine):
@@ -81,10 +83,22 @@ class LoopEngine(Engine):
             peername = None  # reset before we came to it: the first receive will say so
         self.open(sock, service, peername)
 
-    def protocol_for(self, service: Service) -> Any:
-        """Return a connection's protocol, or None where the service has failed."""
+    def transport_for(
+        self, service: Service, make: Callable[[Any], T]
+    ) -> tuple[T, Verb | None] | None:
+        """Call the service for a connection.
+
+        Args:
+            service: it.
+            make: returns the transport of the protocol that it returned.
+
+        Returns:
+            That transport and the verb that the service declares; None where it has failed, if only
+            by a property that raises when its protocol is looked at.
+        """
         try:
-            return dispatch.make_protocol(service)
+            protocol = dispatch.make_protocol(service)
+            return make(protocol), verb_of(service) or verb_of(protocol)
         except BaseException as exc:
             dispatch.let_pass(exc)
             name = dispatch.describe(service)

@@ -2,7 +2,7 @@
 
 This file decides *whether* (may this be written, is reading on, is the protocol to pause); an
 engine's own transport knows *how* and fills in the methods at the end. asyncio's rules hold
-throughout; the three stricter ones are listed in ``protocol.py``.
+throughout; where they are stricter is listed in ``protocol.py``.
 
 A connection's state only ever grows::
 
@@ -29,28 +29,25 @@ from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
 from typing import Any
 
-from muxcore import address as addresses
 from muxcore import dispatch
-from muxcore.address import Address
 from muxcore.errors import (
     BufferLimitExceeded,
     CloseTimeout,
     HalfCloseTimeout,
     IdleTimeout,
-    MuxcoreError,
-    passed_on,
 )
-from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb, handles
+from muxcore.relaying import Relaying
+from muxcore.states import (
+    CLOSING,
+    HOLD_BACKLOG,
+    HOLD_CLOSING,
+    HOLD_EOF,
+    HOLD_USER,
+    LOST,
+    OPEN,
+)
 from muxcore.transport_socket import TransportSocket
-
-OPEN, CLOSING, LOST = range(3)
-
-HOLD_USER = 1  # pause_reading()
-HOLD_BACKLOG = 2  # the write buffer is above high water, and nobody else stops the peer
-HOLD_EOF = 4  # the peer has sent EOF
-HOLD_CLOSING = 8  # close() was called, or the connection is lost: nothing is delivered any more
-HOLD_CONNECT = 16  # relay() waits for the other side
 
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
 
@@ -59,7 +56,7 @@ RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued a
 ENDS_BY_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)
 
 
-class BaseTransport(abc.ABC):
+class BaseTransport(Relaying):
     """The contract of one connection, for an engine's transport to complete.
 
     Args:
@@ -71,18 +68,11 @@ class BaseTransport(abc.ABC):
     __slots__ = (
         "__weakref__",
         "_buffered",
-        "_choked",
-        "_engine",
-        "_eof_written",
         "_high",
-        "_hold",
         "_low",
         "_on_data",
-        "_peer",
         "_peername",
         "_protocol",
-        "_state",
-        "_verb",
     )
 
     def __init__(self, engine: Any, protocol: Any, peername: Any) -> None:
@@ -277,40 +267,6 @@ class BaseTransport(abc.ABC):
             self._engine.refuse_thread("discard()")
         self._begin(Verb.DISCARD)
 
-    def relay(
-        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
-    ) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("relay()")
-        self._engine.need("relay")
-        self._check(Verb.RELAY, "the connection")
-        for name, head in (("first", first), ("back", back)):
-            if not isinstance(head, bytes | bytearray | memoryview):
-                kind = type(head).__name__
-                raise TypeError(f"relay(): {name} must be a bytes-like object, not {kind}")
-        if isinstance(peer, str | int | Address):
-            # it refuses an address or a time-out that cannot be: nothing has changed until then
-            joining = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
-            self._verb, self._peer = Verb.RELAY, joining
-            self._set_hold(HOLD_CONNECT)
-            self._clear_hold(HOLD_USER)
-            return
-        if not isinstance(peer, BaseTransport):
-            raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
-        if peer is self or peer._engine is not self._engine:
-            which = "the connection itself" if peer is self else "a connection of another server"
-            raise ValueError(f"relay(): the peer is {which}")
-        peer._check(Verb.RELAY, "the peer")
-        self._join(peer, first, back)
-
-    def _check(self, verb: Verb, who: str) -> None:
-        if self._state != OPEN:
-            raise ValueError(f"{verb.value}(): {who} is closing")
-        if self._verb is not None:
-            raise ValueError(f"{verb.value}(): {who} is under {self._verb.value}() already")
-        if self._eof_written:
-            raise ValueError(f"{verb.value}(): {who} has sent EOF already")
-
     def _begin(self, verb: Verb) -> None:
         """Hand the connection over: lift the user's pause, and let the engine have the bytes."""
         self._check(verb, "the connection")
@@ -321,59 +277,6 @@ class BaseTransport(abc.ABC):
         self._clear_hold(HOLD_USER)
         if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
             self.close()
-
-    # -- a relay: each side's bytes fill the other's write buffer
-
-    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
-        """Let every further byte of either go to the other, after ``first`` and ``back``.
-
-        Raises:
-            ValueError: one of them has ended already, whether this object knows it or only what
-                the engine is built on; raised before anything has changed.
-        """
-        for side, who in ((self, "the connection"), (peer, "the peer")):
-            if side._state != OPEN:
-                raise ValueError(f"relay(): {who} is closing")
-        self._peer, peer._peer = peer, self
-        for side, head in ((peer, first), (self, back)):
-            side._verb = Verb.RELAY
-            side._verb_begun(Verb.RELAY)
-            if head and side._state == OPEN:
-                side._put(head)
-        for side, other in ((self, peer), (peer, self)):
-            side._clear_hold(HOLD_USER | HOLD_CONNECT | HOLD_BACKLOG)
-            if other._choked:
-                side._set_hold(HOLD_BACKLOG)
-            if side._hold & HOLD_EOF:  # it was heard before: pass it on now
-                side._pass_on_eof()
-
-    def _pass_on_eof(self) -> None:
-        """This side has ended: so does the other's writing, once all is sent."""
-        peer = self._peer
-        if peer is None or peer._eof_written:
-            return
-        peer._eof_written = True
-        self._end_if_both_have()
-        if self._state != LOST:
-            if not self._eof_written:
-                self._half_closed()
-            if not peer.get_write_buffer_size():
-                peer._shutdown_write()
-
-    def _end_if_both_have(self) -> None:
-        """End a relay of which both directions have, and all is sent."""
-        sides = (self, self._peer)
-        if all(side._eof_written and not side.get_write_buffer_size() for side in sides):
-            self._fail(None)
-
-    def _orphaned(self, exc: BaseException | None) -> None:
-        """The other side is lost: end as it did; a reset by the network is passed on as one."""
-        self._peer = None
-        if exc is not None and not isinstance(exc, MuxcoreError):
-            exc = passed_on(exc)
-            self._reset_at_close()
-        if exc is not None or self._state == OPEN:  # else both were closed: send what is queued
-            self._fail(exc)
 
     # -- for an engine's transport to call
 
@@ -417,10 +320,6 @@ class BaseTransport(abc.ABC):
                 self._shutdown_write()
                 if self._peer is not None:
                     self._end_if_both_have()
-
-    def _partner(self) -> Any:
-        """Whose bytes fill its write buffer, and whose its bytes fill: a relay's other side."""
-        return self._peer if isinstance(self._peer, BaseTransport) else self
 
     def _set_hold(self, reason: int) -> None:
         before, self._hold = self._hold, self._hold | reason

@@ -20,11 +20,11 @@ _ROOT = Path(__file__).parents[1]
 
 # From the ground up; a package stands for all its files, which may import one another.
 _FLOORS = [
-    ["_version", "descriptors", "errors", "forks", "limits", "stats", "transport_socket"],
+    ["_version", "descriptors", "errors", "forks", "states", "limits", "stats", "transport_socket"],
     ["address"],
     ["protocol", "joining"],
     ["dispatch", "wakeup", "accepting"],
-    ["lookups"],
+    ["lookups", "relaying"],
     ["timers", "calls", "connecting", "transport"],
     ["engine"],
     ["loop_engine", "listening"],

@@ -27,7 +27,7 @@ from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
 from muxcore.listening import Listener
-from muxcore.protocol import Service, verb_of
+from muxcore.protocol import Service
 from muxcore.stats import Stats
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
@@ -82,19 +82,18 @@ class AsyncioEngine(GuardedLoop):
     ) -> AsyncioTransport | None:
         """Return one that is counted; None: the service has failed."""
         try:
-            protocol = self.protocol_for(service)
+            made = self.transport_for(service, lambda p: AsyncioTransport(self, p, sock, peername))
         except (SystemExit, KeyboardInterrupt) as exc:
             self.leave(exc)
             return None
-        if protocol is None:
+        if made is None:
             return None
+        transport, transport.declared = made
         if outgoing:
             self.counters.outgoing += 1
         else:
             self.counters.open += 1
             self.counters.total += 1
-        verb = verb_of(service) or verb_of(protocol)
-        transport = AsyncioTransport(self, protocol, sock, peername, verb)
         self._transports[transport] = outgoing
         return transport
 

@@ -38,17 +38,14 @@ class Passing(Telling):
         protocol: what the service returned.
         sock: the connection's socket, which asyncio's transport closes.
         peername: the peer's socket address.
-        verb: the service's, if it declares one.
     """
 
-    def __init__(
-        self, engine: Any, protocol: Any, sock: socket.socket, peername: Any, verb: Verb | None
-    ) -> None:
+    def __init__(self, engine: Any, protocol: Any, sock: socket.socket, peername: Any) -> None:
         super().__init__(engine, protocol)
         self._sock = sock
         self._peername = peername
         self._inner: Any = None  # asyncio's transport, once there is one
-        self._declared = verb
+        self.declared: Verb | None = None  # the service's verb
         self._reason: BaseException | None = None  # for connection_lost: why we aborted
         self._closing = self._cut = False  # close() was called; it was aborted
         self._eof_written = self._eof_heard = False

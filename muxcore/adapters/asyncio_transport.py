@@ -151,8 +151,8 @@ class AsyncioTransport(Passing):
         self._set_marks()
         self._watch_idle()
         self._tell("connection_made", self)
-        if self._declared is not None and self._verb is None and not self.is_closing():
-            self._begin(self._declared)
+        if self.declared is not None and self._verb is None and not self.is_closing():
+            self._begin(self.declared)
         if self._engine.ending:  # it was on its way when the server's end began
             self.close()
 

@@ -335,13 +335,15 @@ class NativeEpollEngine(LoopEngine):
 
     def _serve(self, slot: int, generation: int, service: Service, peername: Any) -> None:
         """Give a connection of the core its protocol and transport."""
-        protocol = self.protocol_for(service)
-        if protocol is None:
+        made = self.transport_for(
+            service, lambda p: NativeTransport(self, p, peername, slot, generation)
+        )
+        if made is None:
             self._refuse(slot, generation)
             return
-        transport = NativeTransport(self, protocol, peername, slot, generation)
+        transport, verb = made
         self.set_transport(slot, transport)
-        transport.opened(verb_of(service) or verb_of(protocol))
+        transport.opened(verb)
 
     def _refuse(self, slot: int, generation: int) -> None:
         """Leave a connection to C, which ends it; what this batch has of it is nobody's."""

@@ -26,16 +26,8 @@ from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.protocol import Bytes, Verb, handles
-from muxcore.transport import (
-    CLOSING,
-    ENDS_BY_RESET,
-    HOLD_CLOSING,
-    HOLD_CONNECT,
-    HOLD_EOF,
-    LOST,
-    OPEN,
-    BaseTransport,
-)
+from muxcore.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
+from muxcore.transport import ENDS_BY_RESET, BaseTransport
 from muxcore.transport_socket import TransportSocket
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}

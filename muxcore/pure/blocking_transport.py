@@ -28,7 +28,8 @@ from muxcore.errors import (
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.transport import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN, BaseTransport
+from muxcore.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
+from muxcore.transport import BaseTransport
 from muxcore.transport_socket import TransportSocket
 
 

@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Any
 
 from muxcore.errors import CloseTimeout, HalfCloseTimeout
-from muxcore.transport import LOST, BaseTransport
+from muxcore.states import LOST
+from muxcore.transport import BaseTransport
 
 
 class Deadlines(BaseTransport):

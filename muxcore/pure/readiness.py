@@ -27,7 +27,7 @@ from muxcore.errors import BindError, EngineUnavailable
 from muxcore.limits import Limits
 from muxcore.listening import Listener
 from muxcore.loop_engine import LoopEngine
-from muxcore.protocol import Service, verb_of
+from muxcore.protocol import Service
 from muxcore.pure.lingering import Lingering
 from muxcore.pure.outgoing import Attempt
 from muxcore.pure.poller import READ, WRITE, Poller
@@ -84,19 +84,11 @@ class ReadinessEngine(LoopEngine):
             self.errors["refused"] += 1
             sock.close()
             return
-        protocol = self.protocol_for(service)
-        if protocol is None:
+        made = self.transport_for(service, lambda p: StreamTransport(self, sock, p, peername))
+        if made is None:
             sock.close()
             return
-        try:
-            transport = StreamTransport(self, sock, protocol, peername)
-            verb = verb_of(service) or verb_of(protocol)
-        except Exception as exc:  # of a property: the protocol was only looked at
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self.errors[type(exc).__name__] += 1
-            sock.close()
-            return
+        transport, verb = made
         self._claim(fd, transport)
         self._transports[transport] = outgoing
         if outgoing:

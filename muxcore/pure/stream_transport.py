@@ -25,7 +25,7 @@ from muxcore.protocol import Bytes, Verb
 from muxcore.pure.deadlines import Deadlines
 from muxcore.pure.poller import ERROR, READ, WRITE
 from muxcore.pure.send_queue import SendQueue
-from muxcore.transport import (
+from muxcore.states import (
     CLOSING,
     HOLD_BACKLOG,
     HOLD_CLOSING,

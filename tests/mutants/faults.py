@@ -13,6 +13,7 @@ DEADLINES = "pure/deadlines.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
 TRANSPORT = "transport.py"
+RELAYING = "relaying.py"
 EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .faults import DEADLINES, TRANSPORT, Mutant
+from .faults import DEADLINES, RELAYING, TRANSPORT, Mutant
 
 CONNECTING = "connecting.py"
 _CLOSE = "    def close(self) -> None:\n        "
@@ -14,7 +14,7 @@ RELAY_MUTANTS = [
         "PureEpollLevel",
         (
             (
-                TRANSPORT,
+                RELAYING,
                 "            if not peer.get_write_buffer_size():\n                peer._shutdown",
                 "            if True:\n                peer._shutdown",
             ),
@@ -26,7 +26,7 @@ RELAY_MUTANTS = [
         "PureSelect",
         (
             (
-                TRANSPORT,
+                RELAYING,
                 "all(side._eof_written and not side.get_write_buffer_size() for",
                 "all(side._eof_written for",
             ),
@@ -62,7 +62,7 @@ RELAY_MUTANTS = [
         "PureEpollLevel",
         (
             (
-                TRANSPORT,
+                RELAYING,
                 "if side._hold & HOLD_EOF:  # it was heard before: pass",
                 "if False:  # it was heard before: pass",
             ),
@@ -84,7 +84,7 @@ RELAY_MUTANTS = [
     Mutant(
         "which side failed cannot be told",
         "PureEpollLevel",
-        ((TRANSPORT, "            exc = passed_on(exc)\n", ""),),
+        ((RELAYING, "            exc = passed_on(exc)\n", ""),),
         ("a_reset_of_one_client_is_heard_on_both_sides",),
     ),
     Mutant(
@@ -102,7 +102,7 @@ RELAY_MUTANTS = [
     Mutant(
         "a backlog from before the join is forgotten",
         "PureEpollEdge",
-        ((TRANSPORT, "            if other._choked:\n", "            if False:\n"),),
+        ((RELAYING, "            if other._choked:\n", "            if False:\n"),),
         ("a_backlog_from_before_the_join_holds_up_the_other_side",),
     ),
     Mutant(
@@ -110,7 +110,7 @@ RELAY_MUTANTS = [
         "PureSelect",
         (
             (
-                TRANSPORT,
+                RELAYING,
                 "                side._put(head)\n",
                 "                self._engine.call_later(0.1, side._put, head)\n",
             ),
@@ -127,7 +127,7 @@ RELAY_MUTANTS = [
         "abort leaves the other side open",
         "PureSelect",
         (
-            (TRANSPORT, "if exc is not None or self._state == OPEN:", "if exc is not None:"),
+            (RELAYING, "if exc is not None or self._state == OPEN:", "if exc is not None:"),
             (TRANSPORT, "            peer._fail(None)\n", "            pass\n"),
         ),
         ("either_of_two_clients_may_be_closed_or_aborted",),
