@@ -88,7 +88,8 @@ class AsyncioEngine(GuardedLoop):
             return None
         if made is None:
             return None
-        transport, transport.declared = made
+        transport, verb = made
+        transport.declared = verb
         if outgoing:
             self.counters.outgoing += 1
         else:
