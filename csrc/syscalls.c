@@ -210,14 +210,11 @@ static void forked(void)
     forks++;
 }
 
-static void watch_forks(void)
-{
-    (void)pthread_atfork(NULL, NULL, forked); /* ENOMEM: a fork goes unnoticed, as before fork(2) was asked */
-}
-
 unsigned mux_sys_forks(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
+    static int watched; /* not pthread_once: its version in glibc 2.34 would be the wheel's */
+    if (!__atomic_load_n(&watched, __ATOMIC_RELAXED) &&
+        !__atomic_exchange_n(&watched, 1, __ATOMIC_RELAXED))
+        (void)pthread_atfork(NULL, NULL, forked); /* ENOMEM: a fork goes unnoticed */
     return forks;
 }
