@@ -56,6 +56,10 @@ class LoopEngine(Engine):
         """Serve a connected, non-blocking socket."""
 
     @abc.abstractmethod
+    def _clients(self) -> int:
+        """Return how many connections are open that others opened."""
+
+    @abc.abstractmethod
     def _close_listeners(self) -> None:
         """Accept nothing from now on."""
 
@@ -74,6 +78,11 @@ class LoopEngine(Engine):
 
     def _adopted(self, sock: Any, service: Service) -> None:
         if self.ending:
+            sock.close()
+            return
+        if self._clients() >= self.limits.connections:
+            dispatch.logger.warning("an adopted socket is closed: see Limits.connections")
+            self.errors["refused"] += 1
             sock.close()
             return
         accepting.prepare(sock)

@@ -132,7 +132,7 @@ class Server:
         The connection is the server's from now on: the object ``sock`` itself is closed by this.
 
         Args:
-            sock: a connected stream socket.
+            sock: a connected stream socket; beyond ``Limits.connections`` it is closed, and logged.
             service: None means the server's own.
 
         Raises:
@@ -150,6 +150,11 @@ class Server:
             dispatch.check_service(service)
         if not isinstance(sock, socket.socket):
             raise TypeError(f"adopt() needs a socket.socket, not {sock!r}")
+        ssl = sys.modules.get("ssl")
+        if ssl is not None and isinstance(sock, ssl.SSLSocket):
+            raise TypeError(
+                "adopt() takes a plain socket: TLS would stay in this object, and be lost"
+            )
         if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
             raise ValueError(f"adopt() needs an open stream socket, not {sock!r}")
         self._engine.adopt(sock, service)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -383,3 +384,15 @@ def test_a_server_that_was_forgotten_is_stopped_when_the_program_ends(engine: st
     done = subprocess.run(program, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["main ends", "lost None"]
+
+
+def test_a_tls_socket_is_not_adopted_and_stays_the_callers() -> None:
+    ours, theirs = socket.socketpair()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    with ours, context.wrap_socket(theirs, do_handshake_on_connect=False) as wrapped:
+        server = muxcore.Server(muxcore.Echo, 0)
+        with pytest.raises(TypeError, match="plain socket"):
+            server.adopt(wrapped)
+        assert wrapped.fileno() >= 0
+        server.stop()

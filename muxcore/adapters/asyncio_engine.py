@@ -215,6 +215,9 @@ class AsyncioEngine(GuardedLoop):
         if self._stop_asked:
             self._wind_down()
 
+    def _clients(self) -> int:
+        return self.counters.open
+
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()

@@ -34,7 +34,8 @@ from muxcore.limits import Limits
 from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
 from muxcore.native.native_socket import RawAddress
-from muxcore.native.native_transport import LOOK_EVERY, MOST, VERBS, NativeTransport
+from muxcore.native.native_transport import LOOK_EVERY, MOST, NativeTransport
+from muxcore.native.native_verbs import VERBS
 from muxcore.native.outgoing import Attempt
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -303,6 +304,9 @@ class NativeEpollEngine(LoopEngine):
         self._clean = self._clean and not self.lib.mux_unsent(self.loop)
         super()._cut_short()
         self.lib.mux_close_unseen(self.loop, 1)
+
+    def _clients(self) -> int:
+        return int(self._counted.open)
 
     def _close_listeners(self) -> None:
         for slot in self._listeners:

@@ -25,13 +25,11 @@ from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_o
 from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
-from muxcore.protocol import Bytes, Verb, handles
+from muxcore.native.native_verbs import NativeVerbs
+from muxcore.protocol import Bytes, Verb
 from muxcore.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
-from muxcore.transport import ENDS_BY_RESET, BaseTransport
+from muxcore.transport import ENDS_BY_RESET
 from muxcore.transport_socket import TransportSocket
-
-VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
-"""enum mux_verb, by its name in Python."""
 
 # Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
 # that what is gathered can never have to pause anybody.
@@ -42,7 +40,7 @@ IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_
 PASSED_ON = 0x10000  # MUX_PASSED_ON
 
 
-class NativeTransport(BaseTransport):
+class NativeTransport(NativeVerbs):
     """A connection in a slot of the C core.
 
     Args:
@@ -54,14 +52,14 @@ class NativeTransport(BaseTransport):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_generation", "_hears", "_kept", "_plain", "_reason", "_slot", "_totals")
+    __slots__ = ("_reason", "_totals")
 
     def __init__(
         self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
     ) -> None:
         self._slot = slot
         self._generation = generation
-        self._kept: list[bytes] | None = None  # received and not delivered; b"" is the peer's EOF
+        self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
         self._plain = True  # open, no verb, no EOF, nothing queued: a write needs no other look
@@ -312,81 +310,6 @@ class NativeTransport(BaseTransport):
         number = error & ~PASSED_ON
         exc = OSError(number, os.strerror(number))
         return exc if number == error else passed_on(exc)
-
-    # -- verbs
-
-    def _begin(self, verb: Verb) -> None:
-        self._check(verb, "the connection")
-        self._verb = verb
-        self._verb_begun(verb)
-        kept = self._take_kept()
-        self._hold &= HOLD_EOF  # a backlog is C's to mind from now on
-        self._give_to_verb(kept)
-        if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
-            self.close()
-
-    def _verb_begun(self, verb: Verb) -> None:
-        self._cross()
-        self._plain = self._hears = False
-
-    def _give_to_verb(self, data: bytes) -> None:
-        """Let the verb begin, or go on, with bytes that C has already handed out."""
-        engine, verb = self._engine, VERBS[self._verb]
-        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
-
-    def relay(
-        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
-    ) -> None:
-        super().relay(peer, first=first, back=back, timeout=timeout)
-        self._verb_begun(Verb.RELAY)
-
-    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
-        self._cross()
-        engine = self._engine
-        to_peer = bytes(first) + b"".join(self._kept or ())
-        to_self = bytes(back) + b"".join(peer._kept or ())
-        joined = engine.lib.mux_relay(
-            engine.loop,
-            *(self._slot, self._generation, peer._slot, peer._generation),
-            *(to_peer, len(to_peer), to_self, len(to_self)),
-        )
-        if joined < 0:  # C has lost one of them, and the event that says so is yet to come
-            raise ValueError("relay(): the connection or the peer is closing")
-        for side, other in ((self, peer), (peer, self)):
-            side._verb, side._peer = Verb.RELAY, other
-            side._verb_begun(Verb.RELAY)
-            side._take_kept()
-            side._hold &= HOLD_EOF | HOLD_CLOSING
-        for side in (self, peer):
-            side._keep_cap(side.get_write_buffer_size())
-            if side._hold & HOLD_EOF:  # it was heard before: pass it on now
-                side._give_to_peer(b"")
-        for side in (self, peer):
-            if side._state == OPEN and not handles(side._protocol, "connection_lost"):
-                side._forget()
-
-    def _take_kept(self) -> bytes:
-        """Return what was received and not delivered; the peer's EOF among it counts as heard."""
-        kept, self._kept = self._kept or [], None
-        if b"" in kept:
-            self._hold |= HOLD_EOF
-        return b"".join(kept)
-
-    def _give_to_peer(self, data: bytes) -> None:
-        """Pass on what C has already handed out: bytes, or none: the EOF."""
-        engine = self._engine
-        engine.lib.mux_relay_more(engine.loop, self._slot, self._generation, data, len(data))
-
-    def _forget(self) -> None:
-        """Leave it to C: there is nobody who would hear of its end."""
-        engine = self._engine
-        if engine.lib.mux_forget(engine.loop, self._slot, self._generation) == 0:
-            engine.set_transport(self._slot, None)
-            if self._peer is not None:  # else the other side was forgotten before
-                self._peer._peer = None  # nothing else keeps this object
-
-    def _half_closed(self) -> None:
-        """C keeps that deadline."""
 
     # -- for the base class
 

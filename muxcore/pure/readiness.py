@@ -206,6 +206,9 @@ class ReadinessEngine(LoopEngine):
     def disowned(self) -> None:
         raise RuntimeError("something in this process closed the descriptor of the engine's waker")
 
+    def _clients(self) -> int:
+        return self.counters.open
+
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()

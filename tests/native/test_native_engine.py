@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.native import core
+from muxcore.native import core, native_engine, native_transport, native_verbs
 
 if core.missing is not None:
     pytest.skip(f"the C core is not built: {core.missing}", allow_module_level=True)
@@ -294,3 +294,15 @@ def test_of_a_relay_python_keeps_only_the_side_that_hears_its_end(heard: bool) -
             assert (server.stats().open, server.stats().outgoing) == (1, 1)
         until(lambda: server.stats().open == server.stats().outgoing == 0)
     assert lost == [None] * heard
+
+
+def test_what_python_repeats_of_the_core_is_what_the_core_says() -> None:
+    lib, ffi = core.lib, core.ffi
+    names = ("ACCEPTED", "DATA", "EOF", "DRAINED", "LOST", "TROUBLE", "CONNECTED")
+    for name in names:
+        assert getattr(native_engine, f"_KIND_{name}") == getattr(lib, f"MUX_EV_{name}")
+    for verb, number in native_verbs.VERBS.items():
+        assert number == getattr(lib, f"MUX_VERB_{verb.name if verb else 'NONE'}")
+    for name in ("IDLE", "HALF_CLOSED", "NOT_TAKEN", "PASSED_ON"):
+        assert getattr(native_transport, name) == getattr(lib, f"MUX_{name}")
+    assert native_engine._EVENT.size == ffi.sizeof("mux_event")

@@ -181,6 +181,19 @@ class Calls(EngineSuite):
             peer.send(b"hello")
             assert peer.read(5) == b"hello"
 
+    def test_an_adopted_socket_counts_against_the_cap_on_connections(self) -> None:
+        self.needs("adopt")
+        pairs = [socket.socketpair() for _ in range(3)]
+        with self.serving(muxcore.Echo, limits=muxcore.Limits(connections=2)) as run:
+            for _, ours in pairs:
+                run.server.adopt(ours)
+            one, two, three = (run.keep(Peer(theirs)) for theirs, _ in pairs)
+            three.read_eof()
+            for peer in (one, two):
+                peer.send(b"served")
+                assert peer.read(6) == b"served"
+            assert run.server.stats().errors["refused"] == 1
+
     def test_a_socket_adopted_before_the_start_is_served_from_the_start(self) -> None:
         self.needs("adopt")
         ours, theirs = socket.socketpair()

@@ -1,0 +1,106 @@
+"""What a connection of the C core does at a verb: it hands over what C has already given it.
+
+The verb is C's from then on. Two things may be in Python when it begins: bytes that were kept while
+reading was held, and events of this batch that are yet to come; both go to the verb, in order.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from muxcore.protocol import Bytes, Verb, handles
+from muxcore.states import HOLD_CLOSING, HOLD_EOF, OPEN
+from muxcore.transport import BaseTransport
+
+VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
+"""enum mux_verb, by its name in Python."""
+
+
+class NativeVerbs(BaseTransport):
+    """The verbs of a transport of the C core; ``NativeTransport`` is the rest."""
+
+    __slots__ = ("_generation", "_hears", "_kept", "_plain", "_slot")
+
+    _slot: int
+    _generation: int
+    _kept: list[bytes] | None  # received and not delivered; b"" is the peer's EOF
+    _plain: bool  # a write needs no other look
+    _hears: bool  # what comes goes to ``data_received``
+
+    @abc.abstractmethod
+    def _cross(self) -> None:
+        """Let gathered writes cross into C."""
+
+    def _begin(self, verb: Verb) -> None:
+        self._check(verb, "the connection")
+        self._verb = verb
+        self._verb_begun(verb)
+        kept = self._take_kept()
+        self._hold &= HOLD_EOF  # a backlog is C's to mind from now on
+        self._give_to_verb(kept)
+        if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
+            self.close()
+
+    def _verb_begun(self, verb: Verb) -> None:
+        self._cross()
+        self._plain = self._hears = False
+
+    def _give_to_verb(self, data: bytes) -> None:
+        """Let the verb begin, or go on, with bytes that C has already handed out."""
+        engine, verb = self._engine, VERBS[self._verb]
+        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
+
+    def relay(
+        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
+    ) -> None:
+        super().relay(peer, first=first, back=back, timeout=timeout)
+        self._verb_begun(Verb.RELAY)
+
+    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+        self._cross()
+        engine = self._engine
+        to_peer = bytes(first) + b"".join(self._kept or ())
+        to_self = bytes(back) + b"".join(peer._kept or ())
+        joined = engine.lib.mux_relay(
+            engine.loop,
+            *(self._slot, self._generation, peer._slot, peer._generation),
+            *(to_peer, len(to_peer), to_self, len(to_self)),
+        )
+        if joined < 0:  # C has lost one of them, and the event that says so is yet to come
+            raise ValueError("relay(): the connection or the peer is closing")
+        for side, other in ((self, peer), (peer, self)):
+            side._verb, side._peer = Verb.RELAY, other
+            side._verb_begun(Verb.RELAY)
+            side._take_kept()
+            side._hold &= HOLD_EOF | HOLD_CLOSING
+        for side in (self, peer):
+            side._keep_cap(side.get_write_buffer_size())
+            if side._hold & HOLD_EOF:  # it was heard before: pass it on now
+                side._give_to_peer(b"")
+        for side in (self, peer):
+            if side._state == OPEN and not handles(side._protocol, "connection_lost"):
+                side._forget()
+
+    def _take_kept(self) -> bytes:
+        """Return what was received and not delivered; the peer's EOF among it counts as heard."""
+        kept, self._kept = self._kept or [], None
+        if b"" in kept:
+            self._hold |= HOLD_EOF
+        return b"".join(kept)
+
+    def _give_to_peer(self, data: bytes) -> None:
+        """Pass on what C has already handed out: bytes, or none: the EOF."""
+        engine = self._engine
+        engine.lib.mux_relay_more(engine.loop, self._slot, self._generation, data, len(data))
+
+    def _forget(self) -> None:
+        """Leave it to C: there is nobody who would hear of its end."""
+        engine = self._engine
+        if engine.lib.mux_forget(engine.loop, self._slot, self._generation) == 0:
+            engine.set_transport(self._slot, None)
+            if self._peer is not None:  # else the other side was forgotten before
+                self._peer._peer = None  # nothing else keeps this object
+
+    def _half_closed(self) -> None:
+        """C keeps that deadline."""
