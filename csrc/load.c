@@ -371,6 +371,7 @@ int mux_load_run(mux_load *load, uint64_t slice)
         int ready = epoll_wait(load->epoll, events, EVENTS, patience(load, now, until, last_event));
         if (ready < 0 && errno != EINTR)
             return -1;
+        load->waits++;
         now = mux_load_now();
         if (ready > 0)
             last_event = now;

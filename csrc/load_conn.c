@@ -188,6 +188,7 @@ void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now)
 {
     int on = 1;
     conn->since = now;
+    conn->wait = load->waits;
     conn->state = CONN_CONNECTING;
     if (!is_churn(load, conn))
         load->pending++;
@@ -316,6 +317,8 @@ static void finish_connect(mux_load *load, mux_conn *conn)
 
 void mux_conn_ready(mux_load *load, mux_conn *conn, uint32_t events)
 {
+    if (conn->wait == load->waits)
+        return; /* stale: it was opened anew while this wait's events are handled */
     if (conn->state == CONN_CONNECTING) {
         finish_connect(load, conn);
         return; /* level-triggered: what is readable is reported again */

@@ -38,6 +38,7 @@ typedef struct {
     uint64_t due;         /* open loop: when the next message is due */
     uint64_t free_since;  /* open loop: when it last became able to send */
     uint64_t since;       /* when the connect began */
+    uint64_t wait;        /* and before which wait */
     uint64_t out_at, in_at;
     uint64_t random;      /* state of its own generator */
     uint64_t turn;        /* fixed rate: messages issued in this window */
@@ -62,7 +63,8 @@ struct mux_load {
     int connected;        /* every connection was tried */
     uint32_t count;       /* connections, the idle ones included; idle ones come last */
     uint32_t next_connect, pending;
-    uint32_t oldest; /* before it nobody is connecting */
+    uint32_t oldest;      /* before it nobody is connecting */
+    uint64_t waits;       /* so far: an event of one is not for a connection that began after it */
     uint64_t started, connect_started, phase_ends;
     uint64_t warmup, measure, window_start, window_end;
     uint64_t inflight;

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from muxcore.address import Address
 from muxcore.errors import ServiceError
-from muxcore.protocol import CALLBACKS, Service
+from muxcore.protocol import CALLBACKS, Service, Verb, verb_of
 
 logger = logging.getLogger("muxcore")
 
@@ -49,6 +49,7 @@ def check_service(service: Any) -> None:
             "return no protocol; write a plain function"
         )
     _refuse_coroutines(service)
+    _refuse_relay(service)
 
 
 def _never_runs(call: Any) -> bool:
@@ -66,9 +67,19 @@ def _refuse_coroutines(owner: Any) -> None:
             )
 
 
+def _refuse_relay(owner: Any) -> None:
+    """Refuse a relay that is declared: it takes another side."""
+    if verb_of(owner) is Verb.RELAY:
+        raise ServiceError(
+            f"{describe(owner)} declares the verb relay, which takes another side: call "
+            "transport.relay(peer), or take muxcore.Relay(address)"
+        )
+
+
 def _look_at(kind: type) -> bool:
     """Whether a protocol's class has callbacks, or a verb."""
     _refuse_coroutines(kind)
+    _refuse_relay(kind)
     return any(hasattr(kind, name) for name in (*_NAMES, "verb"))
 
 

@@ -24,8 +24,9 @@ class Limits:
         backlog: the listen(2) queue; 0 means SOMAXCONN, which the kernel clamps to its own limit.
         read_chunk: the most bytes one ``data_received`` brings; at most 67,108,864, since that much
             is allocated for a receive.
-        reads_per_turn: receives that one connection may take in one turn, so that a flooder cannot
-            starve the rest.
+        reads_per_turn: receives that one connection may take in one turn under an edge trigger, so
+            that a flooder cannot starve the rest; under a level trigger it is one, since the kernel
+            tells again.
         accepts_per_turn: connections one listener may accept in one turn, for the same reason.
         write_high: ``pause_writing`` is called when more than this many bytes wait to be sent.
         write_low: ``resume_writing`` is called when at most this many bytes wait.

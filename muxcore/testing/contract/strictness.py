@@ -28,6 +28,13 @@ class Strictness(EngineSuite):
         with pytest.raises(muxcore.ServiceError, match=r"Waits\.data_received is a coroutine"):
             self.server(Waits)
 
+    def test_a_relay_that_a_service_declares_is_refused_when_the_server_is_made(self) -> None:
+        class HalfAPair:
+            verb = muxcore.Verb.RELAY
+
+        with pytest.raises(muxcore.ServiceError, match=r"HalfAPair declares the verb relay"):
+            self.server(HalfAPair)
+
     def test_a_protocol_with_a_coroutine_for_a_callback_is_refused_its_client(self) -> None:
         class Waits:
             async def data_received(self, data: bytes) -> None: ...
