@@ -90,9 +90,9 @@ class NativeEpollEngine(LoopEngine):
             self.lib.mux_loop_arena_size(self.loop),
         )
         self.send = self.lib.mux_send
-        self.gathers = False  # this batch's small writes
-        self.parts: list[bytes] = []  # gathered, and of each its slot
-        self.writers: list[int] = []
+        self.parts: list[bytes] | None = None  # gathered writes; None: none are in this batch
+        self.writers: list[int] = []  # of each its slot
+        self.look_at = LOOK_EVERY  # so many parts: at the clock
         self._looked = 0.0  # at the clock
         self._is_quick = False  # the callbacks of the last batch took little time
         self._left = self.ffi.new("uint32_t[]", 2 * MOST)  # of those with a queue: slot, bytes
@@ -168,9 +168,8 @@ class NativeEpollEngine(LoopEngine):
             What a callback raised that means the program; the others have heard all the same.
         """
         raised: BaseException | None = None
-        steps: list[Callable[[], object]] = [self.flush, self.end_connecting, self._hear_rest]
-        steps.append(self._calls.run)
-        self.gathers = False
+        steps: list[Callable[[], object]] = [self._gather_no_more, self._hear_rest]
+        steps += self.end_connecting, self._calls.run
         while steps or self._open_transports():
             try:
                 if steps:
@@ -181,7 +180,7 @@ class NativeEpollEngine(LoopEngine):
                 self._batch(0)  # a connection_lost may have aborted others
             except (SystemExit, KeyboardInterrupt) as exc:
                 raised = raised or exc
-                steps.append(self._hear_rest)
+                steps += self._gather_no_more, self._hear_rest
         return raised
 
     def _hear_rest(self) -> None:
@@ -216,7 +215,8 @@ class NativeEpollEngine(LoopEngine):
         transports: Any = self._transports
         arena = self._arena
         if count > 1:  # answers that leave together come back together: larger batches, fewer waits
-            self.gathers = self._is_quick
+            if self._is_quick:
+                self.parts = []
             began = self._looked = time.monotonic()
         self._unheard = events = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
         for slot, kind, value, at in events:
@@ -254,8 +254,7 @@ class NativeEpollEngine(LoopEngine):
                 else:
                     transport.on_connected(value)
         if count > 1:
-            self.gathers = False
-            self.flush()
+            self._gather_no_more()
             self._is_quick = time.monotonic() - began < count * _QUICK
 
     def look(self) -> None:
@@ -263,17 +262,22 @@ class NativeEpollEngine(LoopEngine):
         now = time.monotonic()
         is_slow = now - self._looked > LOOK_EVERY * _QUICK
         self._looked = now
+        self.look_at += LOOK_EVERY
         if is_slow:
-            self.gathers = False
-        if is_slow or len(self.parts) == MOST:
+            self._gather_no_more()
+        elif self.look_at > MOST:
             self.flush()
+
+    def _gather_no_more(self) -> None:
+        self.flush()
+        self.parts = None
 
     def flush(self) -> None:
         """Let what was gathered cross into C, which sends it."""
         parts, writers = self.parts, self.writers
         if not parts:
             return
-        self.parts, self.writers = [], []
+        self.parts, self.writers, self.look_at = [], [], LOOK_EVERY
         from_buffer = self.ffi.from_buffer
         count = self.lib.mux_send_batch(
             self.loop,

@@ -175,21 +175,16 @@ class NativeTransport(NativeVerbs):
             return
         engine = self._engine
         parts = engine.parts
-        if engine.gathers and len(data) <= SMALL:
+        if parts is not None:
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
-            parts.append(data)
-            engine.writers.append(self._slot)
-            if not len(parts) % LOOK_EVERY:
-                engine.look()
-            return
-        if parts:
+            if len(data) <= SMALL:
+                parts.append(data)
+                engine.writers.append(self._slot)
+                if len(parts) == engine.look_at:
+                    engine.look()
+                return
             engine.flush()
-        self.cross(data)
-
-    def cross(self, data: bytes) -> None:
-        """Let one write cross into C, which sends it."""
-        engine = self._engine
         queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
         if queued:
             self.sent(queued)
