@@ -148,11 +148,28 @@ def test_the_open_loop_shows_a_freeze_that_the_closed_loop_omits(
     assert closed.latency.percentile(90) < 75e6 < closed.latency.max
 
 
-def test_an_overload_is_not_hidden(kind: str, serve: Any) -> None:
-    def slow(sock: socket.socket, data: bytes, number: int) -> None:
-        time.sleep(0.01)  # the server's work: 100 messages a second
-        sock.sendall(data)
+def slow(sock: socket.socket, data: bytes, number: int) -> None:
+    time.sleep(0.01)  # the server's work: 100 messages a second
+    sock.sendall(data)
 
+
+def test_a_generator_that_stood_still_in_its_drain_loses_no_reply(kind: str, serve: Any) -> None:
+    load: dict[str, Any] = {"connections": 2, "rate": 2000.0, "reply_timeout": 1.4}
+    source = generator(LoadConfig(address=serve(slow).address, **load), kind)
+    source.begin(0.0, 0.1)
+    while source.run(0.05) is not Phase.DRAINING:
+        pass
+    source.run(0.05)  # enters the drain
+    time.sleep(1.5)  # stands still for the whole of it
+    while source.run(0.05) is not Phase.IDLE:
+        pass
+    result = source.result()
+    source.close()
+    assert not result.lost
+    assert result.overdue > 0
+
+
+def test_an_overload_is_not_hidden(kind: str, serve: Any) -> None:
     result = drive(kind, serve(slow).address, 0.3, connections=2, rate=2000.0, reply_timeout=1.5)
     assert result.overdue > 300
     assert result.latency.total >= result.overdue
