@@ -50,16 +50,16 @@ def test_the_close_after_an_eof_has_that_deadline_too(adapter: ProgramSuite) -> 
 def test_a_closing_connection_whose_peer_takes_a_little_at_times_goes_on(
     adapter: ProgramSuite,
 ) -> None:
-    limits = Limits(close_timeout=0.6)
-    for pace in paced(0.6):
+    limits = Limits(close_timeout=0.4)
+    for pace in paced(0.4):
         with adapter.serving(PoursAndCloses, narrow(), limits=limits) as run, pace:
             peer = run.connect(receive_buffer=SMALL)
-            for _ in range(18):  # one and a half times the deadline
+            for _ in range(12):  # one and a half times the deadline
                 peer.read(SMALL)
                 peer.pause(0.05)
                 pace.step()
             pace.end()
-            peer.read(2 * MIB - 18 * SMALL)
+            peer.read(2 * MIB - 12 * SMALL)
             peer.read_eof()
             assert run.life(peer)[-1] == ("connection_lost", None)
 
