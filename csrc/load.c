@@ -314,14 +314,20 @@ static int advance(mux_load *load, uint64_t now)
             return 0;
         end_window(load, now);
         return 1;
-    case MUX_LOAD_DRAINING:
-        /* In the second half nothing more is sent: an overloaded server is behind, it loses nothing. */
-        load->late = now >= load->phase_ends - nanoseconds(load->config.reply_timeout) / 2;
+    case MUX_LOAD_DRAINING: {
+        /* In the second half nothing more is sent: an overloaded server is behind, it loses nothing. It
+         * is counted from here: where this process stood still, what it sent last has its time too. */
+        uint64_t half = nanoseconds(load->config.reply_timeout) / 2;
+        if (!load->late && now >= load->phase_ends - half) {
+            load->late = 1;
+            load->phase_ends = now + half;
+        }
         if (!is_drained(load) && now < load->phase_ends)
             return 0;
         settle(load, now);
         load->phase = MUX_LOAD_IDLE;
         return 1;
+    }
     default:
         return 1;
     }

@@ -109,8 +109,10 @@ def test_a_time_longer_than_ten_years_is_ten_years() -> None:
 
 
 def test_zero_and_none_are_taken_where_they_have_a_meaning() -> None:
-    Limits(backlog=0, write_high=0, write_low=0, drain_timeout=0)
-    Limits(idle_timeout=None, half_close_timeout=None)
+    for names, value in ((_ZERO, 0), (_NONE, None)):
+        values = dict.fromkeys(names, value)
+        taken = dataclasses.asdict(limits(values))
+        assert {name: taken[name] for name in names} == values
 
 
 def test_marks_that_contradict_each_other_are_refused_with_both_values() -> None:

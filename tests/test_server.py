@@ -6,6 +6,7 @@ What holds for every engine stands in ``muxcore.testing``; here one engine will 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -281,7 +282,12 @@ def test_a_background_engine_that_dies_says_so_at_once_and_is_told_to_have_faile
         peer.read_end()
         eventually(lambda: server.failed is not None, "it is told")
     assert isinstance(server.failed, SystemExit)
-    (record,) = [each for each in caplog.records if each.levelname == "CRITICAL"]
+
+    def told() -> list[logging.LogRecord]:
+        return [each for each in caplog.records if each.levelname == "CRITICAL"]
+
+    eventually(lambda: len(told()) > 0, "it is logged")  # by its thread, a moment later
+    (record,) = told()
     assert f"engine {engine} has ended by an error" in record.message
     assert record.exc_info is not None
     assert record.exc_info[1] is server.failed

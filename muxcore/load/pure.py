@@ -167,8 +167,11 @@ class PureGenerator:
                 return False
             self._end_window(now)
         elif self._phase is Phase.DRAINING:
-            # In the second half nothing more is sent: a server that is behind loses nothing.
-            self._late = now >= self._ends - round(self._config.reply_timeout * 5e8)
+            # In the second half nothing more is sent: a server that is behind loses nothing. It is
+            # counted from here: where this process stood still, what it sent last has its time too.
+            half = round(self._config.reply_timeout * 5e8)
+            if not self._late and now >= self._ends - half:
+                self._late, self._ends = True, now + half
             behind = self._heap and self._heap[0][0] < self._window_end and not self._late
             if (self._inflight or behind) and now < self._ends:
                 return False

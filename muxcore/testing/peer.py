@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import time
@@ -148,6 +149,10 @@ class Peer:
         """Read the next ``size`` bytes and hold them against the pattern."""
         start = self._received
         assert self.read(size) == pattern(size, start), f"bytes {start}..{start + size} differ"
+
+    def readable(self) -> bool:
+        """Whether there is something to read now: bytes, or the end."""
+        return bool(select.select([self.sock], [], [], 0)[0])
 
     def read_all(self) -> bytes:
         """Read until EOF."""

@@ -36,12 +36,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that it has used, its threads included."""
-    fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def ran_seconds(pid: int) -> float:
     """Return how long its first thread was on a processor: nanoseconds are counted, not ticks."""
     with open(f"/proc/{pid}/schedstat") as found:

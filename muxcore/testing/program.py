@@ -17,7 +17,6 @@ from typing import Any, cast
 
 import muxcore
 from muxcore.testing.peer import DEADLINE
-from muxcore.testing.proc import cpu_seconds
 from muxcore.testing.recorder import Journal, Journaled
 from muxcore.testing.suite import EngineSuite, Run
 
@@ -37,10 +36,6 @@ class Program(Run):
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that it has used, its threads included; Linux only."""
-        return cpu_seconds(self.pid)
 
     def wait(self, seconds: float = DEADLINE) -> int:
         """Return its exit status, or minus the number of the signal that ended it."""

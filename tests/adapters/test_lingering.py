@@ -95,7 +95,7 @@ def test_the_end_of_the_server_waits_for_who_lingers_within_the_drain(
         run.life(peer)
         start = time.monotonic()
         run.server.stop()
-        assert time.monotonic() - start >= 0.1
+        assert time.monotonic() - start >= 0.09  # libuv's clock counts milliseconds
         assert run.server.stats().open == 0
 
 

@@ -268,10 +268,7 @@ MUTANTS = [
             (READINESS, "        if transport not in self._transports:\n            return\n", ""),
             (STREAM, "self._protocol = self._on_data = None  #", "self._on_data = None  #"),
         ),
-        (
-            "closing_twice_and_aborting_after_is_one_end",
-            "a_hundred_connections_may_end_one_another",
-        ),
+        ("closing_twice_and_aborting_after_is_one_end",),
     ),
     Mutant(
         "eof_received may not keep the connection open",

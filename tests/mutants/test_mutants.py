@@ -1,7 +1,7 @@
 """The suites are judged by planted faults: every mutant of our engines fails a scenario.
 
 The quick form runs, for each mutant, the scenarios that are expected to catch it; the deep form
-runs everything and says how many do.
+runs everything and says how many do. In both the control has no fault, and nothing is caught.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ MUTANTS = [*ENGINE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS]
 _PACKAGE = Path(muxcore.__file__).parent
 _HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before
 _DEADLINE = "1"  # s for what must happen; a mutant that is slow is caught as well
+_PATIENT = "10"  # s for the same without a fault: nothing waits in vain, so it costs nothing
+_SUITES = sorted({mutant.suite for mutant in MUTANTS})
 _TESTS = """
 from muxcore.testing import ContractSuite, ProcessSuite, SurvivalSuite
 
@@ -37,7 +39,9 @@ class Test{suite}(ContractSuite, SurvivalSuite{more}):
 """
 
 
-def _run(mutant: Mutant, folder: Path, *, everything: bool) -> str:
+def _run(
+    mutant: Mutant, folder: Path, *, everything: bool = False, deadline: str = _DEADLINE
+) -> str:
     """Run scenarios against a mutant; return pytest's output."""
     copy = folder / "muxcore"
     shutil.copytree(_PACKAGE, copy, ignore=shutil.ignore_patterns("*.so", "native"))
@@ -60,7 +64,7 @@ def _run(mutant: Mutant, folder: Path, *, everything: bool) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider"]
     command.append("--assert=plain")  # who fails is asked, not why; rewriting took half of the time
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MUXCORE"))}
-    environment |= {"PYTHONPATH": str(folder), "MUXCORE_TESTING_DEADLINE": _DEADLINE}
+    environment |= {"PYTHONPATH": str(folder), "MUXCORE_TESTING_DEADLINE": deadline}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # and plug-ins most of the rest
     with subprocess.Popen(
         command + selected,
@@ -84,8 +88,18 @@ def _run(mutant: Mutant, folder: Path, *, everything: bool) -> str:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_mutant_fails_a_scenario(mutant: Mutant, tmp_path: Path) -> None:
-    output = _run(mutant, tmp_path, everything=False)
+    output = _run(mutant, tmp_path)
     assert re.search(r"\b1 failed", output), f"nothing caught: {mutant.name}\n{output}"
+
+
+@pytest.mark.parametrize("suite", _SUITES)
+def test_without_a_fault_nothing_is_caught(suite: str, tmp_path: Path) -> None:
+    killers = {killer for mutant in MUTANTS if mutant.suite == suite for killer in mutant.killers}
+    control = Mutant("no fault", suite, (), tuple(sorted(killers)))
+    output = _run(control, tmp_path, deadline=_PATIENT)
+    found = re.search(r"^(\d+) passed", output.splitlines()[-1])
+    assert found, f"caught without a fault:\n{output}"
+    assert int(found[1]) >= len(killers), f"a killer did not run:\n{output}"
 
 
 def test_there_are_faults_of_every_model() -> None:
@@ -107,3 +121,14 @@ def test_a_mutant_fails_somewhere_in_the_whole_of_the_suites(
     found = re.search(r"(\d+) failed", output)
     assert found, f"nothing caught: {mutant.name}\n{output}"
     print(f"{mutant.name}: {found[1]} scenarios")
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("suite", _SUITES)
+def test_without_a_fault_the_whole_of_the_suites_catches_nothing(
+    suite: str, tmp_path: Path
+) -> None:
+    control = Mutant("no fault", suite, (), ())
+    output = _run(control, tmp_path, everything=True, deadline=_PATIENT)
+    assert re.search(r"^\d+ passed", output.splitlines()[-1]), f"caught without a fault:\n{output}"

@@ -134,7 +134,7 @@ def test_stop_and_timers_are_on_time_under_full_load(service: Any, trigger: str)
             lambda: server.call_later(0.05, lambda: fired.append(time.monotonic() - start))
         )
         until(lambda: fired)
-        assert server.stats().bytes_in > 200_000  # it was busy meanwhile
+        until(lambda: server.stats().bytes_in > 200_000)  # it was busy before, and still is
         done.set()
         for thread in floods:
             thread.join(_DEADLINE)

@@ -136,7 +136,7 @@ def _read_all(sock: socket.socket, got: bytearray) -> None:
 
 
 @pytest.mark.parametrize("trigger", ["level", "edge"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS, last=LAST)
 def test_a_generated_script_has_the_same_effect(
     trigger: str, steps: list[tuple[str, int]], last: str

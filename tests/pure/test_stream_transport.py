@@ -16,6 +16,7 @@ from muxcore.limits import Limits
 from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.stream_transport import StreamTransport
 from muxcore.testing import FlowRecorder, Recorder
+from muxcore.testing.patience import paced
 from muxcore.testing.peer import SMALL, narrow
 from muxcore.testing.recorder import LOST, MADE, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
@@ -211,17 +212,19 @@ def test_clients_whose_events_one_wait_does_not_bring_outlive_a_stall(
     suite: EngineSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxcore.pure.epoll_engine._EVENTS_PER_WAIT", 2)
-    with suite.serving(EchoWriter, limits=Limits(idle_timeout=0.3)) as run:
-        peers = [run.connect() for _ in range(12)]
-        for peer in peers:
-            peer.send(b"x")
-            peer.read(1)
-        with run.held():
+    for pace in paced(0.3):
+        with suite.serving(EchoWriter, limits=Limits(idle_timeout=0.3)) as run, pace:
+            peers = [run.connect() for _ in range(12)]
             for peer in peers:
-                peer.send(b"waits")
-            threading.Event().wait(0.7)  # more than twice the deadline
-        for peer in peers:
-            assert peer.read(5) == b"waits"
+                peer.send(b"x")
+                peer.read(1)
+            with run.held():
+                for peer in peers:
+                    peer.send(b"waits")
+                pace.end()
+                threading.Event().wait(0.7)  # more than twice the deadline
+            for peer in peers:
+                assert peer.read(5) == b"waits"
 
 
 # -- a descriptor that is not the engine's alone

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -172,13 +173,16 @@ def test_at_the_cap_further_clients_wait(engine: str, upstream: Upstream) -> Non
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_idle_pair_is_cut(engine: str, upstream: Upstream) -> None:
+    start = time.monotonic()
     with (
         _served(muxcore.Relay(upstream.address, idle_timeout=0.2), engine) as server,
         Peer(server.addresses[0]) as client,
     ):
         there = upstream.accept()
-        client.read_end()
-        there.read_end()
+        client.read_reset()
+        there.read_reset()
+        assert time.monotonic() - start >= 0.15  # the deadline, but for what two clocks may differ
+        eventually(lambda: set(server.stats().errors) == {"IdleTimeout"}, "it is counted")
 
 
 @pytest.mark.parametrize("engine", SHARED)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from muxcore.limits import Limits
 from muxcore.testing.contract.relaying import relays
+from muxcore.testing.patience import paced
 from muxcore.testing.peer import SMALL, narrow
 from muxcore.testing.recorder import EOF, MADE, FlowRecorder, Recorder, lost
 from muxcore.testing.suite import EngineSuite, eventually
@@ -107,17 +108,19 @@ class Deadlines(EngineSuite):
     def test_clients_whose_bytes_wait_outlive_a_stall_of_the_engine(self) -> None:
         self.needs("threadsafe_calls")
         limits = Limits(idle_timeout=0.4)
-        with self.serving(EchoWriter, limits=limits) as run:
-            peers = [run.connect() for _ in range(10)]
-            for peer in peers:
-                peer.send(b"x")
-                peer.read(1)
-            with run.held():
+        for pace in paced(0.4):
+            with self.serving(EchoWriter, limits=limits) as run, pace:
+                peers = [run.connect() for _ in range(10)]
                 for peer in peers:
-                    peer.send(b"waits")
-                time.sleep(1.0)
-            for peer in peers:
-                assert peer.read(5) == b"waits"
+                    peer.send(b"x")
+                    peer.read(1)
+                with run.held():
+                    for peer in peers:
+                        peer.send(b"waits")
+                    pace.end()
+                    time.sleep(1.0)
+                for peer in peers:
+                    assert peer.read(5) == b"waits"
 
     def test_a_slow_callback_ends_nobody_whose_bytes_wait(self) -> None:
         self.needs("shared_state", "threadsafe_calls")
@@ -128,35 +131,38 @@ class Deadlines(EngineSuite):
                     time.sleep(1.0)
                 self.transport.write(data)
 
-        with self.serving(Slow, limits=Limits(idle_timeout=0.4)) as run:
-            peers = [run.connect() for _ in range(10)]
-            for peer in peers:
-                peer.send(b"x")
-                peer.read(1)
-            with run.held():  # all in one turn, whoever is heard first
+        for pace in paced(0.4):
+            with self.serving(Slow, limits=Limits(idle_timeout=0.4)) as run, pace:
+                peers = [run.connect() for _ in range(10)]
+                for peer in peers:
+                    peer.send(b"x")
+                    peer.read(1)
+                with run.held():  # all in one turn, whoever is heard first
+                    for number, peer in enumerate(peers):
+                        peer.send(b"slow" if number == 4 else b"fast")
+                    pace.end()
                 for number, peer in enumerate(peers):
-                    peer.send(b"slow" if number == 4 else b"fast")
-            for number, peer in enumerate(peers):
-                assert peer.read(4) == (b"slow" if number == 4 else b"fast")
+                    assert peer.read(4) == (b"slow" if number == 4 else b"fast")
 
     def test_the_idle_deadline_counts_from_the_answer_of_a_slow_callback(self) -> None:
         self.needs("shared_state")
 
         class Slow(Recorder):
-            times: ClassVar[list[float]] = []
-
             def data_received(self, data: bytes) -> None:
                 time.sleep(0.6)
-                self.times.append(time.monotonic())
+                self.note(time.monotonic())
                 self.transport.write(data)
 
             def connection_lost(self, exc: BaseException | None) -> None:
-                self.times.append(time.monotonic())
+                self.note(time.monotonic())
                 super().connection_lost(exc)
 
-        with self.serving(Slow, limits=Limits(idle_timeout=0.5)) as run:
-            peer = run.connect()
-            peer.send(b"x")
-            assert run.life(peer) == [MADE, lost("IdleTimeout")]
-            answered, ended = Slow.times
-            assert ended - answered >= 0.4  # the deadline, but for what two clocks may differ
+        for pace in paced(0.5):
+            with self.serving(Slow, limits=Limits(idle_timeout=0.5)) as run, pace:
+                peer = run.connect()
+                peer.send(b"x")
+                pace.end()
+                made, *notes, why = run.life(peer)
+                assert (made, len(notes), why) == (MADE, 2, lost("IdleTimeout"))
+                # the deadline, but for what two clocks may differ
+                assert notes[1][1] - notes[0][1] >= 0.4

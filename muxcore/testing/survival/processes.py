@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -15,11 +14,12 @@ import pytest
 import muxcore
 from muxcore.limits import Limits
 from muxcore.testing.peer import DEADLINE, SMALL, narrow, pattern
-from muxcore.testing.proc import alive, children, descriptors, state
+from muxcore.testing.proc import alive, children, descriptors, ran_seconds, state
 from muxcore.testing.program import Program
 from muxcore.testing.recorder import LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import eventually, meanwhile
 from muxcore.testing.survival.acceptors import Acceptors
+from muxcore.testing.survival.clients import idle_cpu
 from muxcore.testing.upstream import Upstream
 
 
@@ -164,7 +164,8 @@ class ProcessSuite(Acceptors):
             peer.send(bytes(8 * SMALL))
             program.wait_for("data_received", peer)
             program.signal(signal.SIGTERM)
-            assert peer.read_all() == answer
+            got = peer.read_all()
+            assert got == answer * max(1, len(got) // len(answer))  # until it heard the signal
             assert program.wait() == 0
 
     def test_an_idle_connection_ends_with_a_reset(self) -> None:
@@ -275,9 +276,7 @@ class ProcessSuite(Acceptors):
     def test_a_client_that_does_nothing_costs_the_parent_no_cpu(self) -> None:
         with self.program(Recorder) as program:
             program.wait_for(MADE, program.connect())
-            before = program.cpu_seconds()
-            time.sleep(0.2)
-            assert program.cpu_seconds() - before <= 0.05
+            idle_cpu(lambda: ran_seconds(program.pid))
 
 
 def _children_of(program: Program) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from muxcore import Limits
 from muxcore.testing.contract.relaying import relays
+from muxcore.testing.patience import paced
 from muxcore.testing.peer import SMALL, narrow, pattern
 from muxcore.testing.recorder import LOST, MADE, Recorder, lost
 from muxcore.testing.suite import EngineSuite, eventually
@@ -18,33 +19,47 @@ class Relays(EngineSuite):
     def test_a_relay_is_idle_only_when_neither_direction_moves(self) -> None:
         self.needs("relay")
         limits = Limits(idle_timeout=0.4)
-        with (
-            Upstream() as upstream,
-            self.serving(relays(upstream.address), limits=limits) as run,
-        ):
-            client = run.connect()
-            there = run.accept(upstream)
-            for _ in range(8):  # twice the deadline, in one direction alone
-                client.pause(0.1)
-                there.send(b"x")
-                assert client.read(1) == b"x"
-            client.read_end()
-            there.read_end()
-            assert run.life(client) == [MADE, lost("IdleTimeout")]
+        for pace in paced(0.4):
+            with (
+                Upstream() as upstream,
+                self.serving(relays(upstream.address), limits=limits) as run,
+                pace,
+            ):
+                client = run.connect()
+                there = run.accept(upstream)
+                pace.step()
+                for _ in range(6):  # longer than the deadline, in one direction alone
+                    client.pause(0.1)
+                    there.send(b"x")
+                    assert client.read(1) == b"x"
+                    pace.step()
+                pace.end()
+                client.read_end()
+                there.read_end()
+                assert run.life(client) == [MADE, lost("IdleTimeout")]
 
     def test_a_relay_whose_reader_is_slow_is_not_idle(self) -> None:
         self.needs("relay")
-        limits = Limits(idle_timeout=0.5, write_high=4 << 20, write_low=0)
-        with (
-            Upstream() as upstream,
-            self.serving(relays(upstream.address), narrow(), limits=limits) as run,
-        ):
-            client = run.connect(receive_buffer=SMALL)
-            taken = run.accept(upstream).send_until_full(62 << 20, quiet=0.1)
-            for _ in range(20):  # twice the deadline; the upstream's side is held all the time
-                client.read(SMALL)
-                client.pause(0.05)
-            client.read(taken - 20 * SMALL)
+        limits = Limits(idle_timeout=0.4, write_high=4 << 20, write_low=0)
+        for pace in paced(0.4):
+            with (
+                Upstream() as upstream,
+                self.serving(relays(upstream.address), narrow(), limits=limits) as run,
+                pace,
+            ):
+                client = run.connect(receive_buffer=SMALL)
+                there = run.accept(upstream)
+                pace.step()
+                taken = 0
+                while taken < 4 << 20:  # it takes that much, whatever the machine does meanwhile
+                    taken += there.send_until_full(62 << 20, quiet=0.05)
+                pace.step()
+                for _ in range(12):  # longer than the deadline, with the upstream's side held
+                    client.read(SMALL)
+                    client.pause(0.05)
+                    pace.step()
+                pace.end()
+                client.read(taken - 12 * SMALL)
 
     def test_the_second_direction_has_a_deadline_once_the_first_has_ended(self) -> None:
         self.needs("relay")
