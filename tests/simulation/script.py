@@ -1,0 +1,162 @@
+"""A run is a script: how it is set up, and what happens, one operation after another.
+
+An operation names connections by numbers that are taken modulo what is there, and has noise of its
+own, from which all chance follows until the next one: so a script is still good, and most of it
+does the same, when operations are taken out of it.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import kernel
+
+# How often each is drawn; beside it how often in a plain script, where all comes to rest after each
+WEIGHTS = {
+    "turn": (60, 0),
+    "dial": (14, 14),
+    "adopt": (6, 6),
+    "connect": (6, 3),
+    "relay_to": (3, 0),
+    "fork": (2, 0),
+    "full": (1, 0),
+    "pass": (3, 0),
+    "answer": (3, 0),
+    "foreign": (1, 0),
+    "later": (2, 0),
+    "hasty": (2, 0),
+    "remote_send": (40, 40),
+    "remote_read": (4, 0),
+    "remote_stall": (5, 0),
+    "remote_end": (4, 12),
+    "remote_eof": (4, 4),
+    "write": (20, 20),
+    "burst": (5, 0),
+    "eof": (3, 3),
+    "pause": (4, 0),
+    "resume": (4, 0),
+    "marks": (2, 0),
+    "verb": (4, 4),
+    "relay": (5, 5),
+    "close": (5, 9),
+    "abort": (2, 0),
+    "replace": (2, 2),
+}
+_SIZES = (64, 200, 512, 2000, 4096, 16000)
+
+
+@dataclass(frozen=True)
+class Op:
+    code: str
+    a: int
+    b: int
+    noise: int
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script.
+
+    Attributes:
+        engine, trigger: what it runs on.
+        limits: of ``Limits``.
+        world: of ``Kernel``.
+        sizes: events that one wait tells, and FD_SETSIZE.
+        reacts: how many of 64 callbacks do something.
+        end: how it ends; see ``final.py``.
+        plain: all comes to rest after each operation, and nothing goes wrong.
+    """
+
+    engine: str
+    trigger: str
+    limits: dict[str, Any]
+    world: dict[str, int]
+    sizes: tuple[int, int]
+    reacts: int
+    end: int
+    ops: tuple[Op, ...]
+    plain: bool = False
+
+    def with_ops(self, ops: tuple[Op, ...]) -> Script:
+        return replace(self, ops=ops)
+
+    def __str__(self) -> str:
+        limits = ", ".join(f"{name} {value}" for name, value in self.limits.items())
+        world = ", ".join(f"{name} {value}" for name, value in self.world.items())
+        lines = [
+            f"set-up: {self.engine}, {self.trigger} trigger; {limits};",
+            f"  kernel: {world}; a wait tells {self.sizes[0]} events, FD_SETSIZE {self.sizes[1]};",
+            f"  {self.reacts} of 64 callbacks react; end {self.end}",
+        ]
+        return "\n".join(lines + [f"  {op.code} {op.a} {op.b}" for op in self.ops])
+
+
+ENGINES = (("pure-epoll", "level"), ("pure-epoll", "edge"), ("pure-select", "level"))
+
+
+def draw(seed: int, engine: tuple[str, str] | None = None) -> Script:
+    """Draw a script with faults.
+
+    Args:
+        seed: the same one draws the same.
+        engine: (name, trigger); None: one of them all.
+    """
+    chance = random.Random(seed)
+
+    def some(few: int, usual: Any, rare: Any) -> Any:
+        return usual if chance.randrange(few) else rare
+
+    chosen = chance.choice(ENGINES)
+    faults = 0
+    for bit in range(kernel.FAULTS.bit_length()):
+        rare = 1 << bit in (kernel.BROKEN, kernel.CONTROL, kernel.CREATE)
+        faults |= 0 if chance.randrange(5 if rare else 3) else 1 << bit
+    high = chance.choice(_SIZES[:5])
+    world = {
+        "faults": some(4, faults, 0),
+        "rate": some(4, chance.randrange(10, 70), 150),
+        "send_room": chance.choice(_SIZES),
+        "receive_room": chance.choice(_SIZES),
+    }
+    limits = {
+        "connections": some(6, chance.randrange(16, 46), chance.randrange(1, 5)),
+        "read_chunk": chance.choice(_SIZES[:5]),
+        "reads_per_turn": chance.randrange(1, 5),
+        "accepts_per_turn": chance.randrange(1, 5),
+        "write_high": high,
+        "write_low": high // chance.randrange(1, 9),
+        "write_buffer": some(6, 1 << 20, high + 3000),
+        "idle_timeout": some(3, None, chance.randrange(40, 140) / 1000),
+        "half_close_timeout": some(3, None, chance.randrange(30, 130) / 1000),
+        "close_timeout": some(3, None, chance.randrange(40, 140) / 1000),
+        "linger_timeout": some(6, chance.randrange(20, 120) / 1000, 0.0),
+        "connect_timeout": chance.randrange(20, 300) / 1000,
+        "accept_pause": chance.randrange(1, 11) / 1000,
+        "drain_timeout": chance.choice((0.0, 0.05, 1.0)),
+    }
+    sizes = (some(3, 512, chance.randrange(1, 4)), some(6, 1024, chance.randrange(14, 30)))
+    reacts = some(6, chance.randrange(1, 24), 0)
+    ops = _ops(chance, 0, 80)
+    return Script(*(engine or chosen), limits, world, sizes, reacts, chance.randrange(1024), ops)
+
+
+def draw_plain(seed: int, engine: tuple[str, str]) -> Script:
+    """Draw a script without faults, which does the same on a real kernel."""
+    chance = random.Random(seed)
+    limits = {"read_chunk": 4096, "linger_timeout": 1.0, "drain_timeout": 1.0}
+    world = {"faults": 0, "rate": 0, "send_room": 1 << 17, "receive_room": 1 << 17}
+    ops = _ops(chance, 1, 40)
+    return Script(*engine, limits, world, (512, 1024), 0, 0, ops, plain=True)
+
+
+def _ops(chance: random.Random, which: int, most: int) -> tuple[Op, ...]:
+    codes = list(WEIGHTS)
+    weights = [each[which] for each in WEIGHTS.values()]
+    drawn = ["dial"] * chance.randrange(6)
+    drawn += chance.choices(codes, weights, k=chance.randrange(10, most))
+    return tuple(
+        Op(code, chance.randrange(65536), chance.randrange(65536), chance.getrandbits(32))
+        for code in drawn
+    )
