@@ -97,6 +97,9 @@ class StreamTransport(Deadlines):
                 self._flush()
             if events != WRITE:
                 self.read(events & ~(READ | WRITE) != 0)
+                # recv(2) tells of a FIN and not of the reset behind it; an edge tells of both once
+                if events & ERROR and self._hold & HOLD_EOF and self._state != LOST:
+                    self._heard_error()
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
