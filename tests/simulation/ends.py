@@ -109,8 +109,10 @@ class End:
             self.received += size
             kernel.moves += 1
             return data
+        if self.fin_in:  # tcp_recvmsg() asks for SOCK_DONE first
+            return b""
         self._say_error()
-        if self.fin_in or self.dead:
+        if self.dead:
             return b""
         raise kernel.error(errno.EAGAIN)
 
@@ -223,6 +225,8 @@ class End:
         if self.fin_out and not self.fin_told and not self.outbox and not self.dead:
             self.fin_told = other.fin_in = True
             other.wake(_EVERYTHING)
+            if other.fin_told:  # TCP_CLOSE, for either
+                self.dead = other.dead = True
 
     def _push_bytes(self, other: End) -> None:
         if other.gone:  # what comes to a closed end is answered by a reset

@@ -78,8 +78,6 @@ class Run:
         for op in self.script.ops:
             self._operation(op)
             self.check()
-            if self.script.plain:
-                final.settle(self, f"after {op.code}")
         final.check(self)
 
     def _operation(self, op: Op) -> None:
@@ -105,7 +103,7 @@ class Run:
             assert end.other is not None
             conn = end.other.conn
             conn.end = end
-        if not self.calm and not self.script.plain:
+        if not self.calm:
             for conn in self.conns:
                 if not conn.stalled:
                     conn.remote_read()

@@ -13,36 +13,36 @@ from typing import Any
 
 from . import kernel
 
-# How often each is drawn; beside it how often in a plain script, where all comes to rest after each
+# How often each is drawn
 WEIGHTS = {
-    "turn": (60, 0),
-    "dial": (14, 14),
-    "adopt": (6, 6),
-    "connect": (6, 3),
-    "relay_to": (3, 0),
-    "fork": (2, 0),
-    "full": (1, 0),
-    "pass": (3, 0),
-    "answer": (3, 0),
-    "foreign": (1, 0),
-    "later": (2, 0),
-    "hasty": (2, 0),
-    "remote_send": (40, 40),
-    "remote_read": (4, 0),
-    "remote_stall": (5, 0),
-    "remote_end": (4, 12),
-    "remote_eof": (4, 4),
-    "write": (20, 20),
-    "burst": (5, 0),
-    "eof": (3, 3),
-    "pause": (4, 0),
-    "resume": (4, 0),
-    "marks": (2, 0),
-    "verb": (4, 4),
-    "relay": (5, 5),
-    "close": (5, 9),
-    "abort": (2, 0),
-    "replace": (2, 2),
+    "turn": 60,
+    "dial": 14,
+    "adopt": 6,
+    "connect": 6,
+    "relay_to": 3,
+    "fork": 2,
+    "full": 1,
+    "pass": 3,
+    "answer": 3,
+    "foreign": 1,
+    "later": 2,
+    "hasty": 2,
+    "remote_send": 40,
+    "remote_read": 4,
+    "remote_stall": 5,
+    "remote_end": 4,
+    "remote_eof": 4,
+    "write": 20,
+    "burst": 5,
+    "eof": 3,
+    "pause": 4,
+    "resume": 4,
+    "marks": 2,
+    "verb": 4,
+    "relay": 5,
+    "close": 5,
+    "abort": 2,
+    "replace": 2,
 }
 _SIZES = (64, 200, 512, 2000, 4096, 16000)
 
@@ -66,7 +66,6 @@ class Script:
         sizes: events that one wait tells, and FD_SETSIZE.
         reacts: how many of 64 callbacks do something.
         end: how it ends; see ``final.py``.
-        plain: all comes to rest after each operation, and nothing goes wrong.
     """
 
     engine: str
@@ -77,7 +76,6 @@ class Script:
     reacts: int
     end: int
     ops: tuple[Op, ...]
-    plain: bool = False
 
     def with_ops(self, ops: tuple[Op, ...]) -> Script:
         return replace(self, ops=ops)
@@ -138,24 +136,13 @@ def draw(seed: int, engine: tuple[str, str] | None = None) -> Script:
     }
     sizes = (some(3, 512, chance.randrange(1, 4)), some(6, 1024, chance.randrange(14, 30)))
     reacts = some(6, chance.randrange(1, 24), 0)
-    ops = _ops(chance, 0, 80)
+    ops = _ops(chance)
     return Script(*(engine or chosen), limits, world, sizes, reacts, chance.randrange(1024), ops)
 
 
-def draw_plain(seed: int, engine: tuple[str, str]) -> Script:
-    """Draw a script without faults, which does the same on a real kernel."""
-    chance = random.Random(seed)
-    limits = {"read_chunk": 4096, "linger_timeout": 1.0, "drain_timeout": 1.0}
-    world = {"faults": 0, "rate": 0, "send_room": 1 << 17, "receive_room": 1 << 17}
-    ops = _ops(chance, 1, 40)
-    return Script(*engine, limits, world, (512, 1024), 0, 0, ops, plain=True)
-
-
-def _ops(chance: random.Random, which: int, most: int) -> tuple[Op, ...]:
-    codes = list(WEIGHTS)
-    weights = [each[which] for each in WEIGHTS.values()]
+def _ops(chance: random.Random) -> tuple[Op, ...]:
     drawn = ["dial"] * chance.randrange(6)
-    drawn += chance.choices(codes, weights, k=chance.randrange(10, most))
+    drawn += chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=chance.randrange(10, 80))
     return tuple(
         Op(code, chance.randrange(65536), chance.randrange(65536), chance.getrandbits(32))
         for code in drawn

@@ -151,3 +151,17 @@ def test_what_write_was_given_is_not_held_by_an_error_of_the_network(run: Run) -
     assert conn.transport.is_closing()
     data.clear()  # BufferError if anybody still looks at it
     final.check(run)
+
+
+def test_a_reset_that_came_with_the_end_of_input_is_heard(run: Run) -> None:
+    if "hears_resets" not in run.engine.capabilities:
+        pytest.skip("nobody reads after EOF, and select has no word for an error alone")
+    conn = _dialled(run)
+    conn.side.eof_received = lambda: True  # it stays half open
+    conn.remote_end(0)
+    run.kernel.move()
+    conn.remote_end(2)
+    final.settle(run, "reset")
+    assert conn.lost
+    assert isinstance(conn.why, ConnectionResetError)
+    final.check(run)
