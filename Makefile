@@ -31,7 +31,7 @@ core := csrc/builder.py $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/*.h c
 stamps := $(VENV)/stamps
 remember = mkdir -p $(@D); cmp -s <(printf '%s\n' $(1)) $@ || printf '%s\n' $(1) > $@
 
-.PHONY: help demo test test-deep test-real soak lint sanitize simulate simulate-faults fuzz wheels bench clean FORCE
+.PHONY: help demo test test-deep test-real soak lint sanitize simulate simulate-faults simulate-python fuzz wheels bench clean FORCE
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -139,8 +139,11 @@ simulate: ## the C core on a simulated kernel, with faults; SEEDS=1..100000 inst
 	@program=$$($(PYTHON) $(simulation)/build.py build/simulation --sanitize "$(SANITIZE)")
 	UBSAN_OPTIONS=print_stacktrace=1 "$$program" $(SIMULATE_ARGS)
 
-simulate-faults: $(stamps)/extra-test ## faults planted in the C core: how many seeds find each
-	@$(python) -m pytest -q -m deep -k every_planted_fault $(simulation)
+simulate-python: $(stamps)/package ## the Python engines on a simulated kernel, with faults; SEEDS=1..100000 instead of 20 s
+	@$(python) -m tests.simulation $(SIMULATE_ARGS)
+
+simulate-faults: $(stamps)/extra-test ## faults planted in the C core and the Python engines: which seed finds each
+	@$(python) -m pytest -q -m deep -k every_planted_fault $(simulation) tests/simulation
 
 fuzz: ## the same scripts, drawn by libFuzzer: needs clang
 	@command -v clang >/dev/null || { echo "muxcore: clang is not installed: 'make simulate' draws scripts without it" >&2; exit 1; }

@@ -58,8 +58,12 @@ class Listener:
             engine.call_soon(self._go_on)
 
     def resume(self) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._engine.watch_listener(self, self._fd)
+        except OSError as exc:  # epoll_ctl(2): out of memory, or of watches
+            self._rest(exc)
 
     def make_room(self) -> None:
         """A connection has gone: accept again if that is what this listener waits for."""
@@ -103,8 +107,8 @@ class Listener:
         engine.alarm(engine.limits.accept_pause, self._rested)
 
     def _rested(self) -> None:
-        self.resume()
         self._resting = False
+        self.resume()
 
     def _go_on(self) -> None:
         if not (self._closed or self._resting or self._full):

@@ -20,6 +20,7 @@ What to know of epoll(7):
 
 from __future__ import annotations
 
+import errno
 import select
 from collections.abc import Sequence
 from typing import ClassVar
@@ -29,7 +30,9 @@ from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.readiness import ReadinessEngine
 
 _EVENTS_PER_WAIT = 512  # what one epoll_wait returns; the rest comes at the next turn
-
+# s; a set that cannot be made anew for want of descriptors or memory is tried again after so long
+_RETRY = 0.1
+_FULL = frozenset({errno.ENOMEM, errno.ENOSPC})  # epoll_ctl(2): of a descriptor that is good
 
 _EDGE = (
     select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
@@ -47,6 +50,7 @@ class EpollPoller:
         self._masks: dict[int, int] = {}
         self._forks = forks.count
         self._doubtful = False  # the set may hold a registration that nobody can name
+        self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
 
     def refuse(self, fd: int) -> str | None:
@@ -55,25 +59,36 @@ class EpollPoller:
     def watch(self, fd: int, mask: int) -> None:
         if forks.count != self._forks:
             return  # the set is the parent's too
+        self._waiting.pop(fd, None)
         known = self._masks.get(fd)
         if known is None:
-            # edge: once, for all; an edge that nobody wants costs nothing
-            self._epoll.register(fd, _EDGE if self.edge else mask or select.EPOLLET)
+            self._register(fd, mask)
         elif known != mask and not self.edge:
             self._epoll.modify(fd, mask or select.EPOLLET)
         self._masks[fd] = mask
 
-    def forget(self, fd: int) -> None:
+    def _register(self, fd: int, mask: int) -> None:
+        # edge: once, for all; an edge that nobody wants costs nothing
+        self._epoll.register(fd, _EDGE if self.edge else mask or select.EPOLLET)
+
+    def forget(self, fd: int) -> bool:
+        self._waiting.pop(fd, None)
         if self._masks.pop(fd, None) is None or forks.count != self._forks:
-            return
+            return True
         try:
             self._epoll.unregister(fd)
         except OSError:  # somebody else closed it: the registration has ended, or has no name
             self._doubtful = True
+            return False
+        return True
 
     def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         if self._doubtful:
             self._renew()
+        elif self._waiting:
+            self._watch_waiting()
+        if self._doubtful or self._waiting:
+            timeout = _RETRY if timeout is None else min(timeout, _RETRY)
         if self._gone:
             gone, self._gone = self._gone, []
             return [(fd, READ | WRITE) for fd in gone]
@@ -93,12 +108,21 @@ class EpollPoller:
         self._epoll.close()
         self._epoll = renewed
         self._doubtful = False
-        masks, self._masks = self._masks, {}
-        for fd, mask in masks.items():
+        self._waiting.update(self._masks)
+        self._masks.clear()
+        self._watch_waiting()
+
+    def _watch_waiting(self) -> None:
+        """Watch what the set has no room for, as far as there is some now."""
+        for fd, mask in list(self._waiting.items()):
             try:
-                self.watch(fd, mask)
-            except OSError:
+                self._register(fd, mask)
+            except OSError as exc:
+                if exc.errno in _FULL:
+                    continue
                 self._gone.append(fd)
+            del self._waiting[fd]
+            self._masks[fd] = mask
 
 
 class EpollEngine(ReadinessEngine):

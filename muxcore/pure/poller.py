@@ -38,8 +38,12 @@ class Poller(Protocol):
             OSError: the descriptor cannot be watched; if it was before, it is no more.
         """
 
-    def forget(self, fd: int) -> None:
-        """Stop watching; always before the descriptor is closed."""
+    def forget(self, fd: int) -> bool:
+        """Stop watching; always before the descriptor is closed.
+
+        Returns:
+            False: somebody else closed it, and the number may be another's. True says nothing.
+        """
 
     def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         """Sleep until something is ready, at most ``timeout`` seconds (None: for ever).

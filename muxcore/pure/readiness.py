@@ -274,9 +274,9 @@ class ReadinessEngine(LoopEngine):
 
     def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
         """Take a connection out of the loop; ``connection_lost`` and close follow at stage 5."""
-        if self._handlers.get(transport.fd) is transport:
-            del self._handlers[transport.fd]
-            self._poller.forget(transport.fd)
+        # it stays a handler until it is closed: whoever claims the number till then disowns it
+        if self._handlers.get(transport.fd) is transport and not self._poller.forget(transport.fd):
+            transport.disowned()
         self._again.pop(transport, None)
         if exc is not None:
             self.errors[type(exc).__name__] += 1
@@ -296,6 +296,8 @@ class ReadinessEngine(LoopEngine):
             transport.lost(exc)
         finally:
             outgoing = self._transports.pop(transport)
+            if self._handlers.get(transport.fd) is transport:
+                del self._handlers[transport.fd]
             sock = transport.to_linger()
             if sock is None:
                 self._gone(outgoing)

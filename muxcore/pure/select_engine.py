@@ -43,9 +43,10 @@ class SelectPoller:
         (self._readers.add if mask & READ else self._readers.discard)(fd)
         (self._writers.add if mask & WRITE else self._writers.discard)(fd)
 
-    def forget(self, fd: int) -> None:
+    def forget(self, fd: int) -> bool:
         self._readers.discard(fd)
         self._writers.discard(fd)
+        return True
 
     def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         try:

@@ -91,10 +91,15 @@ class StreamTransport(Deadlines):
         elif events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
             self._heard_error()
         else:
+            if events != WRITE:
+                self._unread = True  # the flush may end it, and the wait told of input
             if events & ~READ and self._queue.size:
                 self._flush()
             if events != WRITE:
                 self.read(events & ~(READ | WRITE) != 0)
+                # recv(2) tells of a FIN and not of the reset behind it; an edge tells of both once
+                if events & ERROR and self._hold & HOLD_EOF and self._state != LOST:
+                    self._heard_error()
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
@@ -112,8 +117,11 @@ class StreamTransport(Deadlines):
         engine = self._engine
         chunk = engine.limits.read_chunk
         left = engine.reads_per_turn
+        size = chunk
         while left:
             if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
+                if size == chunk and not self._hold & HOLD_EOF:
+                    self._unread = True  # it was told of, and is left
                 return
             size = self._receive(chunk)
             if size < 0 or (size < chunk and not hung_up):
@@ -163,6 +171,7 @@ class StreamTransport(Deadlines):
             dispatch.failed(self, protocol, "get_buffer", exc)
             return -1
         if self._hold or self._verb is not None or self._protocol is not protocol:
+            self._unread = True  # it was told of, and is left
             return chunk  # get_buffer() changed the connection: begin again
         try:
             size = self._sock.recv_into(buffer, 0, MSG_DONTWAIT)
@@ -213,7 +222,7 @@ class StreamTransport(Deadlines):
     def broken(self, exc: OSError) -> None:
         """End by what a system call said."""
         self._forget_number(exc)
-        self._fail(exc)
+        self._fail(exc.with_traceback(None))  # its frames hold what write() was given
 
     def _forget_number(self, exc: OSError) -> None:
         if exc.errno in _NOT_OURS:
@@ -297,13 +306,7 @@ class StreamTransport(Deadlines):
         self._engine.release(self, exc)
 
     def _finish(self) -> None:
-        if self._unread and self._engine.limits.linger_timeout:
-            try:
-                if not self._eof_written:
-                    self._sock.shutdown(socket.SHUT_WR)
-                self._lingers = True
-            except OSError as exc:  # it was reset: nothing will arrive any more
-                self._forget_number(exc)
+        self._lingers = True  # unless there is no need: see lost()
         self._fail(None)
 
     def _reading_changed(self) -> None:
@@ -348,12 +351,23 @@ class StreamTransport(Deadlines):
     def lost(self, exc: BaseException | None) -> None:
         """Deliver ``connection_lost``, then close, unless the socket is to linger."""
         self._end_deadlines()
+        self._lingers = self._lingers and self._has_to_linger()
         try:
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
             self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
             if not self._lingers:
                 self.abandon()
+
+    def _has_to_linger(self) -> bool:
+        """Send the FIN if input may be unread, which this turn's events have told by now."""
+        if self._unread and self._engine.limits.linger_timeout:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+                return True
+            except OSError as exc:  # it was reset: nothing will arrive any more
+                self._forget_number(exc)
+        return False
 
     def to_linger(self) -> socket.socket | None:
         """Return the socket if it is to linger, once the protocol has heard of the end."""

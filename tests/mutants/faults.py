@@ -20,6 +20,8 @@ PROCESS = "pure/process_engine.py"
 
 _HELD = (
     "            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
+    "                if size == chunk and not self._hold & HOLD_EOF:\n"
+    "                    self._unread = True  # it was told of, and is left\n"
     "                return\n"
 )
 
