@@ -32,6 +32,7 @@ SELECT = "pure/select_engine.py"
 STREAM = "pure/stream_transport.py"
 TIMERS = "timers.py"
 TRANSPORT = "transport.py"
+RELAYING = "relaying.py"
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ FAULTS = [
     ),
     one(
         "a relay whose both sides have ended goes on",
-        TRANSPORT,
+        RELAYING,
         "if all(side._eof_written and not side.get_write_buffer_size() for side in sides):",
         "if False:",
     ),
