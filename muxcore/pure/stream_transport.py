@@ -97,9 +97,6 @@ class StreamTransport(Deadlines):
                 self._flush()
             if events != WRITE:
                 self.read(events & ~(READ | WRITE) != 0)
-                # recv(2) tells of a FIN and not of the reset behind it; an edge tells of both once
-                if events & ERROR and self._hold & HOLD_EOF and self._state != LOST:
-                    self._heard_error()
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
@@ -202,6 +199,9 @@ class StreamTransport(Deadlines):
         self._unread = False
         if self._state == OPEN:
             self._eof_received()
+            # recv(2) hides a reset behind the FIN, and an edge has told of both at once
+            if self._engine.edge and self._state == OPEN:
+                self._heard_error()
         else:
             self._hold |= HOLD_EOF
             self._update_interest()
