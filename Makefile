@@ -140,10 +140,10 @@ simulate: ## the C core on a simulated kernel, with faults; SEEDS=1..100000 inst
 	UBSAN_OPTIONS=print_stacktrace=1 "$$program" $(SIMULATE_ARGS)
 
 simulate-python: $(stamps)/package ## the Python engines on a simulated kernel, with faults; SEEDS=1..100000 instead of 20 s
-	@$(python) -m tests.simulation $(SIMULATE_ARGS)
+	@$(python) -m tests.simulated $(SIMULATE_ARGS)
 
 simulate-faults: $(stamps)/extra-test ## faults planted in the C core and the Python engines: which seed finds each
-	@$(python) -m pytest -q -m deep -k every_planted_fault $(simulation) tests/simulation
+	@$(python) -m pytest -q -m deep -k every_planted_fault $(simulation) tests/simulated
 
 fuzz: ## the same scripts, drawn by libFuzzer: needs clang
 	@command -v clang >/dev/null || { echo "muxcore: clang is not installed: 'make simulate' draws scripts without it" >&2; exit 1; }

@@ -39,7 +39,7 @@ def test_a_script_does_the_same_whenever_it_is_run() -> None:
 
 
 def _main(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.simulation", *map(str, words)]
+    command = [sys.executable, "-m", "tests.simulated", *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_DEADLINE)
 
 

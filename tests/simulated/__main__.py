@@ -1,6 +1,6 @@
 """The Python engines on a simulated kernel.
 
-python -m tests.simulation [--seeds A..B] [--seed N] [--trace] [--shrink N] [--jobs N] [--most N]
+python -m tests.simulated [--seeds A..B] [--seed N] [--trace] [--shrink N] [--jobs N] [--most N]
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def some(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulated")
     parser.add_argument("--seeds", default="1..1000", help="A..B: run these")
     parser.add_argument("--seed", type=int, help="run this one")
     parser.add_argument("--trace", action="store_true", help="print what happens, call by call")

@@ -1,6 +1,6 @@
 """The faults that judge the simulation: each is planted in the Python engines, and has to be found.
 
-    python -m tests.simulation.faults [--seeds N] [--jobs N]
+    python -m tests.simulated.faults [--seeds N] [--jobs N]
 
 A fault is a change of the text of a copy of the package; the copy runs the seeds.
 """
@@ -306,7 +306,7 @@ def plant(fault: Fault, folder: Path) -> None:
         ValueError: a change does not find its text.
     """
     shutil.copytree(PACKAGE, folder / "muxcore", ignore=_left_out)
-    shutil.copytree(HERE, folder / "tests" / "simulation", ignore=_left_out)
+    shutil.copytree(HERE, folder / "tests" / "simulated", ignore=_left_out)
     for file, old, new in fault.changes:
         path = folder / "muxcore" / file
         text = path.read_text()
@@ -327,7 +327,7 @@ def found(fault: Fault, seeds: int = SEEDS) -> str:
         folder = Path(name)
         plant(fault, folder)
         result = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seeds", f"1..{seeds}"],
+            [sys.executable, "-m", "tests.simulated", "--seeds", f"1..{seeds}"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -345,7 +345,7 @@ def _left_out(folder: str, names: list[str]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation.faults")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulated.faults")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="within so many")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once")
     asked = parser.parse_args()
