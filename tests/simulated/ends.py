@@ -98,6 +98,7 @@ class End:
                     self._later()
             if 0 < self.urgent < size:
                 size = self.urgent
+                self.known = False  # under a level trigger it looks like all that there was
             data = bytes(self.inbox[:size])
             del self.inbox[:size]
             if self.urgent >= 0:
