@@ -46,6 +46,17 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if was is None else was)
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let none of these signals raise while the block runs: what came meanwhile does at its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:  # what came before may raise here, when it is blocked already
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_ENDING})
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def status_of(main: Callable[[], int]) -> int:
     """Run a program's ``main``; return its exit status, 128 + the signal's number if one ended it.
 

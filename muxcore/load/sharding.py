@@ -23,9 +23,11 @@ from muxcore.address import Address
 from muxcore.descriptors import take_all
 from muxcore.load.config import LoadConfig
 from muxcore.load.generator import LoadError, Phase, generator, window
+from muxcore.load.interrupts import held_back
 from muxcore.load.result import LoadResult
 
 _SPARE = 64  # descriptors the client needs for itself
+_PIECE = 65_536  # bytes; what a pipe holds (pipe(7))
 
 Progress = Callable[[float, int], None]
 
@@ -77,26 +79,73 @@ def run(
     if processes == 1:
         return _here(config, kind, warmup, seconds, progress)
     shares = [_share(config, processes, number) for number in range(processes)]
-    clients = [
-        subprocess.Popen(
-            [sys.executable, "-m", "muxcore.load.sharding"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
-        )
-        for _ in shares
-    ]
+    clients = [Client([sys.executable, "-m", "muxcore.load.sharding"]) for _ in shares]
     try:
         for client, share in zip(clients, shares, strict=True):
-            _tell(client, _as_json(share) | {"kind": kind, "warmup": warmup, "seconds": seconds})
+            client.tell(_as_json(share) | {"kind": kind, "warmup": warmup, "seconds": seconds})
         for client in clients:
-            _hear(client)  # connected
+            client.hear()  # connected
+            client.heard()
         return _collect(clients, progress)
     finally:
         for client in clients:
-            client.kill()
-            client.communicate()
+            client.end()
+
+
+class Client:
+    """A client process, which takes orders and answers in lines of JSON.
+
+    Args:
+        command: what it runs.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
+        )
+        self._heard = b""
+
+    def tell(self, what: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """Wait for its next line; it stays the next one until ``heard()``.
+
+        An interrupt, at whatever moment, loses nothing: a line is heard twice at worst.
+
+        Raises:
+            LoadError: it ended, or says that it failed.
+        """
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        while b"\n" not in self._heard:
+            select.select([pipe], [], [])
+            with held_back():  # what is out of the pipe is kept first
+                piece = os.read(pipe, _PIECE)
+                self._heard += piece
+            if not piece:
+                status = self._process.wait()
+                raise LoadError(f"a client process ended with status {status} and no result")
+        said: dict[str, Any] = json.loads(self._heard.partition(b"\n")[0])
+        if "error" in said:
+            raise LoadError(said["error"])
+        return said
+
+    def heard(self) -> None:
+        """What ``hear()`` returned is dealt with."""
+        self._heard = self._heard.partition(b"\n")[2]
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
 def _here(
@@ -127,7 +176,7 @@ def _here(
         source.close()
 
 
-def _collect(clients: list[subprocess.Popen[str]], progress: Progress | None) -> LoadResult:
+def _collect(clients: list[Client], progress: Progress | None) -> LoadResult:
     """Let them begin, and return what they found; a first interrupt ends it early."""
     waiting = list(clients)
     results: list[LoadResult] = []
@@ -135,20 +184,21 @@ def _collect(clients: list[subprocess.Popen[str]], progress: Progress | None) ->
     while len(results) < len(clients):
         try:
             while waiting:
-                _tell(waiting[0], {})
+                waiting[0].tell({})
                 waiting.pop(0)
-            said = _hear(clients[len(results)])
+            client = clients[len(results)]
+            said = client.hear()
+            if "result" in said:
+                results.append(LoadResult.from_json(said["result"]))
+            elif progress and not results:
+                progress(said["seconds"], said["received"] * len(clients))
+            client.heard()
         except KeyboardInterrupt:
             if stopping:
                 raise
             stopping = True
             for client in clients:
-                client.send_signal(signal.SIGINT)
-            continue
-        if "result" in said:
-            results.append(LoadResult.from_json(said["result"]))
-        elif progress and not results:
-            progress(said["seconds"], said["received"] * len(clients))
+                client.interrupt()
     whole = results[0]
     for other in results[1:]:
         whole.merge(other)
@@ -179,22 +229,6 @@ def _from_json(found: dict[str, Any]) -> LoadConfig:
     sizes = tuple((size, weight) for size, weight in found.pop("sizes"))
     request, reply = (found.pop(name).encode("latin-1") for name in ("request", "reply"))
     return LoadConfig(address=address, sizes=sizes, request=request, reply=reply, **found)
-
-
-def _tell(client: subprocess.Popen[str], what: dict[str, Any]) -> None:
-    assert client.stdin is not None
-    print(json.dumps(what), file=client.stdin, flush=True)
-
-
-def _hear(client: subprocess.Popen[str]) -> dict[str, Any]:
-    assert client.stdout is not None
-    line = client.stdout.readline()
-    if not line:
-        raise LoadError(f"a client process ended with status {client.wait()} and no result")
-    said: dict[str, Any] = json.loads(line)
-    if "error" in said:
-        raise LoadError(said["error"])
-    return said
 
 
 def _serve(orders: IO[str], answers: IO[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import resource
+import signal
+import sys
 from typing import Any
 
 import pytest
 
 from muxcore.address import Address
-from muxcore.load import LoadConfig, LoadError, sharding
+from muxcore.load import LoadConfig, LoadError, interrupts, sharding
 
 HERE = Address("127.0.0.1", 9)
 
@@ -40,3 +42,50 @@ def test_a_client_that_cannot_run_says_why() -> None:
     config = LoadConfig(address=HERE, connections=4)
     with pytest.raises(LoadError, match="no generator 'steam'"):
         sharding.run(config, 2, kind="steam", warmup=0.0, seconds=0.1)
+
+
+def test_an_interrupt_in_the_middle_of_a_line_loses_nothing_of_it() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "sys.stdin.readline()\n"
+        "print('{\"seconds\":', end='', flush=True)\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "sys.stdin.readline()\n"
+        "print(' 3}\\n{\"seconds\": 4}', flush=True)\n"
+    )
+    client = sharding.Client([sys.executable, "-c", program])
+
+    def interrupted() -> None:
+        client.tell({})
+        client.hear()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        client.tell({})
+        for _ in range(2):
+            assert client.hear() == {"seconds": 3}
+        client.heard()
+        assert client.hear() == {"seconds": 4}
+    finally:
+        signal.signal(signal.SIGINT, before)
+        client.end()
+
+
+def test_a_signal_that_is_held_back_raises_once_the_block_has_ended() -> None:
+    seen: list[str] = []
+
+    def held() -> None:
+        with interrupts.held_back():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("the block")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            held()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["the block"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
