@@ -27,10 +27,11 @@ class Poller:
         self._poll.register(fd, mask)  # READ and WRITE are POLLIN and POLLOUT
         self._watched.add(fd)
 
-    def forget(self, fd: int) -> None:
+    def forget(self, fd: int) -> bool:
         if fd in self._watched:
             self._watched.discard(fd)
             self._poll.unregister(fd)
+        return True  # poll(2) keeps nothing that could tell whose the number is by now
 
     def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
         # rounded up: a timer that is due in 0.4 ms must not make it spin until then
