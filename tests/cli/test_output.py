@@ -174,18 +174,20 @@ def _is_served(where: Path) -> bool:
     return True
 
 
-def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
-    where = tmp_path / "s"
-    with open("/dev/full", "w") as full:
-        program = subprocess.Popen(
-            [sys.executable, "-m", "muxcore", "echo", f"unix:{where}", "-v"],
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+def _started(where: Path, stdout: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "muxcore", "echo", f"unix:{where}", "-v"],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _complaint(program: subprocess.Popen[Any], where: Path, clients: int) -> Any:
+    """Be some clients, then end the program; return what it said on standard error."""
     try:
-        for _ in range(20):
+        for _ in range(clients):
             eventually(lambda: _is_served(where), "nobody listens")
         program.send_signal(signal.SIGTERM)
         _, complaint = program.communicate(timeout=DEADLINE)
@@ -193,7 +195,14 @@ def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
         program.kill()
         program.communicate()
     assert program.returncode == 0
-    assert complaint == (
+    return complaint
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
+    where = tmp_path / "s"
+    with open("/dev/full", "w") as full:
+        program = _started(where, full)
+    assert _complaint(program, where, 20) == (
         "muxcore: 41 lines of standard output were lost: No space left on device\n"
     )
 
@@ -202,24 +211,11 @@ def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:
     where = tmp_path / "s"
     terminal, ours = os.openpty()
     termios.tcflow(ours, termios.TCOOFF)  # what Ctrl-S does
-    program = subprocess.Popen(
-        [sys.executable, "-m", "muxcore", "echo", f"unix:{where}", "-v"],
-        env=os.environ | {"PYTHONPATH": str(_ROOT)},
-        stdout=ours,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     try:
-        for _ in range(20):
-            eventually(lambda: _is_served(where), "nobody listens")
-        program.send_signal(signal.SIGTERM)
-        _, complaint = program.communicate(timeout=DEADLINE)
+        complaint = _complaint(_started(where, ours), where, 20)
     finally:
-        program.kill()
-        program.communicate()
         os.close(terminal)
         os.close(ours)
-    assert program.returncode == 0
     assert lost(complaint) == 41
 
 
@@ -239,14 +235,7 @@ def test_without_any_standard_descriptor_clients_get_their_own_bytes_only(tmp_pa
     program = subprocess.Popen(
         ["/bin/sh", "-c", command], env=os.environ | {"PYTHONPATH": str(_ROOT)}
     )
-    try:
-        for _ in range(5):
-            eventually(lambda: _is_served(where), "nobody listens")
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(DEADLINE) == 0
-    finally:
-        program.kill()
-        program.wait()
+    assert _complaint(program, where, 5) is None
 
 
 def test_output_that_cannot_be_written_is_no_traceback() -> None:
