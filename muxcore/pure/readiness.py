@@ -242,9 +242,7 @@ class ReadinessEngine(LoopEngine):
         self._poller.watch(fd, WRITE)
 
     def forget_attempt(self, attempt: Attempt, fd: int) -> None:
-        if self._handlers.get(fd) is attempt:
-            del self._handlers[fd]
-            self._poller.forget(fd)
+        self._forget(fd, attempt)
 
     def watch_lingering(self, lingering: Lingering, fd: int, mask: int) -> None:
         self._claim(fd, lingering)
@@ -254,9 +252,7 @@ class ReadinessEngine(LoopEngine):
             lingering.end()
 
     def forget_lingering(self, lingering: Lingering, fd: int) -> None:
-        if self._handlers.get(fd) is lingering:
-            del self._handlers[fd]
-            self._poller.forget(fd)
+        self._forget(fd, lingering)
         if lingering in self._lingering:
             del self._lingering[lingering]
             self._gone(lingering.outgoing)
@@ -281,6 +277,12 @@ class ReadinessEngine(LoopEngine):
         if exc is not None:
             self.errors[type(exc).__name__] += 1
         self._calls.append((self._lost, (transport, exc)))
+
+    def _forget(self, fd: int, handler: Any) -> None:
+        """Have a descriptor watched no longer, unless its number is another's by now."""
+        if self._handlers.get(fd) is handler:
+            del self._handlers[fd]
+            self._poller.forget(fd)
 
     def _claim(self, fd: int, handler: Any) -> None:
         """Have a descriptor's events go to ``handler``; whoever had the number lost it."""
