@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     hypothesis.settings.load_profile("patient")
     config.pluginmanager.register(_Table(), _TABLE)
-    # nohup(1), or a shell's "&", lets these be ignored, and a program inherits that: the tests send them
+    # nohup(1), or "&" in a shell, lets these be ignored; programs inherit it: the tests send them
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from threading import get_ident
 from typing import Any
 
@@ -24,17 +25,13 @@ from muxcore import dispatch
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.joining import Joining
 from muxcore.native.core import mark
+from muxcore.native.gathering import SAFE, SIZES, SMALL
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.protocol import Bytes, Verb
 from muxcore.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
 from muxcore.transport import ENDS_BY_RESET
 from muxcore.transport_socket import TransportSocket
-
-# Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
-# that what is gathered can never have to pause anybody.
-MOST, SMALL = 64, 1024
-LOOK_EVERY = 8  # of them the clock is looked at
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
@@ -52,19 +49,20 @@ class NativeTransport(NativeVerbs):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_reason", "_totals")
+    __slots__ = ("_head", "_reason", "_totals")
 
     def __init__(
         self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
     ) -> None:
         self._slot = slot
         self._generation = generation
+        self._head = slot.to_bytes(4, sys.byteorder)  # of a gathered write: csrc/gather.h
         self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
         self._plain = True  # open, no verb, no EOF, nothing queued: a write needs no other look
         super().__init__(engine, protocol, peername)
-        self._plain = self._high >= MOST * SMALL
+        self._plain = self._high >= SAFE
 
     # -- what is known of it
 
@@ -173,19 +171,17 @@ class NativeTransport(NativeVerbs):
         if not self._plain or type(data) is not bytes:
             super().write(data)
             return
-        engine = self._engine
+        engine, size = self._engine, len(data)
         parts = engine.parts
-        if parts is not None:
+        if size <= SMALL and parts is not None:
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
-            if len(data) <= SMALL:
-                parts.append(data)
-                engine.writers.append(self._slot)
-                if len(parts) == engine.look_at:
-                    engine.look()
-                return
-            engine.flush()
-        queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
+            parts += (self._head, SIZES[size], data)
+            if len(parts) >= engine.look_at:
+                engine.look()
+            return
+        self._cross()
+        queued = engine.send(engine.loop, self._slot, self._generation, data, size)
         if queued:
             self.sent(queued)
 
@@ -217,7 +213,7 @@ class NativeTransport(NativeVerbs):
             self._state == OPEN
             and self._verb is None
             and not self._eof_written
-            and self._high >= MOST * SMALL
+            and self._high >= SAFE
             and not self.get_write_buffer_size()
         )
 
