@@ -1,9 +1,9 @@
 """Small writes are gathered, and cross into C together: with the next poll, or by ``flush()``.
 
-A crossing costs as much as all that Python does for a message. So ``NativeTransport.write`` puts small
-writes into ``parts``, in the form of csrc/gather.h, and the engine hands them over when it polls.
-What has to know the state of a send queue lets them cross first. Nobody waits for a slow callback:
-where those of the last batch took long, ``parts`` is None, and each write crosses by itself.
+A crossing costs as much as all that Python does for a message. So ``NativeTransport.write`` puts
+small writes into ``parts``, in the form of csrc/gather.h, and the engine hands them over when it
+polls. What has to know the state of a send queue lets them cross first. Nobody waits for a slow
+callback: where those of the last batch took long, ``parts`` is None, and each write crosses alone.
 """
 
 from __future__ import annotations
