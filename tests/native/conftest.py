@@ -31,13 +31,23 @@ def program() -> Iterator[Callable[[str], Path]]:
         pytest.skip(f"there is no C compiler ({compiler[0]!r} is not installed)")
     sanitize = os.environ.get("MUXCORE_SANITIZE", "")
     flags = ["-std=c11", "-O1", "-g", "-pthread", "-DMUX_FAULTS", *WARNINGS.split()]
+    flags += [f"-I{folder}" for folder in (CSRC, CSRC / "load", HERE)]
     if sanitize:
         flags += [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer"]
-    sources = [path for path in CSRC.glob("*.c") if not path.name.startswith("_")]
+    sources = [path for path in CSRC.rglob("*.c") if not path.name.startswith("_")]
     with tempfile.TemporaryDirectory(prefix="muxcore-native-") as folder:
 
         def compile_to(target: Path, *what: object) -> Path:
-            command = [*compiler, *flags, f"-I{CSRC}", f"-I{HERE}", "-o", target, *what]
+            command = [
+                *compiler,
+                *flags,
+                f"-I{CSRC}",
+                f"-I{CSRC / 'load'}",
+                f"-I{HERE}",
+                "-o",
+                target,
+                *what,
+            ]
             subprocess.run([str(word) for word in command], check=True, timeout=120)
             return target
 

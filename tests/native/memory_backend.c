@@ -175,6 +175,7 @@ static bool memory_unacknowledged(mux_backend *backend, mux_slot *slot)
 static void memory_detach(mux_backend *backend, mux_slot *slot)
 {
     of((memory_backend *)backend, slot->handle)->id = 0;
+    mux_sendq_clear(&slot->queue, backend->pool);
 }
 
 static void memory_release(mux_backend *backend, mux_slot *slot)
@@ -184,33 +185,40 @@ static void memory_release(mux_backend *backend, mux_slot *slot)
     gone->reset = slot->abortive;
 }
 
+/* A handle is not a descriptor; the tests of connections that it opens look for the handle all the same. */
+static int memory_descriptor(mux_backend *backend, const mux_slot *slot)
+{
+    (void)backend;
+    return slot->handle;
+}
+
 static bool accept_one(memory_backend *memory, peer *listener, mux_slot *slot)
 {
     if (!listener->waiting && !listener->refusal)
         return false;
-    if (slot->hold || !mux_may_accept(memory->base.loop, slot))
+    if (!memory->base.sink->may_accept(memory->base.loop, slot))
         return false;
     listener->attempts++;
     if (listener->refusal) {
-        mux_on_accept_failed(memory->base.loop, slot, listener->refusal);
+        memory->base.sink->accept_failed(memory->base.loop, slot, listener->refusal);
         return true;
     }
     listener->waiting--;
-    mux_on_accepted(memory->base.loop, slot, add(memory), "peer", 4);
+    memory->base.sink->accepted(memory->base.loop, slot, add(memory), "peer", 4);
     return true;
 }
 
 static bool serve(memory_backend *memory, peer *with)
 {
     mux_loop *loop = memory->base.loop;
-    const mux_slots *slots = mux_loop_slots(loop);
-    mux_slot *slot = mux_slots_find(slots, (uint32_t)with->id, (uint32_t)(with->id >> 32));
-    if (!slot || mux_batch_full(loop))
+    const mux_sink *sink = memory->base.sink;
+    mux_slot *slot = mux_slots_find(memory->base.slots, (uint32_t)with->id, (uint32_t)(with->id >> 32));
+    if (!slot || sink->full(loop))
         return false;
     if (slot->state == MUX_LISTENER)
         return accept_one(memory, with, slot);
     if (slot->state == MUX_CONNECTING) {
-        mux_on_connected(loop, slot, with->refusal);
+        sink->connected(loop, slot, with->refusal);
         return true;
     }
     if (slot->queue.size && with->window) {
@@ -219,26 +227,26 @@ static bool serve(memory_backend *memory, peer *with)
         ssize_t sent = 0;
         for (int i = 0; i < count; i++)
             sent += take(with, parts[i].iov_base, parts[i].iov_len);
-        mux_on_sent(loop, slot, sent);
+        sink->sent(loop, slot, sent);
         return true;
     }
     if (slot->hold || with->lost)
         return false;
-    size_t size, left = with->in_size - with->in_at;
+    mux_room room;
+    size_t left = with->in_size - with->in_at;
     if (!left && !with->error && !with->ended)
         return false;
-    char *buffer = mux_on_buffer(loop, slot, &size);
-    if (!buffer)
+    if (!sink->room(loop, slot, &room))
         return false;
     if (!left) {
         with->lost = true;
-        mux_on_received(loop, slot, buffer, with->error ? -with->error : 0, false);
+        sink->received(loop, slot, NULL, with->error ? -with->error : 0, false);
         return true;
     }
-    size = size < left ? size : left;
-    memcpy(buffer, with->in + with->in_at, size);
+    size_t size = room.size < left ? room.size : left;
+    memcpy(room.to, with->in + with->in_at, size);
     with->in_at += size;
-    mux_on_received(loop, slot, buffer, (ssize_t)size, size < left);
+    sink->received(loop, slot, room.to, (ssize_t)size, size < left);
     return true;
 }
 
@@ -247,7 +255,7 @@ static int memory_turn(mux_backend *backend, int64_t timeout)
     memory_backend *memory = (memory_backend *)backend;
     bool any = memory->woken;
     if (memory->woken)
-        mux_on_woken(backend->loop);
+        backend->sink->woken(backend->loop);
     memory->woken = false;
     int count = memory->count;
     for (int i = 0; i < count; i++)
@@ -255,7 +263,7 @@ static int memory_turn(mux_backend *backend, int64_t timeout)
             any = serve(memory, &memory->peers[i]) || any;
     if (!any && timeout > 0)
         mux_fault_clock += timeout;
-    mux_on_waited(backend->loop, true);
+    backend->sink->clock(backend->loop, true);
     return 1;
 }
 
@@ -278,6 +286,7 @@ static const mux_backend_ops ops = {
     .unacknowledged = memory_unacknowledged,
     .detach = memory_detach,
     .release = memory_release,
+    .descriptor = memory_descriptor,
     .turn = memory_turn,
     .close = memory_close,
 };
@@ -285,8 +294,8 @@ static const mux_backend_ops ops = {
 memory_backend *memory_open(mux_loop *loop)
 {
     memory_backend *memory = calloc(1, sizeof *memory);
+    memory->base = mux_loop_host(loop);
     memory->base.ops = &ops;
-    memory->base.loop = loop;
     mux_loop_set_backend(loop, &memory->base);
     return memory;
 }
