@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,8 +21,8 @@ WARNINGS = "-Wall -Wextra -Wshadow -Wconversion -Werror"
 
 
 @pytest.fixture(scope="session")
-def program() -> Iterator[Callable[[str], Path]]:
-    """Return a function from a unit's name to its compiled program.
+def program() -> Iterator[Callable[..., Path]]:
+    """Return a function from a unit's name, and a scripted backend's, to the compiled program.
 
     ``MUXCORE_SANITIZE`` holds what goes into ``-fsanitize=``; none by default.
     """
@@ -38,23 +38,12 @@ def program() -> Iterator[Callable[[str], Path]]:
     with tempfile.TemporaryDirectory(prefix="muxcore-native-") as folder:
 
         def compile_to(target: Path, *what: object) -> Path:
-            command = [
-                *compiler,
-                *flags,
-                f"-I{CSRC}",
-                f"-I{CSRC / 'load'}",
-                f"-I{HERE}",
-                "-o",
-                target,
-                *what,
-            ]
+            command = [*compiler, *flags, "-o", target, *what]
             subprocess.run([str(word) for word in command], check=True, timeout=120)
             return target
 
-        @functools.cache
-        def core() -> list[Path]:
-            """Compile what the programs share, once, on as many cores as there are."""
-            files = [HERE / "memory_backend.c", *sources]
+        def objects(files: Iterable[Path]) -> list[Path]:
+            """Compile on as many cores as there are."""
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return list(
                     pool.map(
@@ -63,7 +52,20 @@ def program() -> Iterator[Callable[[str], Path]]:
                 )
 
         @functools.cache
-        def compiled(unit: str) -> Path:
-            return compile_to(Path(folder, unit), HERE / f"{unit}.c", *core())
+        def core() -> list[Path]:
+            return objects(sources)
+
+        @functools.cache
+        def scripted() -> list[Path]:
+            return objects([HERE / "scripted_peers.c", *HERE.glob("*_backend.c")])
+
+        @functools.cache
+        def compiled(unit: str, backend: str = "") -> Path:
+            linked = core()
+            if backend:
+                peers, *backends = scripted()
+                linked = [*linked, peers]
+                linked += [each for each in backends if each.stem == f"{backend}_backend"]
+            return compile_to(Path(folder, f"{unit}{backend}"), HERE / f"{unit}.c", *linked)
 
         yield compiled
