@@ -22,7 +22,9 @@ WARNINGS = "-Wall -Wextra -Wshadow -Wconversion -Werror"
 
 @pytest.fixture(scope="session")
 def program() -> Iterator[Callable[..., Path]]:
-    """Return a function from a unit's name, and a scripted backend's, to the compiled program.
+    """Return a function from a unit's name, a scripted backend's, and a fault, to the program.
+
+    A fault is the name of a C file, text that stands there once, and what stands there instead.
 
     ``MUXCORE_SANITIZE`` holds what goes into ``-fsanitize=``; none by default.
     """
@@ -60,12 +62,30 @@ def program() -> Iterator[Callable[..., Path]]:
             return objects([HERE / "scripted_peers.c", *HERE.glob("*_backend.c")])
 
         @functools.cache
-        def compiled(unit: str, backend: str = "") -> Path:
-            linked = core()
+        def own(unit: str) -> list[Path]:
+            return objects([HERE / f"{unit}.c"])
+
+        @functools.cache
+        def with_fault(file: str, old: str, new: str) -> list[Path]:
+            text = (CSRC / file).read_text(encoding="utf-8")
+            assert text.count(old) == 1, f"{file} has {text.count(old)} times: {old!r}"
+            changed = Path(folder, "faulty", file)
+            changed.parent.mkdir(exist_ok=True)
+            changed.write_text(text.replace(old, new), encoding="utf-8")
+            name = f"faulty{abs(hash((file, old))):x}.o"
+            planted = compile_to(Path(folder, name), "-c", changed)
+            return [planted if each.stem == changed.stem else each for each in core()]
+
+        @functools.cache
+        def compiled(
+            unit: str, backend: str = "", fault: tuple[str, str, str] | None = None
+        ) -> Path:
+            linked = with_fault(*fault) if fault else core()
             if backend:
                 peers, *backends = scripted()
                 linked = [*linked, peers]
                 linked += [each for each in backends if each.stem == f"{backend}_backend"]
-            return compile_to(Path(folder, f"{unit}{backend}"), HERE / f"{unit}.c", *linked)
+            name = f"{unit}-{backend}-{abs(hash(fault)):x}"
+            return compile_to(Path(folder, name), *own(unit), *linked)
 
         yield compiled

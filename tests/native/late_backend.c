@@ -237,9 +237,41 @@ static bool accept_on(scripted *self, peer *listener, mux_slot *slot)
     return any;
 }
 
-static bool receive_on(scripted *self, peer *with, mux_slot *slot)
+/* Offer what was received, as one completion after the other; returns whether the rest may go on by itself. */
+static bool offer(scripted *self, peer *with, mux_slot *slot, bool more)
 {
     const mux_sink *sink = self->base.sink;
+    late *it = with->late;
+    for (size_t left; (left = it->own_size - it->own_at) && !mux_slot_is_dead(slot); it->own_at += left) {
+        mux_room room;
+        const size_t all = left;
+        if (sink->full(self->base.loop))
+            return true;
+        if (sink->room(self->base.loop, slot, &room) && room.size < left)
+            left = room.size; /* where there is none it is offered all the same: the loop has to say no */
+        if (!sink->received(self->base.loop, slot, it->own + it->own_at, (ssize_t)left, more || left < all)) {
+            it->parked = slot->hold;
+            return !it->parked;
+        }
+    }
+    it->own_at = it->own_size = 0;
+    return true;
+}
+
+/* Its EOF, or how it broke: it could be told, but what a hold keeps back stays in order. */
+static bool offer_end(scripted *self, peer *with, mux_slot *slot)
+{
+    const mux_sink *sink = self->base.sink;
+    if (sink->full(self->base.loop))
+        return true;
+    with->lost = (!with->error || !slot->hold) &&
+                 sink->received(self->base.loop, slot, NULL, with->error ? -with->error : 0, false);
+    with->late->parked = !with->lost && slot->hold;
+    return !with->late->parked;
+}
+
+static bool receive_on(scripted *self, peer *with, mux_slot *slot)
+{
     late *it = with->late;
     size_t arrived = with->in_size - with->in_at;
     if (arrived && !it->receiving)
@@ -252,27 +284,11 @@ static bool receive_on(scripted *self, peer *with, mux_slot *slot)
         it->own_size += arrived;
         arrived = 0;
     }
-    size_t left = it->own_size - it->own_at;
-    if (it->parked || with->lost || (!left && !with->error && !with->ended))
+    if (it->parked || with->lost)
         return false;
-    mux_room room;
-    if (sink->full(self->base.loop) || !sink->room(self->base.loop, slot, &room))
-        return true;
-    size_t size = room.size < left ? room.size : left;
-    ssize_t result = left ? (ssize_t)size : with->error ? -with->error : 0;
-    if (slot->hold && result < 0) { /* it could be told, but what a hold keeps back stays in order */
-        it->parked = true;
-        return false;
-    }
-    if (!sink->received(self->base.loop, slot, it->own + it->own_at, result, left + arrived > size)) {
-        it->parked = slot->hold;
-        return !it->parked;
-    }
-    it->own_at += size;
-    if (it->own_at == it->own_size)
-        it->own_at = it->own_size = 0;
-    with->lost = !left;
-    return true;
+    if (it->own_size)
+        return offer(self, with, slot, arrived);
+    return (with->error || with->ended) && offer_end(self, with, slot);
 }
 
 static bool go_on(scripted *self, peer *with)
@@ -320,6 +336,7 @@ static int late_turn(mux_backend *backend, int64_t timeout)
 static void late_close(mux_backend *backend)
 {
     scripted *self = (scripted *)backend;
+    scribble(backend->pool);
     for (int i = 0; i < self->count; i++) {
         late *it = self->peers[i].late;
         if (!it)
