@@ -10,10 +10,7 @@
  */
 #include "backend_epoll.h"
 
-#include <errno.h>
 #include <limits.h>
-
-#include "syscalls.h"
 
 #define STALE_MAX 64 /* waits in a row that brought nothing but stale events: one was left behind */
 #define WAKE_ID UINT64_MAX

@@ -2,9 +2,10 @@
 #ifndef MUX_BACKEND_EPOLL_H
 #define MUX_BACKEND_EPOLL_H
 
-#include <sys/epoll.h>
+#include <errno.h>
 
 #include "backend.h"
+#include "syscalls.h"
 #include "todo.h"
 
 #define EVENTS 512 /* one wait's; 6 KiB, and one system call is shared by as many messages */
@@ -28,6 +29,14 @@ typedef struct mux_epoll {
 
 /* Do what `events` says can be done, as far as the slot's holds, the batch and the budgets allow. */
 void mux_epoll_ready(mux_epoll *self, mux_slot *slot, uint32_t events);
-ssize_t mux_epoll_send(const mux_slot *slot, const struct iovec *parts, int count);
+
+static inline ssize_t mux_epoll_send(const mux_slot *slot, const struct iovec *parts, int count)
+{
+    ssize_t sent;
+    do
+        sent = mux_sys_send(slot->handle, parts, count);
+    while (sent == -EINTR); /* under an edge trigger nobody would come back for what it left */
+    return sent;
+}
 
 #endif

@@ -1,8 +1,6 @@
 #include "batch.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "syscalls.h"
 
@@ -26,18 +24,6 @@ void mux_batch_begin(mux_batch *batch)
     batch->count = 0;
     batch->used = 0;
     batch->serial = batch->serial + 1 ? batch->serial + 1 : 1;
-}
-
-mux_event *mux_batch_add(mux_batch *batch, uint32_t slot, enum mux_event_kind kind, int32_t value)
-{
-    if (batch->count == MUX_EVENTS)
-        abort(); /* a backend that did not ask: better here than in somebody's memory */
-    mux_event *event = &batch->events[batch->count++];
-    event->slot = slot;
-    event->kind = kind;
-    event->value = value;
-    event->data = batch->used;
-    return event;
 }
 
 void mux_batch_ended(mux_batch *batch, const mux_slots *slots, mux_slot *slot)

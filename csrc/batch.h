@@ -10,6 +10,7 @@
 #ifndef MUX_BATCH_H
 #define MUX_BATCH_H
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "slots.h"
@@ -67,7 +68,14 @@ static inline bool mux_batch_full(const mux_batch *batch)
     return batch->count + MUX_EVENTS_SPARE > MUX_EVENTS || batch->used + MUX_ARENA_LEAST > MUX_ARENA;
 }
 
-mux_event *mux_batch_add(mux_batch *batch, uint32_t slot, enum mux_event_kind kind, int32_t value);
+static inline void mux_batch_add(mux_batch *batch, uint32_t slot, enum mux_event_kind kind, int32_t value)
+{
+    if (batch->count == MUX_EVENTS)
+        abort(); /* a backend that did not ask: better here than in somebody's memory */
+    batch->events[batch->count++] =
+        (mux_event){.slot = slot, .kind = kind, .value = value, .data = batch->used};
+}
+
 /* The bytes of the event that was added last, or more of them. They may lie in their place already. */
 static inline void mux_batch_bytes(mux_batch *batch, const void *bytes, size_t size)
 {

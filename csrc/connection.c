@@ -236,7 +236,9 @@ bool mux_on_received(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t 
         return true;
     }
     const mux_verb_ops *verb = mux_verb_of(loop, slot);
-    if (verb->into == MUX_INTO_BATCH && (size_t)size > room_in_batch(loop, slot))
+    /* what lies in its place had room there */
+    if (verb->into == MUX_INTO_BATCH && bytes != loop->batch.arena + loop->batch.used &&
+        (size_t)size > room_in_batch(loop, slot))
         return false;
     slot->unread = more;
     slot->moved_at = loop->now;

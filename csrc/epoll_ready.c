@@ -5,30 +5,18 @@
  *   HUP, ERR or PRI. (Under a level trigger PRI would spin: it lasts until more than the urgent byte comes.)
  * - Under an edge trigger whoever stops early must come back by himself: todo.h.
  */
-#include <errno.h>
-
 #include "backend_epoll.h"
-#include "syscalls.h"
 
 #define PARTS 16 /* chunks in one sendmsg: 256 KiB, as much as a socket takes at once */
 #define SENDS 4  /* of one connection in a turn: 1 MiB takes about 0.3 ms, and others wait meanwhile */
 #define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
-
-ssize_t mux_epoll_send(const mux_slot *slot, const struct iovec *parts, int count)
-{
-    ssize_t sent;
-    do
-        sent = mux_sys_send(slot->handle, parts, count);
-    while (sent == -EINTR); /* under an edge trigger nobody would come back for what it left */
-    return sent;
-}
 
 static void receive(mux_epoll *self, mux_slot *slot, bool ended)
 {
     for (uint32_t reads = self->reads; reads; reads--) {
         mux_room room;
         if (!self->base.sink->room(self->base.loop, slot, &room)) {
-            slot->unread = true;
+            slot->unread = true; /* a drained event may have filled the batch since the last receive */
             break;
         }
         ssize_t received = room.drop ? mux_sys_drop(slot->handle, room.to, room.size)

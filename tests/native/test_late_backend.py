@@ -31,8 +31,8 @@ _FAULTS = {
     ),
     "more is told than there is room for": (
         "connection.c",
-        "if (verb->into == MUX_INTO_BATCH && (size_t)size > room_in_batch(loop, slot))",
-        "if (false)",
+        "(size_t)size > room_in_batch(loop, slot))",
+        "!bytes)",
     ),
     "who comes at the cap is let in": (
         "listener.c",
