@@ -46,7 +46,7 @@ class _Borrowed(socket.socket):
 
 
 class RawAddress(bytes):
-    """A socket address as the kernel writes it: ``struct sockaddr``; empty where it is not known."""
+    """A socket address as the kernel writes it: ``struct sockaddr``; empty: it is not known."""
 
     __slots__ = ()
 
