@@ -113,7 +113,7 @@ int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, cons
              size_t size)
 {
     FIND(loop, index, generation);
-    if (verb == MUX_VERB_NONE || !mux_verb_is_for_one(loop, verb))
+    if (verb == MUX_VERB_NONE || !mux_verb_is_for_one(loop, verb) || (slot->verb && slot->verb != verb))
         return -EINVAL;
     if (slot->state != MUX_OPEN)
         return 0; /* what came meanwhile is dropped, as what comes will be */

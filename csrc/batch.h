@@ -15,7 +15,7 @@
 
 #include "slots.h"
 
-/* Two events for each connection of a wait (backend_epoll.c: 512) are seldom reached; a full batch only
+/* Two events for each connection of a wait (512 under epoll) are seldom reached; a full batch only
  * means one more return. */
 #define MUX_EVENTS 1024
 #define MUX_EVENTS_SPARE 4 /* what one connection may add at once: drained twice, then data or EOF; one more */

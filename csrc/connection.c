@@ -74,6 +74,17 @@ void mux_conn_unhold(mux_loop *loop, mux_slot *slot, uint8_t reason)
         loop->backend->ops->interest(loop->backend, slot);
 }
 
+void mux_conn_choked(mux_loop *loop, mux_slot *slot)
+{
+    mux_conn_hold(loop, slot, MUX_HOLD_BACKLOG);
+}
+
+void mux_conn_relieved(mux_loop *loop, mux_slot *slot, bool relieved)
+{
+    if (relieved)
+        mux_conn_unhold(loop, slot, MUX_HOLD_BACKLOG);
+}
+
 /* -- bytes go */
 
 int64_t mux_conn_send(mux_loop *loop, mux_slot *slot, const void *data, size_t size)

@@ -14,6 +14,9 @@ void mux_conn_expire(mux_loop *loop, mux_slot *slot, int32_t error); /* the same
 void mux_conn_free(mux_loop *loop, mux_slot *slot);
 void mux_conn_hold(mux_loop *loop, mux_slot *slot, uint8_t reason); /* read no more, for now */
 void mux_conn_unhold(mux_loop *loop, mux_slot *slot, uint8_t reason);
+/* For verbs: who does not read what is queued for him is read from no more, until it has gone. */
+void mux_conn_choked(mux_loop *loop, mux_slot *slot);
+void mux_conn_relieved(mux_loop *loop, mux_slot *slot, bool relieved);
 
 /* The backend's reports: see mux_sink. */
 bool mux_on_room(mux_loop *loop, const mux_slot *slot, mux_room *room);

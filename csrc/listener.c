@@ -42,7 +42,8 @@ bool mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void 
     struct mux_accepted accepted = {.listener = listener->index, .size = size};
     mux_batch_add(&loop->batch, slot->index, MUX_EV_ACCEPTED, (int32_t)slot->generation);
     mux_batch_bytes(&loop->batch, &accepted, sizeof accepted);
-    mux_batch_bytes(&loop->batch, peer, size);
+    if (size)
+        mux_batch_bytes(&loop->batch, peer, size);
     return true;
 }
 

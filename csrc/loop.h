@@ -61,8 +61,8 @@ int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
 int mux_write_eof(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_close(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation, int reset); /* reset: RST, not FIN */
-/* From now on the loop moves the bytes; `kept` are those received and not delivered. -EINVAL: a relay, which
- * takes two connections. */
+/* From now on the loop moves the bytes; `kept` are those received and not delivered: again, if there are
+ * more. -EINVAL: it has another verb, or this one takes two connections (mux_relay). */
 int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const void *kept,
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);

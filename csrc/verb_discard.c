@@ -6,4 +6,6 @@ const mux_verb_ops mux_verb_discard = {
     .into = MUX_INTO_NOTHING,
     .large = true,
     .ended = mux_conn_close,
+    .choked = mux_conn_choked, /* by what was written before */
+    .sent = mux_conn_relieved,
 };

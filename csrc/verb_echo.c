@@ -1,5 +1,4 @@
-/* The echo verb: what comes goes back, and EOF is answered with EOF once all is sent. Who does not read what
- * he gets is read from no more. */
+/* The echo verb: what comes goes back, and EOF is answered with EOF once all is sent. */
 #include "connection.h"
 #include "verb.h"
 
@@ -8,21 +7,10 @@ static void received(mux_loop *loop, mux_slot *slot, const char *bytes, size_t s
     mux_conn_send(loop, slot, bytes, size);
 }
 
-static void choked(mux_loop *loop, mux_slot *slot)
-{
-    mux_conn_hold(loop, slot, MUX_HOLD_BACKLOG);
-}
-
-static void sent(mux_loop *loop, mux_slot *slot, bool relieved)
-{
-    if (relieved)
-        mux_conn_unhold(loop, slot, MUX_HOLD_BACKLOG);
-}
-
 const mux_verb_ops mux_verb_echo = {
     .into = MUX_INTO_SCRATCH,
     .received = received,
     .ended = mux_conn_close,
-    .choked = choked,
-    .sent = sent,
+    .choked = mux_conn_choked,
+    .sent = mux_conn_relieved,
 };
