@@ -18,6 +18,7 @@ int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *gene
     mux_slot *slot = mux_conn_open(loop, handle, verb, seen, &failed);
     if (!slot)
         return failed;
+    slot->shared = true;
     *generation = slot->generation;
     return slot->index;
 }
@@ -117,6 +118,7 @@ int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_
 int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
+    slot->shared = true;
     return loop->backend->ops->descriptor(loop->backend, slot);
 }
 

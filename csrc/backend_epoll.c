@@ -1,9 +1,10 @@
 /* epoll, level- or edge-triggered: the set, and the waiting. What a wait brings: epoll_ready.c.
  *
  * Facts and flaws of epoll that this file works around:
- * - A registration belongs to the open file, not to the descriptor. If a forked child still holds the
- *   file, close() leaves the registration alive: EPOLL_CTL_DEL comes first, always. Should stale events
- *   come all the same, generations keep them from harm but not from coming: the set is rebuilt.
+ * - A registration belongs to the open file, not to the descriptor. close() takes it along, which saves a
+ *   call a connection, but not where somebody else still holds the file (a forked child, or whoever the
+ *   descriptor came from or was lent to): there EPOLL_CTL_DEL comes first. Should stale events come all the
+ *   same, generations keep them from harm but not from coming: the set is rebuilt.
  * - EPOLLHUP and EPOLLERR cannot be masked: under a level trigger a connection of which nothing is wanted
  *   would spin. Registered with EPOLLET alone it reports each of them once: so a reset is heard.
  * - epoll_wait takes milliseconds: a wait is rounded up, so that a deadline is not polled for in a spin.
@@ -66,19 +67,27 @@ static void epoll_interest(mux_backend *backend, mux_slot *slot)
         mux_todo_add(&self->todo, slot, READ_ON); /* the edge may have come while reading was held */
 }
 
+static void remove_from_set(mux_epoll *self, mux_slot *slot)
+{
+    if (slot->armed && self->forks == mux_sys_forks()) /* else the set is the parent's too: it would be deaf */
+        (void)arm(self, slot, 0); /* fails only if somebody else closed the descriptor, which is as good */
+    slot->armed = 0;
+}
+
 static void epoll_detach(mux_backend *backend, mux_slot *slot)
 {
     mux_epoll *self = (mux_epoll *)backend;
     (void)mux_todo_remove(&self->todo, slot);
     mux_sendq_clear(&slot->queue, backend->pool); /* send(2) has copied what it took */
-    if (slot->armed && self->forks == mux_sys_forks()) /* the set is the parent's too: it would be deaf */
-        (void)arm(self, slot, 0); /* fails only if somebody else closed the descriptor, which is as good */
-    slot->armed = 0;
+    if (slot->state == MUX_LISTENER) /* it is not ours to close */
+        remove_from_set(self, slot);
 }
 
 static void epoll_release(mux_backend *backend, mux_slot *slot)
 {
-    (void)backend;
+    if (slot->shared || mux_sys_has_forked()) /* as late as this: a fork may have come since detach */
+        remove_from_set((mux_epoll *)backend, slot);
+    slot->armed = 0;
     if (slot->abortive)
         mux_sys_reset(slot->handle);
     (void)mux_sys_close(slot->handle); /* what it could report was lost before */
@@ -145,10 +154,10 @@ static void rebuild(mux_epoll *self)
     self->epoll = epoll;
     for (uint32_t i = 0; i < slots->used; i++) {
         mux_slot *slot = mux_slots_at(slots, i);
-        if (slot->state == MUX_FREE || !slot->armed)
-            continue;
+        bool watched = slot->armed && !mux_slot_is_dead(slot);
         slot->armed = 0;
-        watch(self, slot); /* what cannot be watched ends alone */
+        if (watched)
+            watch(self, slot); /* what cannot be watched ends alone */
     }
 }
 
@@ -168,6 +177,10 @@ static int wait(mux_epoll *self, int64_t timeout)
     self->cursor = 0;
     self->ready = ready > 0 ? ready : 0;
     self->good = false;
+    self->grant = self->used_up ? 2 * self->grant : 1;
+    if (self->grant > self->accepts || self->edge)
+        self->grant = self->accepts;
+    self->used_up = false;
     return ready == -EINTR ? 0 : ready;
 }
 
@@ -212,6 +225,10 @@ static int epoll_turn(mux_backend *backend, int64_t timeout)
         if (!slot || !slot->armed)
             continue;
         self->good = true;
+        if (mux_slot_is_dead(slot)) { /* yet to be released: no second event */
+            remove_from_set(self, slot);
+            continue;
+        }
         mux_epoll_ready(self, slot, event.events);
     }
     if (self->cursor < self->ready)
@@ -267,6 +284,7 @@ mux_backend *mux_epoll_open(mux_backend host, const mux_options *options, const 
     /* under a level trigger the next wait reports what is left, so one receive a turn is fairest */
     self->reads = options->edge ? options->reads : 1;
     self->accepts = options->accepts;
+    self->grant = options->edge ? options->accepts : 1;
     self->epoll = mux_sys_epoll_create();
     *failed = "epoll_create1";
     result = self->epoll;

@@ -19,6 +19,8 @@ typedef struct mux_epoll {
     int epoll, wake;
     bool edge;
     uint32_t reads, accepts; /* of one connection, of one listener, in one turn */
+    uint32_t grant;          /* accepts of this turn: an accept(2) that finds nobody is half the cost of one */
+    bool used_up;            /* there may be more, who are asked for in the next one */
     unsigned stale;          /* waits in a row */
     bool good;               /* this wait's events were not all stale */
     uint32_t behind;         /* turns in a row that left something for the next */

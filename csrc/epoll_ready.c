@@ -55,7 +55,7 @@ static void send_queue(mux_epoll *self, mux_slot *slot)
 
 static void accept_some(mux_epoll *self, mux_slot *listener)
 {
-    for (uint32_t i = 0; i < self->accepts && self->base.sink->may_accept(self->base.loop, listener); i++) {
+    for (uint32_t i = 0; i < self->grant && self->base.sink->may_accept(self->base.loop, listener); i++) {
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
         int handle = mux_sys_accept(listener->handle, &peer, &size);
@@ -66,6 +66,7 @@ static void accept_some(mux_epoll *self, mux_slot *listener)
         else if (handle != -EINTR)
             self->base.sink->accept_failed(self->base.loop, listener, -handle);
     }
+    self->used_up = true;
     if (self->edge && !listener->hold)
         mux_todo_add(&self->todo, listener, READ_ON);
 }

@@ -28,7 +28,7 @@ bool mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void 
 {
     if (!mux_on_may_accept(loop, listener))
         return false;
-    listener->failing = false;
+    listener->choked = false;
     int failed;
     mux_slot *slot = mux_conn_open(loop, handle, listener->verb, listener->seen, &failed);
     if (!slot) {
@@ -73,8 +73,8 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
     if (of_the_connection(error))
         return;
     MUX_COUNT(loop->stats->accept_errors, 1);
-    if (!listener->failing && loop->batch.count < MUX_EVENTS) {
-        listener->failing = true;
+    if (!listener->choked && loop->batch.count < MUX_EVENTS) {
+        listener->choked = true;
         mux_batch_add(&loop->batch, listener->index, MUX_EV_TROUBLE, error);
     }
     if (!(listener->hold & MUX_HOLD_REST))

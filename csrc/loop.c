@@ -167,13 +167,17 @@ static void bury(mux_loop *loop)
     mux_batch *batch = &loop->batch;
     while (batch->ended_first != MUX_NONE) {
         mux_slot *slot = mux_slots_at(&loop->slots, batch->ended_first);
-        if (slot->seen && batch->count + MUX_EVENTS_SPARE > MUX_EVENTS)
+        const uint64_t in_out[] = {slot->bytes_in, slot->bytes_out};
+        if (slot->seen &&
+            (batch->count + MUX_EVENTS_SPARE > MUX_EVENTS || batch->used + sizeof in_out > MUX_ARENA))
             return; /* the rest is next batch's */
         batch->ended_first = slot->next;
-        if (slot->seen)
+        if (slot->seen) {
             mux_batch_add(batch, slot->index, MUX_EV_LOST, slot->error);
-        else if (!slot->told)
+            mux_batch_bytes(batch, in_out, sizeof in_out);
+        } else if (!slot->told) {
             count_error(loop, slot->error);
+        }
         slot->told = true;
         if (!slot->seen && slot->state == MUX_LOST)
             mux_conn_free(loop, slot);
@@ -224,7 +228,10 @@ static int serve(mux_loop *loop, int64_t deadline)
     loop->now = mux_sys_now();
     do {
         MUX_COUNT(loop->stats->turns, 1);
+        const uint32_t before = loop->batch.count;
         bury(loop);
+        if (loop->batch.count > before)
+            break; /* Python closes them first: what a wait would tell of them is no use to anybody */
         if (loop->resting)
             mux_listeners_resume(loop);
         int done = loop->backend->ops->turn(loop->backend, how_long(loop, deadline));

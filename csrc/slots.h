@@ -55,8 +55,9 @@ typedef struct mux_slot {
     uint8_t wheel_at;    /* wheel.c: the bucket, or MUX_NO_BUCKET */
     bool seen : 1;       /* Python has an object for it; of a listener: for its connections */
     bool eof_wanted : 1; /* send EOF once the queue is empty */
-    bool choked : 1;     /* has been above high water, and not yet at low water again */
-    bool failing : 1;    /* of a listener: the last accept failed */
+    bool choked : 1;     /* has been above high water, and not yet at low water again; of a listener: its
+                          * last accept failed */
+    bool shared : 1;     /* its descriptor came from outside or was lent: others may hold the file */
     bool outgoing : 1;   /* we connected */
     bool abortive : 1;   /* it ends with a reset: RST instead of FIN */
     bool unread : 1;     /* bytes may wait that nobody has received: closing now would be a reset */

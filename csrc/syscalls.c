@@ -214,6 +214,12 @@ uintptr_t mux_sys_thread(void)
 }
 
 static unsigned forks;
+static bool has_forked;
+
+static void forks_now(void)
+{
+    __atomic_store_n(&has_forked, true, __ATOMIC_RELAXED);
+}
 
 static void forked(void)
 {
@@ -225,6 +231,11 @@ unsigned mux_sys_forks(void)
     static int watched; /* not pthread_once: its version in glibc 2.34 would be the wheel's */
     if (!__atomic_load_n(&watched, __ATOMIC_RELAXED) &&
         !__atomic_exchange_n(&watched, 1, __ATOMIC_RELAXED))
-        (void)pthread_atfork(NULL, NULL, forked); /* ENOMEM: a fork goes unnoticed */
+        (void)pthread_atfork(forks_now, NULL, forked); /* ENOMEM: a fork goes unnoticed */
     return forks;
+}
+
+bool mux_sys_has_forked(void)
+{
+    return __atomic_load_n(&has_forked, __ATOMIC_RELAXED);
 }

@@ -8,6 +8,7 @@
 #ifndef MUX_SYSCALLS_H
 #define MUX_SYSCALLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -66,6 +67,7 @@ uintptr_t mux_sys_thread(void); /* this thread, never 0 */
 /* How many forks this process is away from the first that asked. Not getpid(2): glibc caches it no longer, and
  * one a poll was 1 % of a message. A clone(2) that libc does not know of is not counted. */
 unsigned mux_sys_forks(void);
+bool mux_sys_has_forked(void); /* since the first asked for that: a child may hold what was open then */
 
 #ifdef MUX_FAULTS
 /* The nth call of a kind from now on (1 is the next) fails with `error`, and so do the `more` after it. */

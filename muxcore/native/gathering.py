@@ -33,6 +33,7 @@ class Gathering:
 
     def _init_gathering(self) -> None:
         self.parts: list[bytes] | None = []  # of each write: slot, size, bytes
+        self.crossings = 1  # the next one's number
         self.look_at = _PARTS * LOOK_EVERY  # so many parts: at the clock
         self._looked = 0.0  # at the clock; 0: not since the last crossing
         self._size = self._seen = 0  # bytes of the first so many parts
@@ -81,6 +82,7 @@ class Gathering:
         assert parts is not None
         data = b"".join(parts)
         parts.clear()
+        self.crossings += 1
         if self._looked:
             self.look_at, self._looked, self._shares = _PARTS * LOOK_EVERY, 0.0, None
             self._size = self._seen = 0
@@ -93,10 +95,11 @@ class Gathering:
             count = self.lib.mux_send_batch(self.loop, data, len(data))
             if count < 0:
                 raise OSError(-count, f"gathered writes: {os.strerror(-count)}")
-            self._tell_queued(count)
+            if count:
+                self._tell_queued(count)
 
     def _tell_queued(self, count: int) -> None:
         """Let so many connections hear that their writes are queued."""
-        left = self.ffi.unpack(self._left, 2 * count) if count else ()
+        left = self.ffi.unpack(self._left, 2 * count)
         for slot, size in zip(left[::2], left[1::2], strict=True):
             self._transports[slot].sent(size)

@@ -44,6 +44,7 @@ logger = logging.getLogger("muxcore")
 
 _EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the arena
 _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
+_IN_OUT = struct.Struct("QQ")  # of MUX_EV_LOST: bytes of a connection's life
 _FOREVER = 2**63 - 1
 
 # enum mux_event_kind
@@ -179,10 +180,10 @@ class NativeEpollEngine(Gathering, LoopEngine):
 
     def _hear_rest(self) -> None:
         """Hear of those whose end is in the rest of a batch that a callback has cut short."""
-        for slot, kind, value, _ in self._unheard:
+        for slot, kind, value, at in self._unheard:
             transport = self._transports[slot] if slot < len(self._transports) else None
             if kind == _KIND_LOST and transport is not None:
-                self._lost(slot, transport, value)
+                self._lost(slot, transport, value, at)
 
     # -- one turn
 
@@ -253,7 +254,7 @@ class NativeEpollEngine(Gathering, LoopEngine):
                 if transport is None:
                     continue
                 if kind == _KIND_LOST:
-                    self._lost(slot, transport, value)
+                    self._lost(slot, transport, value, at)
                 elif kind == _KIND_EOF:
                     transport.on_eof()
                 elif kind == _KIND_DRAINED:
@@ -350,9 +351,8 @@ class NativeEpollEngine(Gathering, LoopEngine):
         sock.detach()
         self._serve(slot, generation[0], service, peername)
 
-    def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int) -> None:
-        self.flush()  # what this connection wrote in this batch must not meet a free slot
+    def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int, at: int) -> None:
         try:
-            transport.lost(error)
+            transport.lost(error, _IN_OUT.unpack_from(self._arena, at))
         finally:
             self._transports[slot] = None

@@ -49,7 +49,7 @@ class NativeTransport(NativeVerbs):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_head", "_reason", "_totals")
+    __slots__ = ("_gathered", "_head", "_reason", "_totals")
 
     def __init__(
         self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
@@ -57,6 +57,7 @@ class NativeTransport(NativeVerbs):
         self._slot = slot
         self._generation = generation
         self._head = slot.to_bytes(4, sys.byteorder)  # of a gathered write: csrc/gather.h
+        self._gathered = 0  # the crossing that its last small write waits for
         self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
@@ -177,10 +178,11 @@ class NativeTransport(NativeVerbs):
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
             parts += (self._head, SIZES[size], data)
+            self._gathered = engine.crossings
             if len(parts) >= engine.look_at:
                 engine.look()
             return
-        if parts:
+        if self._gathered == engine.crossings:
             engine.flush()
         queued = engine.send(engine.loop, self._slot, self._generation, data, size)
         if queued:
@@ -205,8 +207,8 @@ class NativeTransport(NativeVerbs):
             self._engine.refuse_thread("write()")
 
     def _cross(self) -> None:
-        """Let gathered writes cross into C."""
-        if self._engine.parts:
+        """Let its gathered writes cross into C, and all others with them."""
+        if self._gathered == self._engine.crossings:
             self._engine.flush()
 
     def _find_plain(self) -> None:
@@ -230,8 +232,8 @@ class NativeTransport(NativeVerbs):
 
     def get_write_buffer_size(self) -> int:
         engine = self._engine
-        if engine.parts and get_ident() == engine.owner:
-            engine.flush()
+        if get_ident() == engine.owner:
+            self._cross()
         size = engine.lib.mux_queued(engine.loop, self._slot, self._generation)
         if size == -errno.EPERM:
             engine.refuse_thread("get_write_buffer_size()")
@@ -264,17 +266,19 @@ class NativeTransport(NativeVerbs):
     def _reset_at_close(self) -> None:
         """C does, where ``_drop`` says so, or the network has."""
 
-    def lost(self, error: int) -> None:
+    def lost(self, error: int, in_out: tuple[int, int]) -> None:
         """Deliver ``connection_lost``; what refers to the protocol goes too.
 
         Args:
             error: why C ended it: an errno, MUX_IDLE and the like, or 0.
+            in_out: the bytes of its life.
         """
+        self._cross()  # its slot may be another's when they would
         engine = self._engine
         exc = self._why(error) if self._reason is None else self._reason
         if exc is not None:
             engine.errors[type(exc).__name__] += 1
-        self._totals = self._counted()
+        self._totals = in_out
         peer, self._peer = self._peer, None
         if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
             peer.close()

@@ -59,6 +59,7 @@ class NativeVerbs(BaseTransport):
 
     def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
         self._cross()
+        peer._cross()
         engine = self._engine
         to_peer = bytes(first) + b"".join(self._kept or ())
         to_self = bytes(back) + b"".join(peer._kept or ())

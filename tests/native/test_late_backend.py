@@ -43,8 +43,8 @@ _FAULTS = {
     ),
     "who comes at the cap is let in": (
         "listener.c",
-        "    if (!mux_on_may_accept(loop, listener))\n        return false;\n    listener->failing",
-        "    listener->failing",
+        "    if (!mux_on_may_accept(loop, listener))\n        return false;\n    listener->choked",
+        "    listener->choked",
     ),
     "the backend does not hear that a hold is over": (
         "connection.c",

@@ -227,17 +227,21 @@ static void why(const conn *of, int32_t value)
         fail("blame", "connection %d ends under a verb without a reason", conn_index(of));
 }
 
-static void lost(conn *of, int32_t value)
+static void lost(conn *of, int32_t value, const char *data)
 {
-    uint64_t in_out[2] = {0, 0};
+    uint64_t in_out[2] = {0, 0}, told[2];
+    memcpy(told, data, sizeof told);
     side_flush();
     if (of->lost++)
         fail("events", "connection %d is lost twice", conn_index(of));
     of->why = value;
+    world_over(of->file);
     why(of, value);
     of->side = SIDE_LOST;
     of->doomed = false;
     int said = mux_bytes(model.loop, of->slot, of->generation, in_out);
+    if (said || memcmp(told, in_out, sizeof told))
+        fail("counts", "connection %d: its end tells of other bytes than mux_bytes", conn_index(of));
     if (world_simulated && (said || in_out[0] < world_received(of->file) ||
                             in_out[0] > world_received(of->file) + world_forgotten(of->file) ||
                             in_out[1] != world_taken(of->file)))
@@ -298,7 +302,7 @@ static void one(const mux_event *event)
     case MUX_EV_DATA: data(of, event); break;
     case MUX_EV_EOF: eof(of); break;
     case MUX_EV_DRAINED: drained(of, event->value); break;
-    case MUX_EV_LOST: lost(of, event->value); break;
+    case MUX_EV_LOST: lost(of, event->value, mux_loop_arena(model.loop) + event->data); break;
     default: connected(of, event->value); break;
     }
 }

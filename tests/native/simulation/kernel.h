@@ -52,6 +52,7 @@ typedef struct kernel_file {
     uint64_t arrived_wait; /* the number of waits when the first unread byte arrived */
     uint64_t told; /* what had arrived when a wait told of it */
     bool dropped; /* closed with unread input that a wait had told of */
+    bool over;             /* its life was told to have ended: what a wait tells of it is not looked at */
     bool unseen;           /* left although bytes had arrived that no wait could have told of */
 } kernel_file;
 
@@ -65,7 +66,7 @@ typedef struct kernel_watch {
 struct kernel {
     world_options options;
     rng noise;
-    bool calm, full, strayed, child, foreign;
+    bool calm, full, strayed, child, foreign, has_forked;
     int64_t clock;
     uint64_t moves, moves_seen, waits, lost_to_faults;
     int idle_waits;

@@ -281,6 +281,11 @@ void mux_sys_free(void *memory)
     free(memory);
 }
 
+bool mux_sys_has_forked(void)
+{
+    return kernel.has_forked;
+}
+
 unsigned mux_sys_forks(void)
 {
     return kernel.child;

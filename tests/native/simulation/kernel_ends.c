@@ -20,7 +20,7 @@ static kernel_file *of(int end)
 void world_begin(const world_options *options)
 {
     kernel.options = *options;
-    kernel.strayed = kernel.calm = kernel.full = kernel.child = kernel.foreign = false;
+    kernel.strayed = kernel.calm = kernel.full = kernel.child = kernel.foreign = kernel.has_forked = false;
     kernel.clock = INT64_C(1000000000000);
     kernel.moves = kernel.moves_seen = kernel.waits = kernel.lost_to_faults = 0;
     kernel.idle_waits = 0;
@@ -217,6 +217,7 @@ void world_fork(bool child)
     for (int i = 0; i < kernel.held_count; i++)
         kernel_file_put(kernel.held[i]);
     kernel.held_count = 0;
+    kernel.has_forked = kernel.has_forked || child;
     for (int i = 0; child && i < KERNEL_FDS; i++)
         if (kernel.fds[i].file >= 0) {
             kernel.held[kernel.held_count++] = kernel.fds[i].file;
@@ -300,6 +301,11 @@ bool world_unread(int file)
 int64_t world_arrived_at(int file)
 {
     return of(file)->arrived_at;
+}
+
+void world_over(int file)
+{
+    of(file)->over = of(file)->told <= of(file)->in.read;
 }
 
 bool world_unseen(int file)

@@ -105,7 +105,7 @@ static int collect(int set, struct epoll_event *events, int count)
             mask |= watch->events & (rng_below(&kernel.noise, 2) ? EPOLLIN : EPOLLOUT);
         if (!mask)
             continue;
-        if (mask & EPOLLIN)
+        if (mask & EPOLLIN && !file->over)
             file->told = file->in.arrived;
         events[found].events = mask;
         events[found++].data.u64 = watch->id;

@@ -325,6 +325,9 @@ void side_close(conn *of)
             peer->side = SIDE_CLOSING;
     }
     must(mux_close(model.loop, of->slot, of->generation), of, "close");
+    for (int i = 0; i < 2 && of; i++, of = of->verb == MUX_VERB_RELAY && of->peer >= 0 ? conn_at(of->peer) : NULL)
+        if (named(of) && !mux_queued(model.loop, of->slot, of->generation))
+            world_over(of->file); /* at once, where nothing waits */
 }
 
 void side_abort(conn *of)

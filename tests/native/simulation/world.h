@@ -97,6 +97,7 @@ bool world_dead(int file);        /* a reset has arrived, or it could not be con
 int64_t world_moved_at(int file); /* when a byte last moved, as the core saw it */
 bool world_unread(int file);      /* bytes have arrived and nobody has read them */
 int64_t world_arrived_at(int file); /* when the first of them did */
+void world_over(int file);        /* it has ended, unless input waits, and is yet to be released */
 bool world_unseen(int file);      /* it was left although bytes had arrived, with no wait in between */
 bool world_hit(int file);         /* a fault, or the network, has broken it */
 bool world_open(int file);        /* the core has a descriptor of it */
