@@ -6,7 +6,7 @@
  * - What arrives is received into a buffer of the backend's own, held or not, and offered until it is taken.
  * - Clients are accepted at the cap and while the listener rests, and nobody knows their address.
  * - After detach a send is still on its way; a handle is closed turns after its release.
- * - Nothing is looked at that interest() has not named.
+ * - Nothing is sent, and nothing that was declined under a hold is offered again, before interest() names it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 
 #define LATE 2    /* turns that an operation takes */
 #define SCRIBBLE 4096 /* bytes of each chunk in the pool */
-#define POOLED 64 /* chunks in it at most */
+#define POOLED 64 /* so many of its chunks at most: as many as sendq.c keeps */
 #define PARTS 4
 
 const bool script_is_late = true;
@@ -68,7 +68,7 @@ static void scribble(mux_pool *pool)
 {
     static const char noise[SCRIBBLE] = {'?'};
     mux_sendq queues[POOLED] = {{0}};
-    int count = (int)pool->count;
+    int count = pool->count < POOLED ? (int)pool->count : POOLED;
     for (int i = 0; i < count; i++)
         if (mux_sendq_append(&queues[i], pool, noise, sizeof noise))
             exit(1);
@@ -107,11 +107,6 @@ static ssize_t late_send(mux_backend *backend, mux_slot *slot, const void *data,
     return 0;
 }
 
-static void refuse(scripted *self, int handle)
-{
-    script_of(self, handle)->released = script_of(self, handle)->reset = true;
-}
-
 static void late_detach(mux_backend *backend, mux_slot *slot)
 {
     scripted *self = (scripted *)backend;
@@ -123,7 +118,7 @@ static void late_detach(mux_backend *backend, mux_slot *slot)
     if (!it->sending)
         mux_sendq_clear(&it->left, backend->pool);
     for (int i = 0; i < it->accepted_count; i++) /* of a listener that is no more */
-        refuse(self, it->accepted[i]);
+        script_of(self, it->accepted[i])->released = true;
     it->accepted_count = 0;
 }
 
@@ -131,10 +126,6 @@ static void late_release(mux_backend *backend, mux_slot *slot)
 {
     scripted *self = (scripted *)backend;
     late *it = of(self, slot->handle);
-    if (!it) { /* it was accepted, and nothing else */
-        refuse(self, slot->handle);
-        return;
-    }
     it->abortive = slot->abortive;
     it->releasing = LATE;
 }

@@ -4,9 +4,10 @@
 #   PYTHON   the interpreter, with pytest and what the build needs; python3 if it is not set
 #   CC       the compiler; cc
 #
-# First the C test programs, each built anew: address + undefined behaviour, thread, valgrind (the simulation
-# has a target of its own). Then both suites, the engine's own tests and the load generator's, on a core that is itself built with address +
-# undefined behaviour, in a folder of its own.
+# First the C test programs, those of the loop on both scripted backends, each built anew: address + undefined
+# behaviour, thread, valgrind (the simulation has a target of its own). Then both suites, the engine's own tests
+# and the load generator's, on a core that is itself built with address + undefined behaviour, in a folder of
+# its own.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}

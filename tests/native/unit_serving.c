@@ -112,6 +112,25 @@ TEST(a_listener_rests_at_the_cap_until_a_connection_ends)
     end();
 }
 
+TEST(a_listener_that_is_taken_away_at_the_cap_takes_along_who_waits)
+{
+    mux_options options = usual();
+    options.connections = 1;
+    begin(options);
+    int listener = script_listener(script);
+    int64_t place = mux_listen(loop, listener, MUX_VERB_ECHO, 0);
+    int first = script_connect(script, listener);
+    int second = script_connect(script, listener);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(mux_unlisten(loop, (uint32_t)place), 0);
+    script_end(script, first);
+    CHECK(released(first));
+    CHECK_EQUAL(released(second), script_is_late); /* accepted uninvited, or still the kernel's */
+    CHECK_EQUAL(stats.open, 0);
+    CHECK_EQUAL(stats.total, 1);
+    end();
+}
+
 TEST(a_listener_without_descriptors_tries_ten_times_a_second_and_tells_once)
 {
     begin(usual());
