@@ -11,20 +11,19 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
+import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from muxcore import address as addresses
-from muxcore import dispatch
 from muxcore.address import Address
-from muxcore.connecting import Connecting, ended
 from muxcore.errors import CapabilityMissing
 from muxcore.limits import Limits, seconds
-from muxcore.protocol import Service
+from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.timers import Timer
+
+logger = logging.getLogger("muxcore")
 
 CAPABILITIES = {
     "adopt": "server.adopt() takes connected sockets while it runs",
@@ -71,7 +70,6 @@ class Engine(abc.ABC):
         self.trigger = trigger
         self.allow_threads = allow_threads
         self.server: Any = self  # what transport.server returns; Server puts itself here
-        self.connecting: dict[Connecting, None] = {}  # in the order they began
         self.ending = False  # from then on nothing is connected to
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting
         self.owner: int | None = None
@@ -139,10 +137,11 @@ class Engine(abc.ABC):
             RuntimeError: the engine has ended, or its queue is full; the socket stays as it was.
         """
 
+    @abc.abstractmethod
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
-        """Open a connection and serve it; for callbacks. Returns a handle with ``cancel()``.
+    ) -> Handle:
+        """Open a connection and serve it; for callbacks.
 
         Args:
             address: as in ``Server``; a name is looked up in a thread, and all its addresses tried.
@@ -157,70 +156,14 @@ class Engine(abc.ABC):
             CapabilityMissing: the engine has no ``connect``.
             RuntimeError: the engine has ended.
         """
-        self.need("connect")
-        self.refuse_ended()
-        return Connecting(self, addresses.parse(address), service, self._time_to_connect(timeout))
 
     def _time_to_connect(self, timeout: float | None) -> float:
         return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)
 
-    # -- outgoing connections: what an engine with ``connect`` fills in
-
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Any:
-        """Begin connect(2). Returns what ``open_attempt`` takes; it has ``cancel()``.
-
-        ``done(attempt, error)`` is called in a later turn, once: error is 0, or the errno.
-        """
-        raise NotImplementedError
-
-    def open_attempt(self, attempt: Any, service: Service) -> None:
-        """Serve an attempt that is connected."""
-        raise NotImplementedError
-
-    def outgoing(self) -> int:
-        """Return how many outgoing connections are open, or on their way."""
-        raise NotImplementedError
-
-    def connect_failed(self, exc: BaseException) -> None:
-        """Count a connection that did not come about."""
-        raise NotImplementedError
-
-    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
-        """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
-        raise NotImplementedError
-
-    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
-        """Queue one from any thread, as ``call_soon_threadsafe`` does; it counts in no cap.
-
-        After the engine's end it is dropped.
-        """
-        raise NotImplementedError
-
-    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Any:
-        """Queue one for later, in seconds; it has ``cancel()``, and counts in no cap."""
-        raise NotImplementedError
-
-    def end_connecting(self) -> None:
-        """Let what is on its way fail, and whatever else is asked for: the engine is ending.
-
-        Raises:
-            BaseException: what a protocol that heard of it raised to end the program; the others
-                have heard of it, too.
-        """
-        self.ending = True
-        raised: BaseException | None = None
-        for each in list(self.connecting):
-            try:
-                each.fail(ended())
-            except BaseException as exc:
-                raised = raised or exc
-        if raised is not None:
-            raise raised
-
     # -- calls
 
     @abc.abstractmethod
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         """Run ``call(*args)`` in ``delay`` seconds, in the engine's thread; for callbacks."""
 
     @abc.abstractmethod
@@ -303,7 +246,7 @@ class Engine(abc.ABC):
         except BaseException as exc:
             self._failure = self._untold = exc
             self._drained, self.owner = False, None
-            dispatch.logger.critical(
+            logger.critical(
                 "engine %s has ended by an error: its server serves nobody any more",
                 self.name,
                 exc_info=exc,

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from muxcore import accepting, dispatch
+from muxcore import address as addresses
+from muxcore.address import Address
 from muxcore.calls import Calls
+from muxcore.connecting import Connecting, ended
 from muxcore.engine import Engine
 from muxcore.limits import Limits
 from muxcore.protocol import Service, Verb, verb_of
@@ -44,6 +47,7 @@ class LoopEngine(Engine):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.errors: Counter[str] = Counter()  # by kind
         self.timers = Timers(self.limits.timers)
+        self.connecting: dict[Connecting, None] = {}  # in the order they began
         self._calls = Calls(self.limits.callbacks)
         self._waker = Waker()
         self._stop_asked = self._abort_asked = self._closed = False
@@ -54,6 +58,21 @@ class LoopEngine(Engine):
     @abc.abstractmethod
     def open(self, sock: Any, service: Service, peername: Any) -> None:
         """Serve a connected, non-blocking socket."""
+
+    @abc.abstractmethod
+    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Any:
+        """Begin connect(2). Returns what ``open_attempt`` takes; it has ``cancel()``.
+
+        ``done(attempt, error)`` is called in a later turn, once: error is 0, or the errno.
+        """
+
+    @abc.abstractmethod
+    def open_attempt(self, attempt: Any, service: Service) -> None:
+        """Serve an attempt that is connected."""
+
+    @abc.abstractmethod
+    def outgoing(self) -> int:
+        """Return how many outgoing connections are open, or on their way."""
 
     @abc.abstractmethod
     def _clients(self) -> int:
@@ -115,8 +134,34 @@ class LoopEngine(Engine):
             self.errors[type(exc).__name__] += 1
             return None
 
+    # -- outgoing connections
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Connecting:
+        self.refuse_ended()
+        return Connecting(self, addresses.parse(address), service, self._time_to_connect(timeout))
+
     def connect_failed(self, exc: BaseException) -> None:
+        """Count a connection that did not come about."""
         self.errors[type(exc).__name__] += 1
+
+    def end_connecting(self) -> None:
+        """Let what is on its way fail, and whatever else is asked for: the engine is ending.
+
+        Raises:
+            BaseException: what a protocol that heard of it raised to end the program; the others
+                have heard of it, too.
+        """
+        self.ending = True
+        raised: BaseException | None = None
+        for each in list(self.connecting):
+            try:
+                each.fail(ended())
+            except BaseException as exc:
+                raised = raised or exc
+        if raised is not None:
+            raise raised
 
     # -- calls
 
@@ -129,13 +174,19 @@ class LoopEngine(Engine):
         self._waker.wake()
 
     def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue one from any thread, as ``call_soon_threadsafe`` does; it counts in no cap.
+
+        After the engine's end it is dropped.
+        """
         self._calls.append((call, args))
         self._waker.wake()
 
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Queue one for later, in seconds; it counts in no cap."""
         return self.timers.add_own(delay, call, *args)
 
     def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
         self._calls.append((call, args))
 
     # -- its end

@@ -69,6 +69,13 @@ class Verb(enum.Enum):
     RELAY = "relay"
 
 
+class Handle(Protocol):
+    """What ``connect`` and ``call_later`` return."""
+
+    def cancel(self) -> None:
+        """Let it not happen; harmless when it has, and a second time."""
+
+
 class Transport(Protocol):
     """The engine's object for one connection: ``asyncio.Transport``'s shape, plus the verbs."""
 

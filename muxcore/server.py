@@ -30,9 +30,8 @@ from muxcore import accepting, address, demands, dispatch, registry
 from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.limits import Limits
-from muxcore.protocol import Service
+from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.timers import Timer
 from muxcore.wakeup import StopSignals
 
 _JOIN_MARGIN = 5.0  # s beyond drain_timeout before stop() calls an engine hung
@@ -161,7 +160,7 @@ class Server:
 
     def connect(
         self, where: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
+    ) -> Handle:
         """Open a connection and serve it; see ``Engine.connect``.
 
         For callbacks; also before the start, from any thread: then it begins with the server.
@@ -173,7 +172,7 @@ class Server:
         self._refuse_others("server.connect()")
         return self._engine.connect(where, service, timeout)
 
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         """Run ``call(*args)`` in ``delay`` seconds; for callbacks, as :meth:`connect` is.
 
         Raises:

@@ -35,13 +35,12 @@ from muxcore.address import Address
 from muxcore.engine import Engine
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
-from muxcore.protocol import Service, verb_of
+from muxcore.protocol import Handle, Service, verb_of
 from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
 from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
-from muxcore.timers import Timer
 from muxcore.wakeup import StopSignals, Waker
 
 _NUDGE = 0.1  # s between the nudges of a child that was told to end
@@ -93,7 +92,7 @@ class ProcessEngine(Engine):
 
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
+    ) -> Handle:
         if self._child is None:
             raise RuntimeError("connect() is for callbacks, and those run in the children")
         seconds = self._time_to_connect(timeout)
@@ -101,7 +100,7 @@ class ProcessEngine(Engine):
 
     # -- calls
 
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         self.need("timers")
         raise AssertionError("unreachable")
 

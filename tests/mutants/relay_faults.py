@@ -192,7 +192,7 @@ RELAY_MUTANTS = [
     Mutant(
         "a server that ends goes on connecting",
         "PureSelect",
-        (("engine.py", "            each.fail(ended())\n", "            pass\n"),),
+        (("loop_engine.py", "            each.fail(ended())\n", "            pass\n"),),
         ("the_end_of_the_server_ends_what_is_on_its_way",),
     ),
     Mutant(
