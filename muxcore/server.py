@@ -26,13 +26,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from muxcore import accepting, address, demands, dispatch, registry
+from muxcore import _demands, address, registry
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.engine import Engine
 from muxcore.limits import Limits
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.signals import StopSignals
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.wakeup import StopSignals
 
 _JOIN_MARGIN = 5.0  # s beyond drain_timeout before stop() calls an engine hung
 
@@ -83,13 +84,13 @@ class Server:
         if not where:
             raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
         chosen = registry.engine(engine)
-        demands.check_requirements(service, chosen)
+        _demands.check_requirements(service, chosen)
         self._service = service
         self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
         if len({id(w) for w in self._where}) < len(self._where):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         self._reuse_port = reuse_port
-        limits = demands.limits_with(service, limits or Limits())
+        limits = _demands.limits_with(service, limits or Limits())
         self._engine: Engine = chosen(limits, trigger=trigger, allow_threads=allow_threads)
         self._engine.server = self
         self._state = "created"
@@ -321,7 +322,7 @@ class Server:
         self._engine.pid = os.getpid()
         listeners: list[socket.socket] = []
         try:
-            listeners = accepting.open_all(
+            listeners = sockets.open_all(
                 self._where, self._engine.limits, reuse_port=self._reuse_port
             )
             while listeners:
@@ -329,7 +330,7 @@ class Server:
                 self._engine.listen(listeners.pop(0), self._service)
         except BaseException:
             for sock in listeners:
-                accepting.close_listener(sock)
+                sockets.close_listener(sock)
             self._engine.close()
             self._ended()
             raise

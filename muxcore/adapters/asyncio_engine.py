@@ -19,14 +19,14 @@ from importlib.util import find_spec
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
+from muxcore.adapters.asyncio_attempt import Attempt
 from muxcore.adapters.asyncio_forking import part, watch_for_forks
 from muxcore.adapters.asyncio_lingering import Lingering
 from muxcore.adapters.asyncio_loop import GuardedLoop
-from muxcore.adapters.asyncio_outgoing import Attempt
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
-from muxcore.listening import Listener
+from muxcore.parts import dispatch
+from muxcore.parts.listener import Listener
 from muxcore.protocol import Service
 from muxcore.stats import Stats
 

@@ -14,7 +14,7 @@ import sys
 import termios
 from typing import Any
 
-from muxcore import dispatch
+from muxcore.parts import dispatch
 
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.16  # s between looks at what is acknowledged: 10 ms, doubling
 _DROP = 65_536  # bytes that one receive drops

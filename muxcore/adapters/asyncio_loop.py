@@ -13,11 +13,11 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge
 from muxcore.limits import Limits
-from muxcore.loop_engine import LoopEngine
-from muxcore.timers import Timer
+from muxcore.parts import dispatch
+from muxcore.parts.loop import LoopEngine
+from muxcore.parts.timers import Timer
 
 _OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
 

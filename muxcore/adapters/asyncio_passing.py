@@ -16,14 +16,14 @@ from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge, bridge_for
 from muxcore.adapters.asyncio_lingering import Lingering, linger
 from muxcore.adapters.asyncio_telling import Telling
 from muxcore.errors import BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout
+from muxcore.parts import dispatch
+from muxcore.parts.transport import RESET
+from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import Bytes, Verb
-from muxcore.transport import RESET
-from muxcore.transport_socket import TransportSocket
 
 # else up to 4 MB stay in the kernel for minutes, for exactly the peer that never reads
 _ENDS_WITH_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)

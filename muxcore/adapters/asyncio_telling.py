@@ -5,9 +5,9 @@ from __future__ import annotations
 import abc
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge, bridge_for
 from muxcore.adapters.asyncio_deadlines import Deadlines
+from muxcore.parts import dispatch
 from muxcore.protocol import Verb
 
 _SHORT = 65_536  # a receive below that was short, on either loop: they ask for 250 KB and more

@@ -17,7 +17,7 @@ from muxcore.adapters.asyncio_lingering import Lingering
 from muxcore.adapters.asyncio_passing import Passing
 from muxcore.address import Address
 from muxcore.errors import MuxcoreError, passed_on
-from muxcore.joining import Joining
+from muxcore.parts.joining import Joining
 from muxcore.protocol import Bytes, Verb
 
 

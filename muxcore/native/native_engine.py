@@ -29,14 +29,15 @@ from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
 
-from muxcore import accepting, dispatch, forks
+from muxcore import _forks
 from muxcore.limits import Limits
-from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
+from muxcore.native.attempt import Attempt
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import LOOK_EVERY, MOST, NativeTransport
 from muxcore.native.native_verbs import VERBS
-from muxcore.native.outgoing import Attempt
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 
@@ -297,7 +298,7 @@ class NativeEpollEngine(LoopEngine):
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:
             self._forked = True
-            forks.refuse()
+            _forks.refuse()
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
     def _drain(self) -> None:
@@ -316,7 +317,7 @@ class NativeEpollEngine(LoopEngine):
         for slot in self._listeners:
             self.lib.mux_unlisten(self.loop, slot)
         for sock, _ in (*self._listeners.values(), *self._waiting):
-            accepting.close_listener(sock)
+            sockets.close_listener(sock)
         self._listeners.clear()
         self._waiting.clear()
 

@@ -20,16 +20,16 @@ import os
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
-from muxcore.joining import Joining
 from muxcore.native.core import mark
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
+from muxcore.parts import dispatch
+from muxcore.parts.joining import Joining
+from muxcore.parts.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
+from muxcore.parts.transport import ENDS_BY_RESET
+from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import Bytes, Verb
-from muxcore.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
-from muxcore.transport import ENDS_BY_RESET
-from muxcore.transport_socket import TransportSocket
 
 # Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
 # that what is gathered can never have to pause anybody.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, OPEN
+from muxcore.parts.transport import BaseTransport
 from muxcore.protocol import Bytes, Verb, handles
-from muxcore.states import HOLD_CLOSING, HOLD_EOF, OPEN
-from muxcore.transport import BaseTransport
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""

@@ -19,18 +19,18 @@ import time
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.errors import (
     CapabilityMissing,
     CloseTimeout,
     HalfCloseTimeout,
 )
+from muxcore.parts import dispatch
+from muxcore.parts.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
+from muxcore.parts.transport import BaseTransport
+from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import Bytes, Verb
 from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
-from muxcore.transport import BaseTransport
-from muxcore.transport_socket import TransportSocket
 
 
 class BlockingTransport(BaseTransport):

@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from muxcore import connecting
 from muxcore.address import Address
+from muxcore.parts import connecting
+from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import Service, Verb
+from muxcore.pure.blocking_connect import Outgoing
 from muxcore.pure.blocking_linger import Linger
-from muxcore.pure.blocking_outgoing import Outgoing
 from muxcore.pure.blocking_transport import BlockingTransport
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.timers import LONGEST_WAIT
 
 T = TypeVar("T")
 

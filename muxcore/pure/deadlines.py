@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any
 
 from muxcore.errors import CloseTimeout, HalfCloseTimeout
-from muxcore.states import LOST
-from muxcore.transport import BaseTransport
+from muxcore.parts.states import LOST
+from muxcore.parts.transport import BaseTransport
 
 
 class Deadlines(BaseTransport):

@@ -25,7 +25,7 @@ import select
 from collections.abc import Sequence
 from typing import ClassVar
 
-from muxcore import forks
+from muxcore import _forks
 from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.readiness import ReadinessEngine
 
@@ -48,7 +48,7 @@ class EpollPoller:
         self.edge = trigger == "edge"
         self._epoll = select.epoll()
         self._masks: dict[int, int] = {}
-        self._forks = forks.count
+        self._forks = _forks.count
         self._doubtful = False  # the set may hold a registration that nobody can name
         self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
@@ -57,7 +57,7 @@ class EpollPoller:
         return None
 
     def watch(self, fd: int, mask: int) -> None:
-        if forks.count != self._forks:
+        if _forks.count != self._forks:
             return  # the set is the parent's too
         self._waiting.pop(fd, None)
         known = self._masks.get(fd)
@@ -73,7 +73,7 @@ class EpollPoller:
 
     def forget(self, fd: int) -> bool:
         self._waiting.pop(fd, None)
-        if self._masks.pop(fd, None) is None or forks.count != self._forks:
+        if self._masks.pop(fd, None) is None or _forks.count != self._forks:
             return True
         try:
             self._epoll.unregister(fd)

@@ -29,19 +29,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
-from muxcore import accepting, dispatch
 from muxcore import address as addresses
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.engine import Engine
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.signals import StopSignals
+from muxcore.parts.waker import Waker
 from muxcore.protocol import Handle, Service, verb_of
 from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
 from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
-from muxcore.wakeup import StopSignals, Waker
 
 _NUDGE = 0.1  # s between the nudges of a child that was told to end
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
@@ -173,7 +174,7 @@ class ProcessEngine(Engine):
 
     def close(self) -> None:
         for sock, _ in self._listeners.values():
-            accepting.close_listener(sock)
+            sockets.close_listener(sock)
         self._listeners.clear()
         self._waker.close()
         self._close_control()
@@ -214,12 +215,12 @@ class ProcessEngine(Engine):
             if not self._counters.room():
                 return
             try:
-                accepted = accepting.accept(listener)
+                accepted = sockets.accept(listener)
                 if accepted is None:
                     return
                 with accepted[0]:  # the parent's copy is closed at the end of the block
                     self._fork_child(*accepted, service)
-            except (accepting.OutOfResources, OSError) as exc:
+            except (sockets.OutOfResources, OSError) as exc:
                 self._rest(exc)
                 return
             self._failing = False
@@ -271,7 +272,7 @@ class ProcessEngine(Engine):
     def _wind_down(self) -> bool:
         """Close the listeners, then end the children: kindly, firmly, and at last by force."""
         for sock, _ in self._listeners.values():
-            accepting.close_listener(sock)
+            sockets.close_listener(sock)
         self._listeners.clear()
         drained = self._end_children(signal.SIGTERM, self.limits.drain_timeout)
         drained = self._end_children(signal.SIGTERM, _KILL_AFTER) and drained
@@ -310,7 +311,7 @@ class ProcessEngine(Engine):
         self._control = control
         self.pid = os.getpid()
         for sock, _ in self._listeners.values():
-            accepting.inherit(sock)
+            sockets.inherit(sock)
         with StopSignals(self.signal_fileno(), self.stop, self.abort):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent decides
             return 0 if self.run() else _CUT_SHORT

@@ -22,14 +22,15 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, ClassVar
 
-from muxcore import accepting, dispatch, forks
+from muxcore import _forks
 from muxcore.errors import BindError, EngineUnavailable
 from muxcore.limits import Limits
-from muxcore.listening import Listener
-from muxcore.loop_engine import LoopEngine
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.listener import Listener
+from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
+from muxcore.pure.attempt import Attempt
 from muxcore.pure.lingering import Lingering
-from muxcore.pure.outgoing import Attempt
 from muxcore.pure.poller import READ, WRITE, Poller
 from muxcore.pure.stream_transport import StreamTransport
 from muxcore.stats import Stats
@@ -47,7 +48,7 @@ class ReadinessEngine(LoopEngine):
         # whether a connection notes when its bytes move: two looks at the clock, 0.1 µs a message
         self.clocked = self.limits.idle_timeout is not None
         self.counters = Stats(errors=self.errors)
-        self._forks = forks.count
+        self._forks = _forks.count
         self._poller = type(self).poller(trigger)
         self.edge = self._poller.edge
         # under a level trigger the next wait reports what is left, so one receive a turn is fairest
@@ -72,7 +73,7 @@ class ReadinessEngine(LoopEngine):
     def listen(self, sock: Any, service: Service) -> None:
         reason = self.refuse(sock.fileno())
         if reason is not None:
-            accepting.close_listener(sock)
+            sockets.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(Listener(self, sock, service))
 
@@ -132,7 +133,7 @@ class ReadinessEngine(LoopEngine):
         if self._closed:
             return
         self._closed = self._calls.closed = True  # an adopt() from now on is refused
-        if forks.count != self._forks:
+        if _forks.count != self._forks:
             self._abandon()
             return
         raised: list[BaseException] = []
@@ -182,8 +183,8 @@ class ReadinessEngine(LoopEngine):
     # -- one turn
 
     def _turn(self) -> None:
-        if forks.count != self._forks:
-            forks.refuse()
+        if _forks.count != self._forks:
+            _forks.refuse()
         handlers = self._handlers
         timeout = 0.0 if self._again or self._calls else self.timers.delay()
         for fd, events in self._poller.wait(timeout):

@@ -20,12 +20,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from muxcore import dispatch
-from muxcore.protocol import Bytes, Verb
-from muxcore.pure.deadlines import Deadlines
-from muxcore.pure.poller import ERROR, READ, WRITE
-from muxcore.pure.send_queue import SendQueue
-from muxcore.states import (
+from muxcore.parts import dispatch
+from muxcore.parts.states import (
     CLOSING,
     HOLD_BACKLOG,
     HOLD_CLOSING,
@@ -35,7 +31,11 @@ from muxcore.states import (
     LOST,
     OPEN,
 )
-from muxcore.transport_socket import TransportSocket
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.protocol import Bytes, Verb
+from muxcore.pure.deadlines import Deadlines
+from muxcore.pure.poller import ERROR, READ, WRITE
+from muxcore.pure.send_queue import SendQueue
 
 # Of one connection in one turn: each takes what the kernel's buffer has room for, up to 4 MB, and a
 # peer that reads as fast as we send would have the loop to itself

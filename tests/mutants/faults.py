@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LISTENING = "listening.py"
-LOOP = "loop_engine.py"
+LISTENER = "parts/listener.py"
+LOOP = "parts/loop.py"
 DEADLINES = "pure/deadlines.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
-TRANSPORT = "transport.py"
-RELAYING = "relaying.py"
+TRANSPORT = "parts/transport.py"
+RELAY = "parts/relay.py"
 EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
 
@@ -47,7 +47,7 @@ MUTANTS = [
     Mutant(
         "a single accept under an edge trigger",
         "PureEpollEdge",
-        ((LISTENING, "            if self._closed or self._resting:\n", "            if True:\n"),),
+        ((LISTENER, "            if self._closed or self._resting:\n", "            if True:\n"),),
         ("twenty_clients_that_connect_at_the_same_moment_are_all_served",),
     ),
     Mutant(
@@ -106,7 +106,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                "accepting.py",
+                "parts/sockets.py",
                 "sock.setblocking(False)\n    if sock",
                 "sock.setblocking(True)\n    if sock",
             ),
@@ -189,7 +189,7 @@ MUTANTS = [
     Mutant(
         "an exception in a callback is logged and the connection lives on",
         "PureEpollLevel",
-        (("dispatch.py", "    transport._fail(exc)", "    pass"),),
+        (("parts/dispatch.py", "    transport._fail(exc)", "    pass"),),
         ("an_exception_in_data_received_closes_that_connection_only",),
     ),
     Mutant(
@@ -289,7 +289,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                LISTENING,
+                LISTENER,
                 "        engine.alarm(engine.limits.accept_pause, self._rested)",
                 "        self._rested()",
             ),
@@ -314,7 +314,7 @@ MUTANTS = [
     Mutant(
         "there is no cap on connections",
         "PureEpollLevel",
-        ((LISTENING, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
+        ((LISTENER, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
         ("at_the_cap_of_connections_clients_wait_for_their_turn",),
     ),
     Mutant(
@@ -358,7 +358,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (READINESS, "            self._abandon()\n            return\n", "            pass\n"),
-            (EPOLL, "is None or forks.count != self._forks:", "is None:"),
+            (EPOLL, "is None or _forks.count != self._forks:", "is None:"),
         ),
         ("a_child_that_a_callback_forked_may_end_by_sys_exit",),
     ),

@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.descriptors import take_all
+from muxcore.load.descriptors import take_all
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.suite import eventually
 

@@ -25,14 +25,14 @@ _DEADLINE = 900.0  # s; ten thousand seeds take half a minute
 
 EPOLL = "pure/epoll_engine.py"
 LINGERING = "pure/lingering.py"
-LISTENING = "listening.py"
+LISTENER = "parts/listener.py"
 QUEUE = "pure/send_queue.py"
 READINESS = "pure/readiness.py"
 SELECT = "pure/select_engine.py"
 STREAM = "pure/stream_transport.py"
-TIMERS = "timers.py"
-TRANSPORT = "transport.py"
-RELAYING = "relaying.py"
+TIMERS = "parts/timers.py"
+TRANSPORT = "parts/transport.py"
+RELAY = "parts/relay.py"
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ FAULTS = [
     ),
     one(
         "an event of a closed listener is handled",
-        LISTENING,
-        "            self._pause()\n            self._closed = True\n            accepting",
-        "            self._closed = True\n            accepting",
+        LISTENER,
+        "            self._pause()\n            self._closed = True\n            sockets",
+        "            self._closed = True\n            sockets",
     ),
     one(
         "what the new epoll set has no room for is not watched again",
@@ -199,7 +199,7 @@ FAULTS = [
     ),
     one(
         "a relay whose both sides have ended goes on",
-        RELAYING,
+        RELAY,
         "if all(side._eof_written and not side.get_write_buffer_size() for side in sides):",
         "if False:",
     ),
@@ -262,25 +262,25 @@ FAULTS = [
     # -- listeners and timers
     one(
         "a listener that rests never comes back",
-        LISTENING,
+        LISTENER,
         "        self._resting = False\n        self.resume()\n",
         "        self._resting = False\n",
     ),
     one(
         "a listener that is refused by epoll is given up",
-        LISTENING,
+        LISTENER,
         "            self._rest(exc)\n\n    def make_room",
         "            self._failing = True\n\n    def make_room",
     ),
     one(
         "a listener at its cap never comes back",
-        LISTENING,
+        LISTENER,
         "        if self._full:\n            self._full = False\n",
         "        if self._full:\n",
     ),
     one(
         "a listener accepts beyond its cap",
-        LISTENING,
+        LISTENER,
         "if engine.counters.open >= engine.limits.connections:",
         "if engine.counters.open > engine.limits.connections:",
     ),

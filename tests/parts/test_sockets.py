@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from muxcore import accepting
 from muxcore import address as addresses
 from muxcore.errors import BindError
 from muxcore.limits import Limits
+from muxcore.parts import sockets
 
 # accept(2): these tell of one connection and not of the listener, those that something ran out
 _THE_NEXT = [
@@ -38,7 +38,7 @@ _ABSTRACT = f"\0muxcore-test-{os.getpid()}"
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    (opened,) = accepting.open_listeners(0, Limits())
+    (opened,) = sockets.open_listeners(0, Limits())
     with contextlib.closing(opened):
         yield opened
 
@@ -65,7 +65,7 @@ class Says:
 
 
 def accept_from(listener: Any) -> tuple[socket.socket, Any] | None:
-    return accepting.accept(listener)
+    return sockets.accept(listener)
 
 
 # -- accept(2)
@@ -74,14 +74,14 @@ def accept_from(listener: Any) -> tuple[socket.socket, Any] | None:
 def test_who_waits_is_accepted_in_order_and_then_there_is_nobody(listener: socket.socket) -> None:
     with clients(listener, 2) as waiting:
         for client in waiting:
-            found = accepting.accept(listener)
+            found = sockets.accept(listener)
             assert found is not None
             sock, peername = found
             with sock:
                 assert peername == client.getsockname()
                 assert sock.getblocking() is False
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert accepting.accept(listener) is None
+        assert sockets.accept(listener) is None
 
 
 @pytest.mark.parametrize("number", _THE_NEXT, ids=errno.errorcode.get)
@@ -94,7 +94,7 @@ def test_a_connection_that_is_gone_does_not_hide_the_next_one(number: int) -> No
 
 @pytest.mark.parametrize("number", _REST, ids=errno.errorcode.get)
 def test_want_of_descriptors_or_memory_is_told_so_that_the_listener_rests(number: int) -> None:
-    with pytest.raises(accepting.OutOfResources, match=os.strerror(number)):
+    with pytest.raises(sockets.OutOfResources, match=os.strerror(number)):
         accept_from(Says(number))
 
 
@@ -110,7 +110,7 @@ def test_a_connection_that_was_reset_before_its_accept_tells_so_at_its_first_rec
 ) -> None:
     with clients(listener) as (client,):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    found = accepting.accept(listener)  # other systems drop it from the queue
+    found = sockets.accept(listener)  # other systems drop it from the queue
     assert found is not None
     with found[0] as sock, pytest.raises(ConnectionResetError):
         sock.recv(1)
@@ -122,7 +122,7 @@ def test_a_connection_that_was_reset_before_its_accept_tells_so_at_its_first_rec
 @linux
 def test_a_listener_does_not_block_and_its_backlog_is_what_limits_say() -> None:
     for backlog, expected in [(7, 7), (0, socket.SOMAXCONN)]:
-        (opened,) = accepting.open_listeners(0, Limits(backlog=backlog))
+        (opened,) = sockets.open_listeners(0, Limits(backlog=backlog))
         with opened:
             assert opened.getblocking() is False
             assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
@@ -144,7 +144,7 @@ def test_a_socket_of_the_callers_becomes_a_listener_and_ours() -> None:
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", 0))
         name = mine.getsockname()
-        (opened,) = accepting.open_all([mine], Limits(backlog=7))
+        (opened,) = sockets.open_all([mine], Limits(backlog=7))
     with opened:
         assert mine.fileno() == -1
         assert opened.getsockname() == name
@@ -158,7 +158,7 @@ def test_a_socket_of_the_callers_stays_so_if_something_cannot_be_opened() -> Non
         mine.bind(("127.0.0.1", 0))
         other = addresses.parse(addresses.of_socket(taken))
         with pytest.raises(BindError):
-            accepting.open_all([mine, other], Limits())
+            sockets.open_all([mine, other], Limits())
         assert mine.fileno() >= 0
         assert mine.getblocking() is True
 
@@ -167,7 +167,7 @@ def test_when_one_address_of_a_name_fails_the_others_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bound: list[socket.socket] = []
-    real = accepting._bound
+    real = sockets._bound
 
     def second_fails(*args: Any) -> socket.socket:
         if bound:
@@ -176,10 +176,10 @@ def test_when_one_address_of_a_name_fails_the_others_are_closed(
         return bound[0]
 
     both = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET, ("127.0.0.1", 0))]
-    monkeypatch.setattr(accepting.addresses, "resolve", lambda where, passive: both)
-    monkeypatch.setattr(accepting, "_bound", second_fails)
+    monkeypatch.setattr(sockets.addresses, "resolve", lambda where, passive: both)
+    monkeypatch.setattr(sockets, "_bound", second_fails)
     with pytest.raises(BindError):
-        accepting.open_listeners("localhost:0", Limits())
+        sockets.open_listeners("localhost:0", Limits())
     assert bound[0].fileno() == -1
 
 
@@ -200,9 +200,9 @@ def test_a_bind_that_fails_says_where_why_and_what_to_do(
     def fails(*args: Any) -> socket.socket:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(accepting, "_bound", fails)
+    monkeypatch.setattr(sockets, "_bound", fails)
     with pytest.raises(BindError) as caught:
-        accepting.open_listeners("127.0.0.1:80", Limits())
+        sockets.open_listeners("127.0.0.1:80", Limits())
     assert caught.value.errno == number
     assert str(caught.value.strerror).startswith("cannot listen on 127.0.0.1:80: ")
     assert advice in str(caught.value)
@@ -213,23 +213,23 @@ def test_a_bind_that_fails_says_where_why_and_what_to_do(
 
 def test_a_closed_listeners_path_goes_with_it_once(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    (opened,) = accepting.open_listeners(f"unix:{path}", Limits())
+    (opened,) = sockets.open_listeners(f"unix:{path}", Limits())
     assert path.exists()
-    accepting.close_listener(opened)
+    sockets.close_listener(opened)
     assert not path.exists()
     path.write_text("somebody else's")
-    accepting.close_listener(opened)
+    sockets.close_listener(opened)
     assert path.exists()
 
 
 def test_a_path_that_somebody_else_has_bound_meanwhile_is_left_to_them(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    (opened,) = accepting.open_listeners(f"unix:{path}", Limits())
+    (opened,) = sockets.open_listeners(f"unix:{path}", Limits())
     path.rename(tmp_path / "old")  # as a restart without a gap does it
     with socket.socket(socket.AF_UNIX) as successor:
         successor.bind(str(path))
         successor.listen()
-        accepting.close_listener(opened)
+        sockets.close_listener(opened)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
@@ -238,8 +238,8 @@ def test_a_path_that_the_caller_has_bound_is_left_to_him(tmp_path: Path) -> None
     path = tmp_path / "s"
     mine = socket.socket(socket.AF_UNIX)
     mine.bind(str(path))
-    (opened,) = accepting.open_all([mine], Limits())
-    accepting.close_listener(opened)
+    (opened,) = sockets.open_all([mine], Limits())
+    sockets.close_listener(opened)
     assert path.exists()
 
 
@@ -247,25 +247,25 @@ def test_a_relative_path_is_removed_also_after_a_chdir(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (opened,) = accepting.open_listeners("unix:s", Limits())
+    (opened,) = sockets.open_listeners("unix:s", Limits())
     monkeypatch.chdir("/")
-    accepting.close_listener(opened)
+    sockets.close_listener(opened)
     assert not (tmp_path / "s").exists()
 
 
 def test_a_forked_child_that_closes_its_copy_removes_no_path(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    (opened,) = accepting.open_listeners(f"unix:{path}", Limits())
+    (opened,) = sockets.open_listeners(f"unix:{path}", Limits())
     for inherits in (False, True):
         pid = os.fork()
         if pid == 0:
             if inherits:
-                accepting.inherit(opened)
-            accepting.close_listener(opened)
+                sockets.inherit(opened)
+            sockets.close_listener(opened)
             os._exit(0)
         os.waitpid(pid, 0)
         assert path.exists() is not inherits
-    accepting.close_listener(opened)
+    sockets.close_listener(opened)
 
 
 def test_a_stale_path_is_looked_at_without_waiting_for_who_listens(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_stale_path_is_looked_at_without_waiting_for_who_listens(tmp_path: Pat
             client.setblocking(False)
             client.connect_ex(str(path))
         with pytest.raises(BindError, match="another socket listens there"):
-            accepting.open_listeners(f"unix:{path}", Limits())
+            sockets.open_listeners(f"unix:{path}", Limits())
     assert path.exists()
 
 
@@ -287,7 +287,7 @@ def test_a_path_that_is_no_socket_is_named_as_what_it_is(tmp_path: Path, kind: s
     path = tmp_path / "s"
     path.mkdir() if kind == "folder" else path.write_text("precious")
     with pytest.raises(BindError, match="there is a file or folder of that name; remove it"):
-        accepting.open_listeners(f"unix:{path}", Limits())
+        sockets.open_listeners(f"unix:{path}", Limits())
     assert path.exists()
 
 
@@ -295,8 +295,8 @@ def test_a_path_that_is_no_socket_is_named_as_what_it_is(tmp_path: Path, kind: s
 def test_an_abstract_name_has_no_path_to_remove() -> None:
     with socket.socket(socket.AF_UNIX) as mine:
         mine.bind(_ABSTRACT)
-        (opened,) = accepting.open_all([mine], Limits())
+        (opened,) = sockets.open_all([mine], Limits())
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(_ABSTRACT)
-        accepting.close_listener(opened)
+        sockets.close_listener(opened)
         assert mine.fileno() == -1

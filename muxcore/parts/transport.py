@@ -29,16 +29,15 @@ from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.errors import (
     BufferLimitExceeded,
     CloseTimeout,
     HalfCloseTimeout,
     IdleTimeout,
 )
-from muxcore.protocol import Bytes, Verb, handles
-from muxcore.relaying import Relaying
-from muxcore.states import (
+from muxcore.parts import dispatch
+from muxcore.parts.relay import Relaying
+from muxcore.parts.states import (
     CLOSING,
     HOLD_BACKLOG,
     HOLD_CLOSING,
@@ -47,7 +46,8 @@ from muxcore.states import (
     LOST,
     OPEN,
 )
-from muxcore.transport_socket import TransportSocket
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.protocol import Bytes, Verb, handles
 
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
 

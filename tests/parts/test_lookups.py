@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from muxcore import address as addresses
-from muxcore import lookups
 from muxcore.address import Address
+from muxcore.parts import lookups
 from muxcore.testing import eventually
 from muxcore.testing.peer import DEADLINE
 

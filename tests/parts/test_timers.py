@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore import timers as timers_module
-from muxcore.timers import Timer, Timers
+from muxcore.parts import timers as timers_module
+from muxcore.parts.timers import Timer, Timers
 
 
 class Clock:

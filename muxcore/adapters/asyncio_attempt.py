@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from muxcore import accepting, dispatch
+from muxcore.parts import dispatch, sockets
 
 
 class Attempt(asyncio.Protocol):
@@ -53,7 +53,7 @@ class Attempt(asyncio.Protocol):
         """Open the socket and call connect(2); return what that said."""
         try:
             self.sock = socket.socket(family, socket.SOCK_STREAM)
-            accepting.prepare(self.sock)
+            sockets.prepare(self.sock)
             return self.sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO

@@ -19,10 +19,10 @@ from collections import deque
 from typing import Any
 
 from muxcore import address as addresses
-from muxcore import dispatch, lookups
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
-from muxcore.lookups import Found
+from muxcore.parts import dispatch, lookups
+from muxcore.parts.lookups import Found
 from muxcore.protocol import Service
 
 _NEXT_AFTER = 0.25  # s; RFC 8305, section 8: the recommended Connection Attempt Delay

@@ -13,12 +13,12 @@ import socket
 import time
 from typing import Any
 
-from muxcore import accepting, connecting, dispatch
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
+from muxcore.parts import connecting, dispatch, sockets
+from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import Service, verb_of
-from muxcore.timers import LONGEST_WAIT
 
 
 class Outgoing:
@@ -98,7 +98,7 @@ class Outgoing:
     def _connect(self, sock: socket.socket, sockaddr: Any, seconds: float) -> int:
         """Connect within so many seconds; return the errno, 0 if it is connected."""
         try:
-            accepting.prepare(sock)
+            sockets.prepare(sock)
             error = sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO

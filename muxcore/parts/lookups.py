@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from muxcore import address as addresses
-from muxcore import dispatch
 from muxcore.address import Address
+from muxcore.parts import dispatch
 
 THREADS = 16  # so many names may be silent at once before others wait for them
 

@@ -1,4 +1,4 @@
-"""The waker and the stop signals."""
+"""The stop signals."""
 
 from __future__ import annotations
 
@@ -7,48 +7,12 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from muxcore.wakeup import StopSignals, Waker
-
-
-@pytest.fixture
-def waker() -> Iterator[Waker]:
-    with contextlib.closing(Waker()) as waker:
-        yield waker
-
-
-def awake(waker: Waker) -> bool:
-    return bool(select.select([waker], [], [], 0)[0])
-
-
-def test_a_wake_from_another_thread_ends_the_sleep(waker: Waker) -> None:
-    assert not awake(waker)
-    thread = threading.Thread(target=waker.wake)
-    thread.start()
-    assert select.select([waker], [], [], 10)[0]
-    thread.join()
-    waker.drain()
-    assert not awake(waker)
-
-
-def test_ten_thousand_wakes_neither_block_nor_outlast_one_drain(waker: Waker) -> None:
-    for _ in range(10_000):  # more than the socketpair holds
-        waker.wake()
-    assert awake(waker)
-    waker.drain()
-    assert not awake(waker)
-    waker.drain()  # of nothing, does not wait
-
-
-def test_a_wake_after_the_end_is_harmless() -> None:
-    waker = Waker()
-    waker.close()
-    waker.wake()
-    waker.close()
+from muxcore.parts.signals import StopSignals
+from muxcore.parts.waker import Waker
 
 
 class Asked:
@@ -71,7 +35,7 @@ def test_a_signal_asks_for_a_stop_and_wakes_the_loop_and_a_second_one_aborts(
     with asked.signals:
         signal.raise_signal(number)
         assert asked.heard == ["stop"]
-        assert awake(waker)
+        assert select.select([waker], [], [], 0)[0]
         signal.raise_signal(signal.SIGTERM)
     assert asked.heard == ["stop", "abort"]
     assert asked.signals.received == [number, signal.SIGTERM]
@@ -113,21 +77,6 @@ def test_a_waker_that_is_closed_first_gets_no_signal_any_more(
         waker.close()
         signal.raise_signal(signal.SIGINT)
     assert "Exception ignored" not in capfd.readouterr().err
-
-
-def test_a_waker_that_is_closed_leaves_the_wakeup_descriptor_of_others_alone(
-    waker: Waker,
-) -> None:
-    before = signal.set_wakeup_fd(waker.signal_fileno())
-    try:
-        for lent in (False, True):
-            other = Waker()
-            if lent:
-                other.signal_fileno()
-            other.close()
-            assert signal.set_wakeup_fd(waker.signal_fileno()) == waker.signal_fileno()
-    finally:
-        signal.set_wakeup_fd(before)
 
 
 def test_a_wakeup_descriptor_that_was_closed_meanwhile_is_not_put_back(waker: Waker) -> None:

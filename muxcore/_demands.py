@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from muxcore import dispatch, registry
-from muxcore.engine import Engine
+from muxcore import registry
+from muxcore.abc import Engine
 from muxcore.errors import CapabilityMissing, ServiceError
 from muxcore.limits import Limits
+from muxcore.parts import dispatch
 from muxcore.protocol import Service
 
 

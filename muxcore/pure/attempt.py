@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from muxcore import accepting
+from muxcore.parts import sockets
 
 _BEGUN = frozenset({0, errno.EINPROGRESS, errno.EINTR})  # connect(2): it goes on in the background
 
@@ -42,7 +42,7 @@ class Attempt:
     def _begin(self, family: int, sockaddr: Any) -> int:
         self.sock = sock = socket.socket(family, socket.SOCK_STREAM)
         self._fd = sock.fileno()
-        accepting.prepare(sock)
+        sockets.prepare(sock)
         if self._engine.refuse(self._fd):
             return errno.EMFILE
         error = sock.connect_ex(sockaddr)

@@ -1,7 +1,7 @@
 """Whether this process is a fork: what it shares with its parent's engines is the parent's.
 
 A forked child has the parent's descriptors, and with them its epoll set: a registration that the
-child takes back is gone for the parent as well (epoll(7)). So an engine remembers ``forks.count``
+child takes back is gone for the parent as well (epoll(7)). So an engine remembers ``count``
 when it is made, and where that differs it closes descriptors and does nothing else. The count costs
 no system call; a fork that Python does not see (fork(2) in an extension) is not counted.
 """

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from muxcore.dispatch import run_call
 from muxcore.limits import finite
+from muxcore.parts.dispatch import run_call
 
 # s; epoll_wait(2) takes 24.8 days in milliseconds. What is due later is asked for again (asyncio's
 # MAXIMUM_SELECT_TIMEOUT is a day for the same reason)

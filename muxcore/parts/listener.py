@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from muxcore import accepting, dispatch
+from muxcore.parts import dispatch, sockets
 from muxcore.protocol import Service
 
 
@@ -41,8 +41,8 @@ class Listener:
                 self._pause()
                 return
             try:
-                accepted = accepting.accept(self._sock)
-            except (accepting.OutOfResources, OSError) as exc:
+                accepted = sockets.accept(self._sock)
+            except (sockets.OutOfResources, OSError) as exc:
                 if isinstance(exc, OSError) and exc.errno == errno.EBADF:
                     self.disowned()
                 else:
@@ -75,7 +75,7 @@ class Listener:
         if not self._closed:
             self._pause()
             self._closed = True
-            accepting.close_listener(self._sock)
+            sockets.close_listener(self._sock)
 
     def disowned(self) -> None:
         """Give up: somebody else closed the descriptor, whose number may be another's by now."""

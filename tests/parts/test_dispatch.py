@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore import dispatch
 from muxcore.errors import ServiceError
+from muxcore.parts import dispatch
 
 
 class Side:

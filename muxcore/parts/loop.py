@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from muxcore import accepting, dispatch
 from muxcore import address as addresses
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.calls import Calls
-from muxcore.connecting import Connecting, ended
-from muxcore.engine import Engine
 from muxcore.limits import Limits
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.calls import Calls
+from muxcore.parts.connecting import Connecting, ended
+from muxcore.parts.timers import Timer, Timers
+from muxcore.parts.waker import Waker
 from muxcore.protocol import Service, Verb, verb_of
-from muxcore.timers import Timer, Timers
-from muxcore.wakeup import Waker
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class LoopEngine(Engine):
 
     def adopt(self, sock: Any, service: Service) -> None:
         self._calls.refuse()
-        ours = accepting.taken_over(sock)
+        ours = sockets.taken_over(sock)
         self.call_from_thread(self._adopted, ours, service)
         if self._calls.closed:  # it has ended meanwhile: nobody else will close it
             ours.close()
@@ -104,7 +104,7 @@ class LoopEngine(Engine):
             self.errors["refused"] += 1
             sock.close()
             return
-        accepting.prepare(sock)
+        sockets.prepare(sock)
         try:
             peername = sock.getpeername()
         except OSError:

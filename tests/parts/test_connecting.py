@@ -14,10 +14,11 @@ from unittest import mock
 
 import pytest
 
-from muxcore import Limits, lookups
+from muxcore import Limits
 from muxcore import address as addresses
-from muxcore.connecting import Connecting
 from muxcore.errors import ServiceError
+from muxcore.parts import lookups
+from muxcore.parts.connecting import Connecting
 
 V4 = [(socket.AF_INET, (f"192.0.2.{n}", 80)) for n in range(1, 4)]
 V6 = [(socket.AF_INET6, (f"2001:db8::{n}", 80, 0, 0)) for n in range(1, 4)]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from muxcore.dispatch import run_call
+from muxcore.parts.dispatch import run_call
 
 Call: TypeAlias = tuple[Callable[..., object], tuple[Any, ...]]
 

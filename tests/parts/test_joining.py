@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from muxcore.address import Address
-from muxcore.joining import Joining
+from muxcore.parts.joining import Joining
 
 
 class Handle:

@@ -12,9 +12,9 @@ from typing import Any
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import MuxcoreError, passed_on
-from muxcore.joining import Joining
+from muxcore.parts.joining import Joining
+from muxcore.parts.states import HOLD_BACKLOG, HOLD_CONNECT, HOLD_EOF, HOLD_USER, LOST, OPEN
 from muxcore.protocol import Bytes, Verb
-from muxcore.states import HOLD_BACKLOG, HOLD_CONNECT, HOLD_EOF, HOLD_USER, LOST, OPEN
 
 
 class Relaying(abc.ABC):
