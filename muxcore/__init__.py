@@ -1,5 +1,6 @@
 """muxcore: TCP servers under three concurrency models; Python decides, C moves the bytes."""
 
+from muxcore import _moved
 from muxcore._version import __version__
 from muxcore.address import Address
 from muxcore.errors import (
@@ -53,3 +54,5 @@ __all__ = [
     "engines",
     "serve",
 ]
+
+_moved.install()

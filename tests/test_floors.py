@@ -26,7 +26,7 @@ _FLOORS = [
     ["abc"],
     ["parts"],
     ["pure", "native", "adapters"],
-    ["registry"],
+    ["registry", "_moved"],
     ["services", "_demands"],
     ["server"],
     [""],  # muxcore itself: the public names
