@@ -79,7 +79,6 @@ def _refuse_relay(owner: Any) -> None:
 def _look_at(kind: type) -> bool:
     """Whether a protocol's class has callbacks, or a verb."""
     _refuse_coroutines(kind)
-    _refuse_relay(kind)
     return any(hasattr(kind, name) for name in (*_NAMES, "verb"))
 
 
@@ -91,7 +90,8 @@ def make_protocol(service: Service) -> Any:
     """Call the service for a new connection.
 
     Raises:
-        ServiceError: it returned something that is no protocol, or has coroutines for callbacks.
+        ServiceError: it returned something that is no protocol, has coroutines for callbacks, or
+            declares a relay.
     """
     protocol = service()
     if not _has_callbacks(type(protocol)) and not any(
@@ -101,6 +101,7 @@ def make_protocol(service: Service) -> Any:
             f"service {describe(service)} returned {protocol!r}, which has none of a protocol's "
             f"callbacks ({', '.join(CALLBACKS[:2])}, …)"
         )
+    _refuse_relay(protocol)  # an instance may have a verb of its own
     return protocol
 
 

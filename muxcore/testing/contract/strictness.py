@@ -42,7 +42,17 @@ class Strictness(EngineSuite):
         def make() -> Any:
             return Waits()
 
-        with self.serving(make) as run:
+        self._refuses_its_client(make)
+
+    def test_a_relay_that_a_protocol_declares_is_refused_its_client(self) -> None:
+        class HalfAPair:
+            def __init__(self) -> None:
+                self.verb = muxcore.Verb.RELAY
+
+        self._refuses_its_client(HalfAPair)
+
+    def _refuses_its_client(self, service: Any) -> None:
+        with self.serving(service) as run:
             peer = run.connect()
             peer.read_end()
             eventually(lambda: run.server.stats().errors == {"ServiceError": 1}, "it is counted")
