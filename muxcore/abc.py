@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from typing import Any, ClassVar
 from muxcore.address import Address
 from muxcore.errors import CapabilityMissing
 from muxcore.limits import Limits, seconds
-from muxcore.protocol import Handle, Service
+from muxcore.protocol import Handle, ServerCalls, Service
 from muxcore.stats import Stats
 
 logger = logging.getLogger("muxcore")
@@ -69,7 +70,7 @@ class Engine(abc.ABC):
         self.limits = limits or Limits()
         self.trigger = trigger
         self.allow_threads = allow_threads
-        self.server: Any = self  # what transport.server returns; Server puts itself here
+        self.server: ServerCalls = self  # what transport.server returns; Server puts itself here
         self.ending = False  # from then on nothing is connected to
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting
         self.owner: int | None = None
@@ -121,14 +122,14 @@ class Engine(abc.ABC):
     # -- what it serves
 
     @abc.abstractmethod
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         """Serve what connects to a listening socket, which the engine owns from now on.
 
         Called before :meth:`run`.
         """
 
     @abc.abstractmethod
-    def adopt(self, sock: Any, service: Service) -> None:
+    def adopt(self, sock: socket.socket, service: Service) -> None:
         """Serve a socket that is connected already, of which the caller's object is closed by this.
 
         From any thread; before or while the engine runs.

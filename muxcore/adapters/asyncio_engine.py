@@ -17,12 +17,12 @@ import asyncio
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
 from muxcore.adapters.asyncio_attempt import Attempt
 from muxcore.adapters.asyncio_forking import part, watch_for_forks
 from muxcore.adapters.asyncio_lingering import Lingering
-from muxcore.adapters.asyncio_loop import GuardedLoop
+from muxcore.adapters.asyncio_loop import Connection, Descriptor, GuardedLoop
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
 from muxcore.parts import dispatch
@@ -31,7 +31,6 @@ from muxcore.protocol import Service
 from muxcore.stats import Stats
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
-_SCRATCH = 65_536  # bytes; for what a BufferedProtocol is not to have
 
 
 class AsyncioEngine(GuardedLoop):
@@ -39,7 +38,6 @@ class AsyncioEngine(GuardedLoop):
 
     name = "asyncio"
     model = "epoll"
-    edge = False  # what is left in a backlog is told again
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
@@ -50,7 +48,6 @@ class AsyncioEngine(GuardedLoop):
         self._listening: list[Any] = []  # their sockets
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
-        self.scratch = bytearray(_SCRATCH)
         watch_for_forks(self)
 
     # -- what it serves
@@ -141,7 +138,7 @@ class AsyncioEngine(GuardedLoop):
         stats = self.counters.snapshot()
         stats.outgoing = self.outgoing()
         for transport in list(self._transports):
-            received, sent = transport.counted()
+            received, sent = transport._counted()
             stats.bytes_in += received
             stats.bytes_out += sent
         return stats
@@ -244,21 +241,14 @@ class AsyncioEngine(GuardedLoop):
     def watch_listener(self, listener: Listener, fd: int) -> None:
         self.loop.add_reader(fd, self.guard, listener.on_event)
 
-    def forget_listener(self, fd: int) -> None:
+    def forget_listener(self, listener: Listener, fd: int) -> None:
         self.loop.remove_reader(fd)
 
     def gone(
-        self, transport: AsyncioTransport, exc: BaseException | None, left: Lingering | None = None
+        self, transport: Connection, exc: BaseException | None, left: Descriptor | None = None
     ) -> None:
-        """Forget a connection: its ``connection_lost`` has been delivered.
-
-        Args:
-            transport: the connection.
-            exc: why it ended.
-            left: its descriptor, if that lingers; it is counted as open until then.
-        """
-        outgoing = self._transports.pop(transport)
-        received, sent = transport.counted()
+        outgoing = self._transports.pop(cast(AsyncioTransport, transport))
+        received, sent = transport._counted()
         self.counters.bytes_in += received
         self.counters.bytes_out += sent
         if exc is not None:
@@ -266,10 +256,9 @@ class AsyncioEngine(GuardedLoop):
         if left is None:
             self._one_less(outgoing)
         else:
-            self._lingering[left] = outgoing
+            self._lingering[cast(Lingering, left)] = outgoing
 
-    def lingered(self, left: Lingering) -> None:
-        """A lingering descriptor is closed; one of a connection that is still there counts not."""
+    def lingered(self, left: Descriptor) -> None:
         if left in self._lingering:
             self._one_less(self._lingering.pop(left))
 

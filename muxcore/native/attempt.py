@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from muxcore.native.core_loop import CoreLoop
 from muxcore.native.native_socket import RawAddress
 
 
@@ -22,7 +23,7 @@ class Attempt:
     __slots__ = ("_done", "_engine", "generation", "peername", "slot")
 
     def __init__(
-        self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+        self, engine: CoreLoop, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
     ) -> None:
         self._engine = engine
         self._done: Callable[[Attempt, int], object] | None = done

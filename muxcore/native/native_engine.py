@@ -33,11 +33,11 @@ from muxcore import _forks
 from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
+from muxcore.native.core_loop import CoreLoop, InSlot
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import LOOK_EVERY, MOST, NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, sockets
-from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 
@@ -54,12 +54,12 @@ _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
 _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED = range(5, 8)
 
 
-class NativeEpollEngine(LoopEngine):
+class NativeEpollEngine(CoreLoop):
     """One process, one thread, the C core's loop."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = LoopEngine.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
+    capabilities = CoreLoop.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -99,7 +99,7 @@ class NativeEpollEngine(LoopEngine):
         self._left = self.ffi.new("uint32_t[]", 2 * MOST)  # of those with a queue: slot, bytes
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
-        self._transports: list[NativeTransport | Attempt | None] = []
+        self._transports: list[InSlot | None] = []
         self._listeners: dict[int, tuple[Any, Service]] = {}
         self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
         self._forked = False  # this process is a fork of the engine's
@@ -359,7 +359,7 @@ class NativeEpollEngine(LoopEngine):
         self.set_transport(slot, None)
         self.lib.mux_refuse(self.loop, slot, generation)
 
-    def set_transport(self, slot: int, transport: NativeTransport | Attempt | None) -> None:
+    def set_transport(self, slot: int, transport: InSlot | None) -> None:
         """Have a slot's events go to ``transport``, or to nobody."""
         missing = slot + 1 - len(self._transports)
         if missing > 0:
@@ -380,7 +380,7 @@ class NativeEpollEngine(LoopEngine):
         sock.detach()
         self._serve(slot, generation[0], service, peername)
 
-    def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int) -> None:
+    def _lost(self, slot: int, transport: InSlot, error: int) -> None:
         self.flush()  # what this connection wrote in this batch must not meet a free slot
         try:
             transport.lost(error)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from muxcore.abc import Engine
 from muxcore.address import Address
+
+
+class Side(Protocol):
+    """The transport that waits for its other side."""
+
+    _engine: Engine
+    _peer: Any  # the object here, or the other side once that is joined
+
+    def _join(self, peer: Any, first: bytes, back: bytes) -> None: ...
+
+    def _fail(self, exc: BaseException | None) -> None: ...
 
 
 class Joining:
@@ -22,7 +34,7 @@ class Joining:
     __slots__ = ("_back", "_cancel", "_first", "_side")
 
     def __init__(
-        self, side: Any, where: Address, first: bytes, back: bytes, timeout: float | None
+        self, side: Side, where: Address, first: bytes, back: bytes, timeout: float | None
     ) -> None:
         self._side = side
         self._first = first

@@ -7,25 +7,49 @@ A listener shared with another process that makes it blocking stops the loop.
 from __future__ import annotations
 
 import errno
-from typing import Any
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from muxcore.limits import Limits
 from muxcore.parts import dispatch, sockets
-from muxcore.protocol import Service
+from muxcore.protocol import Handle, Service
+from muxcore.stats import Stats
+
+
+class Accepting(Protocol):
+    """What a listener sees of its engine."""
+
+    limits: Limits
+    counters: Stats
+    errors: Counter[str]
+
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None: ...
+
+    def alarm(self, delay: float, call: Callable[[], object]) -> Handle: ...
+
+    def left_over(self, go_on: Callable[[], object]) -> None: ...
+
+    def watch_listener(self, listener: Listener, fd: int) -> None:
+        """Have ``on_event`` called while somebody waits to be accepted."""
+
+    def forget_listener(self, listener: Listener, fd: int) -> None: ...
 
 
 class Listener:
     """A listener of a loop: watched, resting after a failure, or resting at the cap.
 
     Args:
-        engine: the loop's; it has ``watch_listener`` and ``forget_listener``.
+        engine: the loop's.
         sock: the listening socket, which is the listener's from now on.
         service: of what is accepted.
     """
 
-    def __init__(self, engine: Any, sock: Any, service: Service) -> None:
+    def __init__(self, engine: Accepting, sock: socket.socket, service: Service) -> None:
         self._engine = engine
         self._sock = sock
-        self._fd: int = sock.fileno()
+        self._fd = sock.fileno()
         self._service = service
         self._full = False  # at Limits.connections
         self._resting = False  # after a failure
@@ -33,7 +57,7 @@ class Listener:
         self._closed = False
 
     def on_event(self, events: int = 0) -> None:
-        """Accept until none waits: under an edge trigger those left would wait for ever."""
+        """Accept until none waits, or this turn's budget is spent."""
         engine = self._engine
         for _ in range(engine.limits.accepts_per_turn):
             if engine.counters.open >= engine.limits.connections:
@@ -54,8 +78,7 @@ class Listener:
             engine.open(accepted[0], self._service, accepted[1])
             if self._closed or self._resting:
                 return
-        if engine.edge:
-            engine.call_soon(self._go_on)
+        engine.left_over(self.go_on)
 
     def resume(self) -> None:
         if self._closed:
@@ -92,7 +115,7 @@ class Listener:
         self._sock.close()
 
     def _pause(self) -> None:
-        self._engine.forget_listener(self._fd)
+        self._engine.forget_listener(self, self._fd)
 
     def _rest(self, exc: Exception) -> None:
         """Stop asking for a while: the kernel would answer the same at full speed."""
@@ -110,6 +133,6 @@ class Listener:
         self._resting = False
         self.resume()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         if not (self._closed or self._resting or self._full):
             self.on_event()

@@ -189,6 +189,12 @@ class LoopEngine(Engine):
         """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
         self._calls.append((call, args))
 
+    def left_over(self, go_on: Callable[[], object]) -> None:
+        """Hear that ``go_on`` is to be called once more: a turn's budget was spent before its work.
+
+        Here nothing is to be done: the kernel says again what is ready.
+        """
+
     # -- its end
 
     def stop(self) -> None:

@@ -14,9 +14,6 @@ backlog of unsent bytes, the peer's EOF, and the way from ``close()`` to the end
 their own, so that lifting one never lifts another. On the way to the end alone (``HOLD_CLOSING``)
 they are still received, and dropped: what lies unread at close(2) makes it a reset, which overtakes
 the last bytes sent (RFC 1122, 4.2.2.13).
-
-A connection belongs to its engine's thread. Whatever changes it, or looks into it, compares that
-first, in its own line: a call for that would cost more than the comparison.
 """
 
 from __future__ import annotations
@@ -24,11 +21,12 @@ from __future__ import annotations
 import abc
 import contextlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
 from typing import Any
 
+from muxcore.abc import Engine
 from muxcore.errors import (
     BufferLimitExceeded,
     CloseTimeout,
@@ -46,8 +44,8 @@ from muxcore.parts.states import (
     LOST,
     OPEN,
 )
-from muxcore.parts.transport_socket import TransportSocket
-from muxcore.protocol import Bytes, Verb, handles
+from muxcore.parts.verbs import BYTES
+from muxcore.protocol import AnyProtocol, Bytes, Verb, handles
 
 RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued and sends RST
 
@@ -68,26 +66,23 @@ class BaseTransport(Relaying):
     __slots__ = (
         "__weakref__",
         "_buffered",
-        "_high",
-        "_low",
         "_on_data",
-        "_peername",
         "_protocol",
     )
 
-    def __init__(self, engine: Any, protocol: Any, peername: Any) -> None:
+    def __init__(self, engine: Engine, protocol: AnyProtocol, peername: Any) -> None:
         self._engine = engine
         self._peername = peername
         self._state = OPEN
         self._hold = 0
-        self._verb: Verb | None = None
+        self._verb = None
         self._on_data: Callable[[bytes], object] | None = None  # what a verb does with bytes
         self._buffered = False  # the protocol has buffers of its own (a BufferedProtocol)
-        self._peer: Any = None  # under relay(): the other side, or what brings it
+        self._peer = None
         self._eof_written = False
         self._choked = False  # above high water, and not yet at low water again
-        self._high: int = engine.limits.write_high
-        self._low: int = engine.limits.write_low
+        self._high = engine.limits.write_high
+        self._low = engine.limits.write_low
         self.set_protocol(protocol)
 
     def __repr__(self) -> str:
@@ -97,33 +92,10 @@ class BaseTransport(Relaying):
 
     # -- what is known of it
 
-    @property
-    def server(self) -> Any:
-        return self._engine.server
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername":
-            return self._peername
-        if name == "engine":
-            return self._engine.name
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread(f"get_extra_info({name!r})")
-        if name == "bytes":
-            return self._counted()
-        if name == "sockname":
-            sock = self._socket()
-            try:
-                return sock.getsockname() if sock is not None else default
-            except OSError:
-                return default
-        if name == "socket":
-            return self._socket()
-        return default
-
-    def get_protocol(self) -> Any:
+    def get_protocol(self) -> AnyProtocol:
         return self._protocol
 
-    def set_protocol(self, protocol: Any) -> None:
+    def set_protocol(self, protocol: AnyProtocol) -> None:
         """Let another object hear of the connection from now on.
 
         Its callbacks are looked up at each call, as asyncio does: a protocol may change
@@ -156,52 +128,17 @@ class BaseTransport(Relaying):
     def write(self, data: Bytes) -> None:
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread("write()")
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
-        if self._verb is not None:
-            raise RuntimeError(
-                f"write() after {self._verb.value}(): the engine moves the bytes now"
-            )
-        if self._eof_written:
-            raise RuntimeError("write() after write_eof()")
+        if self._verb is not None or self._eof_written or not isinstance(data, BYTES):
+            self._refuse_write(data)
         if data and self._state == OPEN:
             self._put(data)
 
-    def writelines(self, lines: Iterable[Bytes]) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("writelines()")
-        self.write(b"".join(lines))
+    def _end_writing(self) -> None:
+        if not self.get_write_buffer_size():
+            self._shutdown_write()
 
-    def write_eof(self) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("write_eof()")
-        if self._verb is not None:
-            raise RuntimeError(
-                f"write_eof() after {self._verb.value}(): the engine moves the bytes now"
-            )
-        if self._state == OPEN and not self._eof_written:
-            self._eof_written = True
-            if not self.get_write_buffer_size():
-                self._shutdown_write()
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("set_write_buffer_limits()")
-        if high is None:
-            high = self._engine.limits.write_high if low is None else 4 * low  # asyncio's ratio
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high}) must be at least low ({low}), and low at least 0")
-        self._high, self._low = high, low
-        if self._state == OPEN:
-            self._grown(self.get_write_buffer_size())
+    def _marks_changed(self) -> None:
+        self._grown(self.get_write_buffer_size())
 
     # -- the end
 
@@ -221,20 +158,12 @@ class BaseTransport(Relaying):
         if self._state == CLOSING and not self.get_write_buffer_size():
             self._finish()
 
-    def abort(self) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("abort()")
-        peer = self._peer
-        self._fail(None)
-        if peer is not None:
-            peer._fail(None)
-
     def _finish(self) -> None:
         """All is sent after a close: go to LOST. An engine that can lets it linger."""
         self._fail(None)
 
     def _fail(self, exc: BaseException | None) -> None:
-        """Go to LOST: drop what is queued; ``connection_lost(exc)`` follows soon."""
+        """Go to LOST."""
         if self._state != LOST:
             if isinstance(exc, ENDS_BY_RESET):
                 self._reset_at_close()
@@ -246,7 +175,6 @@ class BaseTransport(Relaying):
                 peer._orphaned(exc)
 
     def _reset_at_close(self) -> None:
-        """Let close(2) send a reset, and leave nothing in the kernel."""
         if (sock := self._socket()) is not None:
             with contextlib.suppress(OSError):  # somebody else closed it
                 sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
@@ -255,21 +183,7 @@ class BaseTransport(Relaying):
         """The idle deadline has passed."""
         self._fail(IdleTimeout(seconds))
 
-    # -- verbs
-
-    def echo(self) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("echo()")
-        self._begin(Verb.ECHO)
-
-    def discard(self) -> None:
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread("discard()")
-        self._begin(Verb.DISCARD)
-
     def _begin(self, verb: Verb) -> None:
-        """Hand the connection over: lift the user's pause, and let the engine have the bytes."""
-        self._check(verb, "the connection")
         self._verb = verb
         if self._choked:
             self._set_hold(HOLD_BACKLOG)
@@ -359,10 +273,3 @@ class BaseTransport(Relaying):
     @abc.abstractmethod
     def _half_closed(self) -> None:
         """One direction of a relay has ended: watch ``Limits.half_close_timeout``."""
-
-    @abc.abstractmethod
-    def _counted(self) -> tuple[int, int]:
-        """Return (bytes received, bytes sent)."""
-
-    @abc.abstractmethod
-    def _socket(self) -> TransportSocket | None: ...

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.parts import sockets
+from muxcore.pure.poller import WRITE
+from muxcore.pure.watching_loop import WatchingLoop
 
 _BEGUN = frozenset({0, errno.EINPROGRESS, errno.EINTR})  # connect(2): it goes on in the background
 
@@ -26,7 +28,11 @@ class Attempt:
     __slots__ = ("_done", "_engine", "_fd", "peername", "sock")
 
     def __init__(
-        self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+        self,
+        engine: WatchingLoop,
+        family: int,
+        sockaddr: Any,
+        done: Callable[[Attempt, int], object],
     ) -> None:
         self._engine = engine
         self._done: Callable[[Attempt, int], object] | None = done
@@ -48,7 +54,7 @@ class Attempt:
         error = sock.connect_ex(sockaddr)
         if error not in _BEGUN:
             return error
-        self._engine.watch_attempt(self, self._fd)
+        self._engine.watch(self, self._fd, WRITE)
         return 0
 
     def cancel(self) -> None:
@@ -64,13 +70,13 @@ class Attempt:
         except OSError:
             self.disowned()
             return
-        self._engine.forget_attempt(self, self._fd)
+        self._engine.forget(self, self._fd)
         self._told(error)
 
     def disowned(self) -> None:
         """Fail: somebody else closed the descriptor, whose number may be another's by now."""
         if self.sock is not None:
-            self._engine.forget_attempt(self, self._fd)
+            self._engine.forget(self, self._fd)
             self.sock.detach()
             self.sock = None
             self._engine.call_soon(self._told, errno.EBADF)
@@ -90,6 +96,6 @@ class Attempt:
     def _close(self) -> None:
         """Close it at this turn's end: until then its descriptor may have an event to come."""
         if self.sock is not None:
-            self._engine.forget_attempt(self, self._fd)
+            self._engine.forget(self, self._fd)
             self._engine.call_soon(self.sock.close)
             self.sock = None

@@ -103,8 +103,7 @@ class BlockingTransport(BaseTransport):
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, and begin the service's verb if it has one."""
         dispatch.call(self, self._protocol, "connection_made", self)
-        if verb is not None and self._state == OPEN and self._verb is None:
-            self._begin(verb)
+        self._begin_declared(verb)
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -248,7 +247,7 @@ class BlockingTransport(BaseTransport):
         if not isinstance(exc, BlockingIOError):
             self._fail(exc)
         elif not flags & socket.MSG_DONTWAIT:
-            self._idle(self._engine.limits.idle_timeout)
+            self._idle(self._engine.limits.idle_timeout or 0.0)
 
     def count(self, received: int, sent: int) -> None:
         self._moved_at = time.monotonic()

@@ -18,12 +18,7 @@ EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
 
 
-_HELD = (
-    "            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
-    "                if size == chunk and not self._hold & HOLD_EOF:\n"
-    "                    self._unread = True  # it was told of, and is left\n"
-    "                return\n"
-)
+_HELD = "        if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
 
 
 @dataclass(frozen=True)
@@ -54,21 +49,31 @@ MUTANTS = [
         "a single receive under an edge trigger",
         "PureEpollEdge",
         (
-            (STREAM, "left = engine.reads_per_turn", "left = 1"),
-            (STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),
+            (EPOLL, "in range(limits.reads_per_turn)", "in range(1)"),
+            (
+                EPOLL,
+                "        self._engine.left_over(self.go_on)\n\n    def _ended",
+                "\n    def _ended",
+            ),
         ),
         ("five_thousand_bytes_at_once_come_back_whole",),
     ),
     Mutant(
         "the budget of a turn is spent and nobody comes back",
         "PureEpollEdge",
-        ((STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),),
+        (
+            (
+                EPOLL,
+                "        self._engine.left_over(self.go_on)\n\n    def _ended",
+                "\n    def _ended",
+            ),
+        ),
         ("five_thousand_bytes_at_once_come_back_whole",),
     ),
     Mutant(
         "a short receive ends the reading although a FIN came along",
         "PureEpollEdge",
-        ((STREAM, "(size < chunk and not hung_up)", "size < chunk"),),
+        ((EPOLL, "(size < chunk and not to_the_end)", "size < chunk"),),
         ("data_and_eof_that_come_together_are_both_heard",),
     ),
     Mutant(
@@ -86,7 +91,7 @@ MUTANTS = [
     Mutant(
         "resuming under an edge trigger waits for an edge that has passed",
         "PureEpollEdge",
-        ((STREAM, "if self._engine.edge and not self._hold & ~HOLD_CLOSING:", "if False:"),),
+        ((EPOLL, "if self._state != LOST and not self._hold & ~HOLD_CLOSING:", "if False:"),),
         ("a_paused_connection_hears_nothing_until_it_resumes",),
     ),
     Mutant(
@@ -175,7 +180,7 @@ MUTANTS = [
                 ),
             ),
             (READINESS, "            handler = handlers.get(fd)\n", ""),
-            (STREAM, _HELD, ""),
+            (STREAM, _HELD, "        if False:\n"),
             (STREAM, "        if self._state != OPEN:\n            return size  #", "        #"),
         ),
         ("aborting_another_connection_takes_its_event_of_the_same_turn",),
@@ -183,7 +188,7 @@ MUTANTS = [
     Mutant(
         "a connection that was paused in the same turn is read",
         "PureSelect",
-        ((STREAM, _HELD, ""),),
+        ((STREAM, _HELD, "        if False:\n"),),
         ("pausing_another_connection_takes_its_data_of_the_same_turn",),
     ),
     Mutant(
@@ -252,8 +257,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "self._eof_written = True\n            if not self.get_write_buffer_size():",
-                "self._eof_written = True\n            if True:",
+                "        if not self.get_write_buffer_size():\n            self._shutdown_write()",
+                "        if True:\n            self._shutdown_write()",
             ),
         ),
         ("write_eof_comes_after_all_that_was_written",),
@@ -357,7 +362,7 @@ MUTANTS = [
         "a forked child unregisters what its parent serves",
         "PureEpollLevel",
         (
-            (READINESS, "            self._abandon()\n            return\n", "            pass\n"),
+            (READINESS, "            self.abandon()\n            return\n", "            pass\n"),
             (EPOLL, "is None or _forks.count != self._forks:", "is None:"),
         ),
         ("a_child_that_a_callback_forked_may_end_by_sys_exit",),

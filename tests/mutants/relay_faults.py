@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .faults import DEADLINES, RELAY, TRANSPORT, Mutant
 
+VERBS = "parts/verbs.py"
 CONNECTING = "parts/connecting.py"
 _CLOSE = "    def close(self) -> None:\n        "
 _ORPHANED = "    def _orphaned(self, exc: BaseException | None) -> None:\n        "
@@ -84,7 +85,7 @@ RELAY_MUTANTS = [
     Mutant(
         "which side failed cannot be told",
         "PureEpollLevel",
-        ((RELAY, "            exc = passed_on(exc)\n", ""),),
+        ((VERBS, "            exc = passed_on(exc)\n", ""),),
         ("a_reset_of_one_client_is_heard_on_both_sides",),
     ),
     Mutant(
@@ -127,15 +128,15 @@ RELAY_MUTANTS = [
         "abort leaves the other side open",
         "PureSelect",
         (
-            (RELAY, "if exc is not None or self._state == OPEN:", "if exc is not None:"),
-            (TRANSPORT, "            peer._fail(None)\n", "            pass\n"),
+            (VERBS, "if exc is not None or not self.is_closing():", "if exc is not None:"),
+            (VERBS, "            peer._fail(None)\n", "            pass\n"),
         ),
         ("either_of_two_clients_may_be_closed_or_aborted",),
     ),
     Mutant(
         "each side of a relay has an idle deadline of its own",
         "PureEpollLevel",
-        ((DEADLINES, "other: float = self._partner()._moved_at", "other: float = self._moved_at"),),
+        ((DEADLINES, "other = self._partner()._moved_at", "other = self._moved_at"),),
         ("a_relay_whose_reader_is_slow_is_not_idle",),
     ),
     Mutant(

@@ -39,14 +39,12 @@ class Still:
         self.owner = get_ident()
         self.limits = Limits(**limits)
         self.clocked = self.limits.idle_timeout is not None
-        self.edge = False
-        self.reads_per_turn = 1
         self.errors: Counter[str] = Counter()
         self.counters = Stats(errors=self.errors)
         self.now = 0.0
         self.alarms: list[tuple[float, Callable[[], object]]] = []
         self.masks: list[int] = []
-        self.coming_back: list[StreamTransport] = []
+        self.coming_back: list[Callable[[], object]] = []
         self.ends: list[BaseException | None] = []
 
     def need(self, capability: str) -> None:
@@ -64,11 +62,11 @@ class Still:
             first[1]()
         self.now = now
 
-    def watch(self, transport: StreamTransport, mask: int) -> None:
+    def watch(self, transport: StreamTransport, fd: int, mask: int) -> None:
         self.masks.append(mask)
 
-    def again(self, transport: StreamTransport) -> None:
-        self.coming_back.append(transport)
+    def left_over(self, go_on: Callable[[], object]) -> None:
+        self.coming_back.append(go_on)
 
     def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
         self.ends.append(exc)

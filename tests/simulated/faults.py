@@ -30,6 +30,7 @@ QUEUE = "pure/send_queue.py"
 READINESS = "pure/readiness.py"
 SELECT = "pure/select_engine.py"
 STREAM = "pure/stream_transport.py"
+WATCHING = "pure/watching_loop.py"
 TIMERS = "parts/timers.py"
 TRANSPORT = "parts/transport.py"
 RELAY = "parts/relay.py"
@@ -63,15 +64,15 @@ FAULTS = [
     one(
         "a handler is forgotten too early: its number is closed under another",
         READINESS,
-        "        self._again.pop(transport, None)\n        if exc",
-        "        self._handlers.pop(transport.fd, None)\n"
-        "        self._again.pop(transport, None)\n        if exc",
+        "            transport.disowned()\n        if exc",
+        "            transport.disowned()\n"
+        "        self._handlers.pop(transport.fd, None)\n        if exc",
     ),
     one(
         "a new owner of a number leaves the old one in place",
-        READINESS,
-        "            before.disowned()\n",
-        "            pass\n",
+        WATCHING,
+        "                before.disowned()\n",
+        "                pass\n",
     ),
     one(
         "an event of a closed listener is handled",
@@ -94,20 +95,20 @@ FAULTS = [
     # -- reading
     one(
         "the list of those that go on is lost under an edge trigger",
-        READINESS,
-        "            for transport in again:\n                transport.go_on()\n",
-        "            for transport in list(again)[:1]:\n                transport.go_on()\n",
+        EPOLL,
+        "        for go_on in left:\n",
+        "        for go_on in list(left)[:1]:\n",
     ),
     one(
         "an edge that came while reading was held is not used up",
-        STREAM,
-        "        if self._engine.edge and not self._hold & ~HOLD_CLOSING:\n",
-        "        if self._engine.edge and self._hold & HOLD_USER:\n",
+        EPOLL,
+        "        if self._state != LOST and not self._hold & ~HOLD_CLOSING:\n",
+        "        if self._state != LOST and self._hold & HOLD_USER:\n",
     ),
     one(
         "a FIN that came with the data is left under an edge trigger",
-        STREAM,
-        "if size < 0 or (size < chunk and not hung_up):",
+        EPOLL,
+        "if size < 0 or (size < chunk and not to_the_end):",
         "if size < chunk:",
     ),
     one(
@@ -167,8 +168,8 @@ FAULTS = [
     one(
         "EOF is sent although bytes are queued",
         TRANSPORT,
-        "            self._eof_written = True\n            if not self.get_write_buffer_size():\n",
-        "            self._eof_written = True\n            if True:\n",
+        "        if not self.get_write_buffer_size():\n            self._shutdown_write()",
+        "        if True:\n            self._shutdown_write()",
     ),
     one(
         "EOF that waited for the queue is never sent",
@@ -225,8 +226,8 @@ FAULTS = [
     one(
         "what this turn told of is not known to be unread",
         STREAM,
-        "                if size == chunk and not self._hold & HOLD_EOF:\n",
-        "                if not chunk:\n",
+        "            if not self._hold & HOLD_EOF:\n                self._unread = True",
+        "            if False:\n                self._unread = True",
     ),
     one(
         "a socket that lingers is closed too early",
@@ -237,8 +238,8 @@ FAULTS = [
     one(
         "a socket that lingers is never closed",
         LINGERING,
-        "self._ended() or self.is_acknowledged() or monotonic() >= self._until",
-        "self._ended()",
+        "self._peer_ended() or self.is_acknowledged() or monotonic() >= self._until",
+        "self._peer_ended()",
     ),
     one(
         "connection_lost is told twice",
