@@ -18,9 +18,10 @@ from muxcore import address as addresses
 from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.errors import MuxcoreError, passed_on
+from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
 from muxcore.parts.transport_socket import TransportSocket
-from muxcore.protocol import Bytes, ServerCalls, Transport, Verb
+from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -190,8 +191,8 @@ class Verbs(abc.ABC):
         if verb is not None and self._verb is None and not self.is_closing():
             try:
                 self._check(verb, "the connection")
-            except ValueError as exc:
-                self._fail(exc)
+            except ValueError as exc:  # it has sent EOF
+                dispatch.failed(self, self.get_protocol(), "connection_made", exc)
             else:
                 self._begin(verb)
 
@@ -205,6 +206,9 @@ class Verbs(abc.ABC):
             self._fail(exc)
 
     # -- for an engine's transport to fill in
+
+    @abc.abstractmethod
+    def get_protocol(self) -> AnyProtocol: ...
 
     @abc.abstractmethod
     def is_closing(self) -> bool: ...

@@ -68,6 +68,22 @@ class Strictness(EngineSuite):
             peer.read_end()
             assert run.life(peer) == [MADE, lost("Planned")]
 
+    def test_a_declared_verb_that_connection_made_has_ruled_out_closes_that_connection(
+        self,
+    ) -> None:
+        class EndsFirst(Recorder):
+            verb = muxcore.Verb.ECHO
+
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write_eof()
+
+        with self.serving(EndsFirst) as run:
+            for _ in range(2):  # the engine goes on
+                peer = run.connect()
+                peer.read_end()
+                assert run.life(peer) == [MADE, lost("ValueError")]
+
     def test_an_exception_in_data_received_closes_that_connection_only(self) -> None:
         class Fails(Recorder):
             def data_received(self, data: bytes) -> None:
