@@ -18,7 +18,7 @@ from muxcore.errors import (
     UnknownEngine,
 )
 from muxcore.limits import Limits
-from muxcore.protocol import Transport, Verb
+from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
 from muxcore.services.discard import Discard
@@ -31,6 +31,7 @@ __all__ = [
     "AddressError",
     "BindError",
     "BufferLimitExceeded",
+    "BufferedProtocol",
     "CapabilityMissing",
     "CloseTimeout",
     "ConnectTimeout",
@@ -46,6 +47,7 @@ __all__ = [
     "Server",
     "ServiceError",
     "Stats",
+    "StreamProtocol",
     "Transport",
     "UnknownEngine",
     "Verb",

@@ -8,7 +8,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from muxcore.adapters.asyncio_loop import GuardedLoop
 from muxcore.parts import dispatch, sockets
+from muxcore.protocol import Service
 
 
 class Attempt(asyncio.Protocol):
@@ -24,24 +26,33 @@ class Attempt(asyncio.Protocol):
             not after ``cancel()``.
 
     Attributes:
-        inner: asyncio's transport; its protocol is to be set in ``done``.
+        inner: asyncio's transport; its protocol is set by ``open``.
         peername: the address.
         sock: the socket, once there is one; that of ``inner`` if that is there.
     """
 
     def __init__(
-        self, engine: Any, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+        self,
+        engine: GuardedLoop,
+        family: int,
+        sockaddr: Any,
+        done: Callable[[Attempt, int], object],
     ) -> None:
         self._engine = engine
-        self._loop: asyncio.AbstractEventLoop = engine.loop
+        self._loop = engine.loop
         self._done = done
         self._cancelled = False
         self._handed_over = False  # the socket is asyncio's
         self.peername = sockaddr
-        self.inner: Any = None
+        self.inner: asyncio.Transport | None = None
         self.sock: socket.socket | None = None
         error = self._begin(family, sockaddr)  # now: the time that it may take is running
         self.task = self._loop.create_task(self._connect(error))
+
+    def open(self, service: Service) -> None:
+        """Serve it: it is connected."""
+        if self.inner is not None and self.sock is not None:
+            self._engine.open_connected(self.inner, self.sock, service, self.peername)
 
     def cancel(self) -> None:
         """Close it; nobody is told. One that asyncio has already ends in ``connection_made``."""

@@ -14,6 +14,7 @@ loop hears a reset while it does not read.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import get_ident
@@ -45,25 +46,25 @@ class AsyncioEngine(GuardedLoop):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.counters = Stats(errors=self.errors)
         self._listeners: list[Listener] = []
-        self._listening: list[Any] = []  # their sockets
+        self._listening: list[socket.socket] = []  # their sockets
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
         watch_for_forks(self)
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._listeners.append(Listener(self, sock, service))
         self._listening.append(sock)
 
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         transport = self._transport_for(service, sock, peername, outgoing=False)
         if transport is None:
             sock.close()
             return
         self._watch(self.loop.create_task(self._open(sock, transport)))
 
-    async def _open(self, sock: Any, transport: AsyncioTransport) -> None:
+    async def _open(self, sock: socket.socket, transport: AsyncioTransport) -> None:
         try:
             await self.loop.connect_accepted_socket(lambda: transport.bridge, sock)
         except BaseException as exc:
@@ -75,7 +76,7 @@ class AsyncioEngine(GuardedLoop):
             dispatch.logger.debug("a connection could not be opened", exc_info=exc)
 
     def _transport_for(
-        self, service: Service, sock: Any, peername: Any, *, outgoing: bool
+        self, service: Service, sock: socket.socket, peername: Any, *, outgoing: bool
     ) -> AsyncioTransport | None:
         """Return one that is counted; None: the service has failed."""
         try:
@@ -102,19 +103,22 @@ class AsyncioEngine(GuardedLoop):
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         attempt = Attempt(self, family, sockaddr, done)
         self._watch(attempt.task)
         return attempt
 
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        sock, peername = attempt.sock, attempt.peername
+    def open_connected(
+        self, inner: asyncio.Transport, sock: socket.socket, service: Service, peername: Any
+    ) -> None:
         transport = self._transport_for(service, sock, peername, outgoing=True)
         if transport is None:
-            attempt.inner.abort()
+            inner.abort()
             return
-        attempt.inner.set_protocol(transport.bridge)
-        transport.bridge.connection_made(attempt.inner)
+        inner.set_protocol(transport.bridge)
+        transport.bridge.connection_made(inner)
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
@@ -201,8 +205,10 @@ class AsyncioEngine(GuardedLoop):
         )
 
     def _descriptors(self) -> list[int]:
-        holders = [self._waker, *self._listening, *self._transports, *self._lingering]
-        return [holder.fileno() for holder in holders]
+        descriptors = [self._waker.fileno()]
+        descriptors += (sock.fileno() for sock in self._listening)
+        descriptors += (transport.fileno() for transport in self._transports)
+        return descriptors + [lingering.fileno() for lingering in self._lingering]
 
     def _woken(self) -> None:
         self._waker.drain()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
+import socket
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from muxcore.limits import Limits
 from muxcore.parts import dispatch
 from muxcore.parts.loop import LoopEngine
 from muxcore.parts.timers import Timer
+from muxcore.protocol import Service
 
 _SCRATCH = 65_536  # bytes
 _OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
@@ -53,6 +55,12 @@ class GuardedLoop(LoopEngine):
         self.scratch = bytearray(_SCRATCH)
         self.leaving: BaseException | None = None
         self.forked = False
+
+    @abc.abstractmethod
+    def open_connected(
+        self, inner: asyncio.Transport, sock: socket.socket, service: Service, peername: Any
+    ) -> None:
+        """Serve a connection that asyncio has a transport for already."""
 
     @abc.abstractmethod
     def gone(

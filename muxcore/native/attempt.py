@@ -7,6 +7,7 @@ from typing import Any
 
 from muxcore.native.core_loop import CoreLoop
 from muxcore.native.native_socket import RawAddress
+from muxcore.protocol import Service
 
 
 class Attempt:
@@ -31,11 +32,15 @@ class Attempt:
         raw = RawAddress.encoded(family, sockaddr)
         generation = engine.ffi.new("uint32_t *")
         self.slot = int(engine.lib.mux_connect(engine.loop, raw, len(raw), generation))
-        self.generation = generation[0]
+        self.generation = int(generation[0])
         if self.slot < 0:
             engine.call_soon(self._told, -self.slot)
         else:
             engine.set_transport(self.slot, self)
+
+    def open(self, service: Service) -> None:
+        """Serve it: it is connected."""
+        self._engine.open_connected(self.slot, self.generation, service, self.peername)
 
     def cancel(self) -> None:
         """Close it; nobody is told."""

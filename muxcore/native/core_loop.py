@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from muxcore.parts.loop import LoopEngine
+from muxcore.protocol import Service
 
 
 class InSlot(Protocol):
@@ -43,6 +44,10 @@ class CoreLoop(LoopEngine):
     @abc.abstractmethod
     def flush(self) -> None:
         """Let what was gathered cross into C, which sends it."""
+
+    @abc.abstractmethod
+    def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+        """Serve a connection that C has opened for an attempt."""
 
     @abc.abstractmethod
     def set_transport(self, slot: int, transport: InSlot | None) -> None:

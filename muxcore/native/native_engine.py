@@ -100,23 +100,25 @@ class NativeEpollEngine(CoreLoop):
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
         self._transports: list[InSlot | None] = []
-        self._listeners: dict[int, tuple[Any, Service]] = {}
-        self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
+        self._listeners: dict[int, tuple[socket.socket, Service]] = {}
+        self._waiting: list[tuple[socket.socket, Service]] = []  # listeners, until run()
         self._forked = False  # this process is a fork of the engine's
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._waiting.append((sock, service))
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
 
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self._serve(attempt.slot, attempt.generation, service, attempt.peername)
-        transport = self._transports[attempt.slot]
+    def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+        self._serve(slot, generation, service, peername)
+        transport = self._transports[slot]
         if isinstance(transport, NativeTransport) and not transport._hold:
             transport.hold_in_c(False)  # C has held it until here
 
@@ -323,7 +325,7 @@ class NativeEpollEngine(CoreLoop):
 
     # -- connections
 
-    def _listen(self, sock: Any, service: Service) -> None:
+    def _listen(self, sock: socket.socket, service: Service) -> None:
         if sock.family != socket.AF_UNIX:
             # Linux: what is accepted inherits it, which saves a system call a connection
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -369,7 +371,7 @@ class NativeEpollEngine(CoreLoop):
     def _open_transports(self) -> list[NativeTransport]:
         return [each for each in self._transports if isinstance(each, NativeTransport)]
 
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         generation = self.ffi.new("uint32_t *")
         slot = self.lib.mux_adopt(self.loop, sock.fileno(), VERBS[None], True, generation)
         if slot < 0:

@@ -16,24 +16,73 @@ import itertools
 import os
 import socket
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from muxcore import address as addresses
+from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
+from muxcore.limits import Limits
 from muxcore.parts import dispatch, lookups
 from muxcore.parts.lookups import Found
-from muxcore.protocol import Service
+from muxcore.protocol import Handle, Service
 
 _NEXT_AFTER = 0.25  # s; RFC 8305, section 8: the recommended Connection Attempt Delay
 FULL_AGAIN = 0.05  # s between tries of a full backlog: a server that lives takes the next in less
+
+
+class Attempt(Protocol):
+    """One connect(2) on its way; ``done`` of :meth:`Connects.attempt` is told how it ends."""
+
+    def open(self, service: Service) -> None:
+        """Serve it: it is connected."""
+
+    def cancel(self) -> None:
+        """Close it; nobody is told."""
+
+
+class Connects(Protocol):
+    """What a connection on its way sees of its engine."""
+
+    limits: Limits
+    owner: int | None
+    ending: bool
+    connecting: dict[Connecting, None]
+
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
+        """Begin connect(2).
+
+        Args:
+            family: of the address.
+            sockaddr: the address, as Python's ``socket`` writes it.
+            done: called in a later turn, once, with this attempt and an errno, 0 if it is
+                connected; not after ``cancel()``.
+        """
+
+    def outgoing(self) -> int:
+        """Return how many outgoing connections are open, or on their way."""
+
+    def connect_failed(self, exc: BaseException) -> None:
+        """Count a connection that did not come about."""
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
+
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue one from any thread; after the engine's end it is dropped."""
+
+    def alarm(self, delay: float, call: Callable[..., object]) -> Handle:
+        """Queue one for later, in seconds."""
 
 
 class Connecting:
     """One outgoing connection on its way; what ``connect()`` returns.
 
     Args:
-        engine: its ``attempt`` opens connections, its ``open_attempt`` makes transports of them.
+        engine: the engine.
         where: the address.
         service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone.
         timeout: seconds for all of it.
@@ -55,19 +104,19 @@ class Connecting:
         "_where",
     )
 
-    def __init__(self, engine: Any, where: Address, service: Service, timeout: float) -> None:
+    def __init__(self, engine: Connects, where: Address, service: Service, timeout: float) -> None:
         dispatch.check_service(service)
         known = addresses.literal(where)
         self._engine = engine
         self._where = where
         self._service: Service | None = service  # None: it is over
         self._timeout = timeout
-        self._attempts: dict[Any, tuple[int, Any]] = {}  # those on their way, and where to
+        self._attempts: dict[Attempt, tuple[int, Any]] = {}  # those on their way, and where to
         self._left: deque[tuple[int, Any]] = deque(known)  # addresses not tried yet
         self._errors: list[tuple[int, str]] = []
         self._looking = False  # its name up
-        self._next: Any = None  # timer of the next attempt
-        self._deadline: Any = None
+        self._next: Handle | None = None  # timer of the next attempt
+        self._deadline: Handle | None = None
         # C counts what is open or in connect(2), and not those of which the name is looked up
         refusal = refused(engine, where, max(engine.outgoing(), len(engine.connecting)))
         engine.connecting[self] = None  # from here on it is the engine's to end
@@ -124,7 +173,7 @@ class Connecting:
         if self._left:
             self._next = self._engine.alarm(_NEXT_AFTER, self._try_next)
 
-    def _done(self, attempt: Any, error: int) -> None:
+    def _done(self, attempt: Attempt, error: int) -> None:
         """Hear that an attempt is connected, or has failed; never within attempt()."""
         where = self._attempts.pop(attempt)
         if error == errno.EAGAIN and where[0] == socket.AF_UNIX:  # connect(2): the backlog is full
@@ -139,7 +188,8 @@ class Connecting:
         else:
             service = self._service
             self._end()
-            self._engine.open_attempt(attempt, service)
+            if service is not None:
+                attempt.open(service)
 
     def _too_late(self) -> None:
         self._failed(ConnectTimeout(str(self._where), self._timeout))
@@ -177,7 +227,7 @@ def ended() -> OSError:
     return ConnectionAbortedError(errno.ECONNABORTED, "the server is ending")
 
 
-def refused(engine: Any, where: Address, outgoing: int) -> OSError | None:
+def refused(engine: Connects | Engine, where: Address, outgoing: int) -> OSError | None:
     """Return why a connection must not even be tried, or None.
 
     Args:

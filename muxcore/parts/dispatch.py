@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from muxcore.address import Address
 from muxcore.errors import ServiceError
-from muxcore.protocol import CALLBACKS, Service, Verb, verb_of
+from muxcore.protocol import CALLBACKS, AnyProtocol, Service, Verb, verb_of
 
 logger = logging.getLogger("muxcore")
 
@@ -86,7 +86,7 @@ def _look_at(kind: type) -> bool:
 _has_callbacks: Callable[[Any], bool] = functools.lru_cache(256)(_look_at)
 
 
-def make_protocol(service: Service) -> Any:
+def make_protocol(service: Service) -> AnyProtocol:
     """Call the service for a new connection.
 
     Raises:
@@ -105,7 +105,7 @@ def make_protocol(service: Service) -> Any:
     return protocol
 
 
-def call(transport: Failable, protocol: Any, callback: str, *args: Any) -> Any:
+def call(transport: Failable, protocol: AnyProtocol, callback: str, *args: Any) -> Any:
     """Call a callback by name if the protocol has it; an exception closes the connection.
 
     Returns:
@@ -119,7 +119,7 @@ def call(transport: Failable, protocol: Any, callback: str, *args: Any) -> Any:
         return None
 
 
-def failed(transport: Failable, protocol: Any, callback: str, exc: BaseException) -> None:
+def failed(transport: Failable, protocol: AnyProtocol, callback: str, exc: BaseException) -> None:
     """Handle an exception that a callback raised: log it, and close the connection with it.
 
     Raises:
@@ -142,7 +142,7 @@ def let_pass(exc: BaseException) -> None:
         raise exc
 
 
-def peer_of(transport: Any) -> str:
+def peer_of(transport: Failable) -> str:
     """Return a connection's peer for messages."""
     peername = transport.get_extra_info("peername")
     if isinstance(peername, tuple):

@@ -7,6 +7,7 @@ queued, ``stop()`` was asked for, ``abort()`` was asked for. A byte for its wake
 from __future__ import annotations
 
 import abc
+import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -17,10 +18,10 @@ from muxcore.address import Address
 from muxcore.limits import Limits
 from muxcore.parts import dispatch, sockets
 from muxcore.parts.calls import Calls
-from muxcore.parts.connecting import Connecting, ended
+from muxcore.parts.connecting import Attempt, Connecting, ended
 from muxcore.parts.timers import Timer, Timers
 from muxcore.parts.waker import Waker
-from muxcore.protocol import Service, Verb, verb_of
+from muxcore.protocol import AnyProtocol, Service, Transport, Verb, verb_of
 
 T = TypeVar("T")
 
@@ -56,19 +57,14 @@ class LoopEngine(Engine):
     # -- what an engine fills in
 
     @abc.abstractmethod
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         """Serve a connected, non-blocking socket."""
 
     @abc.abstractmethod
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Any:
-        """Begin connect(2). Returns what ``open_attempt`` takes; it has ``cancel()``.
-
-        ``done(attempt, error)`` is called in a later turn, once: error is 0, or the errno.
-        """
-
-    @abc.abstractmethod
-    def open_attempt(self, attempt: Any, service: Service) -> None:
-        """Serve an attempt that is connected."""
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
+        """Begin connect(2): see ``Connects``, the page of what a connection on its way asks."""
 
     @abc.abstractmethod
     def outgoing(self) -> int:
@@ -83,19 +79,19 @@ class LoopEngine(Engine):
         """Accept nothing from now on."""
 
     @abc.abstractmethod
-    def _open_transports(self) -> Sequence[Any]:
+    def _open_transports(self) -> Sequence[Transport]:
         """Return those whose ``connection_lost`` has not been called."""
 
     # -- what it serves
 
-    def adopt(self, sock: Any, service: Service) -> None:
+    def adopt(self, sock: socket.socket, service: Service) -> None:
         self._calls.refuse()
         ours = sockets.taken_over(sock)
         self.call_from_thread(self._adopted, ours, service)
         if self._calls.closed:  # it has ended meanwhile: nobody else will close it
             ours.close()
 
-    def _adopted(self, sock: Any, service: Service) -> None:
+    def _adopted(self, sock: socket.socket, service: Service) -> None:
         if self.ending:
             sock.close()
             return
@@ -112,7 +108,7 @@ class LoopEngine(Engine):
         self.open(sock, service, peername)
 
     def transport_for(
-        self, service: Service, make: Callable[[Any], T]
+        self, service: Service, make: Callable[[AnyProtocol], T]
     ) -> tuple[T, Verb | None] | None:
         """Call the service for a connection.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.parts import sockets
+from muxcore.protocol import Service
 from muxcore.pure.poller import WRITE
 from muxcore.pure.watching_loop import WatchingLoop
 
@@ -56,6 +57,11 @@ class Attempt:
             return error
         self._engine.watch(self, self._fd, WRITE)
         return 0
+
+    def open(self, service: Service) -> None:
+        """Serve it: it is connected."""
+        if self.sock is not None:
+            self._engine.open(self.sock, service, self.peername, outgoing=True)
 
     def cancel(self) -> None:
         """Close it; nobody is told."""

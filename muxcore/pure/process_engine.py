@@ -85,10 +85,10 @@ class ProcessEngine(Engine):
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._listeners[sock.fileno()] = (sock, service)
 
-    def adopt(self, sock: Any, service: Service) -> None:
+    def adopt(self, sock: socket.socket, service: Service) -> None:
         self.need("adopt")
 
     def connect(

@@ -15,6 +15,7 @@ In a fork of the process that made it, an engine closes descriptors and does not
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
@@ -50,14 +51,16 @@ class ReadinessEngine(WatchingLoop):
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         reason = self.refuse(sock.fileno())
         if reason is not None:
             sockets.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(Listener(self, sock, service))
 
-    def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
+    def open(
+        self, sock: socket.socket, service: Service, peername: Any, *, outgoing: bool = False
+    ) -> None:
         fd = sock.fileno()
         reason = self.refuse(fd) if fd >= 0 else "something in this process closed its descriptor"
         if reason is not None:
@@ -81,11 +84,10 @@ class ReadinessEngine(WatchingLoop):
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
-
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self.open(attempt.sock, service, attempt.peername, outgoing=True)
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)

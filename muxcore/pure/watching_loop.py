@@ -8,11 +8,13 @@ one is watched.
 from __future__ import annotations
 
 import abc
-from typing import ClassVar, Protocol
+import socket
+from typing import Any, ClassVar, Protocol
 
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
+from muxcore.protocol import Service
 from muxcore.pure.poller import READ, Poller
 from muxcore.stats import Stats
 
@@ -89,6 +91,12 @@ class WatchingLoop(LoopEngine):
         if self._handlers.get(fd) is handler:
             del self._handlers[fd]
             self._poller.forget(fd)
+
+    @abc.abstractmethod
+    def open(
+        self, sock: socket.socket, service: Service, peername: Any, *, outgoing: bool = False
+    ) -> None:
+        """Serve a connected, non-blocking socket."""
 
     @abc.abstractmethod
     def release(self, connection: Connection, exc: BaseException | None) -> None:

@@ -37,6 +37,10 @@ class Attempt:
         self.host = sockaddr[0]
         self.done = done
         self.cancelled = False
+        self.opened = False
+
+    def open(self, service: Any) -> None:
+        self.opened = True
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -51,7 +55,6 @@ class Engine:
         self.ending = False
         self.owner: int | None = threading.get_ident()
         self.attempts: list[Attempt] = []
-        self.opened: list[Any] = []
         self.failures: list[BaseException] = []
         self.wakened = threading.Semaphore(0)
         self.now = 0.0
@@ -66,8 +69,9 @@ class Engine:
         self.attempts.append(Attempt(sockaddr, done))
         return self.attempts[-1]
 
-    def open_attempt(self, attempt: Attempt, service: Any) -> None:
-        self.opened.append(attempt.host)
+    @property
+    def opened(self) -> list[str]:
+        return [attempt.host for attempt in self.attempts if attempt.opened]
 
     def connect_failed(self, exc: BaseException) -> None:
         self.failures.append(exc)
