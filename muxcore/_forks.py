@@ -1,16 +1,30 @@
-"""Whether this process is a fork: what it shares with its parent's engines is the parent's.
+"""Which process this is: what a fork shares with its parent's engines is the parent's.
 
 A forked child has the parent's descriptors, and with them its epoll set: a registration that the
-child takes back is gone for the parent as well (epoll(7)). So an engine remembers ``count``
-when it is made, and where that differs it closes descriptors and does nothing else. The count costs
-no system call; a fork that Python does not see (fork(2) in an extension) is not counted.
+child takes back is gone for the parent as well (epoll(7)). So an engine remembers ``current`` when
+it is made, and where that is another by now it closes descriptors and does nothing else. To compare
+costs no system call; a fork that Python does not see (fork(2) in an extension) is not noticed.
 """
 
 from __future__ import annotations
 
 import os
 
-count = 0  # forks between the first process and this one, since this module was loaded
+
+class Process:
+    """One process.
+
+    Attributes:
+        pid: its number.
+    """
+
+    __slots__ = ("pid",)
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+
+current = Process()
 
 
 def refuse() -> None:
@@ -26,8 +40,8 @@ def refuse() -> None:
 
 
 def _forked() -> None:
-    global count
-    count += 1
+    global current
+    current = Process()
 
 
 if hasattr(os, "register_at_fork"):

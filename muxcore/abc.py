@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import abc
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from muxcore import _forks
 from muxcore.address import Address
 from muxcore.errors import CapabilityMissing
 from muxcore.limits import Limits, seconds
@@ -74,7 +74,7 @@ class Engine(abc.ABC):
         self.ending = False  # from then on nothing is connected to
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting
         self.owner: int | None = None
-        self.pid = os.getpid()  # of the process that it belongs to: in a fork it is a copy
+        self.process = _forks.current  # that it belongs to: in a fork it is a copy
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None  # what ended it, where that was an error
         self._untold: BaseException | None = None  # the same, until join() has raised it
@@ -112,7 +112,14 @@ class Engine(abc.ABC):
 
     def is_copy(self) -> bool:
         """Whether this process is a fork of the one that the engine belongs to."""
-        return os.getpid() != self.pid
+        return _forks.current is not self.process
+
+    def settle(self) -> None:
+        """Belong to this process, which may be a fork of the one that made the engine.
+
+        Called before :meth:`listen`.
+        """
+        self.process = _forks.current
 
     def refuse_ended(self) -> None:
         """Raise ``RuntimeError`` if the engine has ended: nobody would do what is asked for."""

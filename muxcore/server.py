@@ -231,7 +231,7 @@ class Server:
         """
         if self._is_copy():
             text = "stop() does nothing: the server belongs to process %d, of which this is a fork"
-            dispatch.logger.warning(text, self._engine.pid)
+            dispatch.logger.warning(text, self._engine.process.pid)
             return False
         self.request_stop()
         if self._state == "created":
@@ -319,7 +319,7 @@ class Server:
         """Open every listener, or none."""
         if self._state != "created":
             raise RuntimeError(f"this server is {self._state}: make a new one")
-        self._engine.pid = os.getpid()
+        self._engine.settle()
         listeners: list[socket.socket] = []
         try:
             listeners = sockets.open_all(
@@ -350,7 +350,7 @@ class Server:
         if self._is_copy():
             raise RuntimeError(
                 f"{what} in process {os.getpid()}: the server belongs to process "
-                f"{self._engine.pid}, of which this is a fork; make a server in the child"
+                f"{self._engine.process.pid}, of which this is a fork; make a server in the child"
             )
 
     def _refuse_others(self, what: str) -> None:

@@ -51,7 +51,7 @@ class EpollPoller:
         self._edge = trigger == "edge"
         self._epoll = select.epoll()
         self._masks: dict[int, int] = {}
-        self._forks = _forks.count
+        self._process = _forks.current
         self._doubtful = False  # the set may hold a registration that nobody can name
         self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
@@ -60,7 +60,7 @@ class EpollPoller:
         return None
 
     def watch(self, fd: int, mask: int) -> None:
-        if _forks.count != self._forks:
+        if _forks.current is not self._process:
             return  # the set is the parent's too
         self._waiting.pop(fd, None)
         known = self._masks.get(fd)
@@ -76,7 +76,7 @@ class EpollPoller:
 
     def forget(self, fd: int) -> bool:
         self._waiting.pop(fd, None)
-        if self._masks.pop(fd, None) is None or _forks.count != self._forks:
+        if self._masks.pop(fd, None) is None or _forks.current is not self._process:
             return True
         try:
             self._epoll.unregister(fd)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
+from muxcore import _forks
 from muxcore import address as addresses
 from muxcore.abc import Engine
 from muxcore.address import Address
@@ -309,7 +310,7 @@ class ProcessEngine(Engine):
 
     def _accept_until_told(self, control: socket.socket) -> int:
         self._control = control
-        self.pid = os.getpid()
+        self.process = _forks.current
         for sock, _ in self._listeners.values():
             sockets.inherit(sock)
         with StopSignals(self.signal_fileno(), self.stop, self.abort):
@@ -334,7 +335,7 @@ class ProcessEngine(Engine):
         slot: int,
         mask: set[int | signal.Signals],
     ) -> int:
-        self.pid, self.owner = os.getpid(), threading.get_ident()
+        self.process, self.owner = _forks.current, threading.get_ident()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

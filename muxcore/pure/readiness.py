@@ -43,11 +43,13 @@ class ReadinessEngine(WatchingLoop):
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
-        self._forks = _forks.count
         # in the order they were opened: outgoing?
         self._transports: dict[StreamTransport, bool] = {}
         self._listeners: list[Listener] = []
         self._lingering: dict[Lingering, bool] = {}  # outgoing?
+
+    def settle(self) -> None:
+        """Stay the first process's, as what the kernel has of it does: ``_turn`` refuses a fork."""
 
     # -- what it serves
 
@@ -115,7 +117,7 @@ class ReadinessEngine(WatchingLoop):
         if self._closed:
             return
         self._closed = self._calls.closed = True  # an adopt() from now on is refused
-        if _forks.count != self._forks:
+        if self.is_copy():
             self.abandon()
             return
         raised: list[BaseException] = []
@@ -157,7 +159,7 @@ class ReadinessEngine(WatchingLoop):
     # -- one turn
 
     def _turn(self) -> None:
-        if _forks.count != self._forks:
+        if _forks.current is not self.process:
             _forks.refuse()
         handlers = self._handlers
         timeout = 0.0 if self._calls else self.timers.delay()

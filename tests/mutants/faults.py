@@ -363,7 +363,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (READINESS, "            self.abandon()\n            return\n", "            pass\n"),
-            (EPOLL, "is None or _forks.count != self._forks:", "is None:"),
+            (EPOLL, "is None or _forks.current is not self._process:", "is None:"),
         ),
         ("a_child_that_a_callback_forked_may_end_by_sys_exit",),
     ),
