@@ -148,15 +148,7 @@ class Server:
             service = self._service
         else:
             dispatch.check_service(service)
-        if not isinstance(sock, socket.socket):
-            raise TypeError(f"adopt() needs a socket.socket, not {sock!r}")
-        ssl = sys.modules.get("ssl")
-        if ssl is not None and isinstance(sock, ssl.SSLSocket):
-            raise TypeError(
-                "adopt() takes a plain socket: TLS would stay in this object, and be lost"
-            )
-        if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"adopt() needs an open stream socket, not {sock!r}")
+        sockets.check_adopted(sock)
         self._engine.adopt(sock, service)
 
     def connect(

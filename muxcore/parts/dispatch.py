@@ -11,13 +11,15 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from muxcore.address import Address
 from muxcore.errors import ServiceError
 from muxcore.protocol import CALLBACKS, AnyProtocol, Service, Verb, verb_of
 
 logger = logging.getLogger("muxcore")
+
+T = TypeVar("T")
 
 
 class Failable(Protocol):
@@ -103,6 +105,30 @@ def make_protocol(service: Service) -> AnyProtocol:
         )
     _refuse_relay(protocol)  # an instance may have a verb of its own
     return protocol
+
+
+def made_for(
+    service: Service, make: Callable[[AnyProtocol], T], count: Callable[[BaseException], object]
+) -> tuple[T, Verb | None] | None:
+    """Call the service for a connection.
+
+    Args:
+        service: it.
+        make: returns the transport of the protocol that it returned.
+        count: told of the error where that has failed, which is logged.
+
+    Returns:
+        That transport and the verb that the service declares; None where it has failed, if only
+        by a property that raises when its protocol is looked at.
+    """
+    try:
+        protocol = make_protocol(service)
+        return make(protocol), verb_of(service) or verb_of(protocol)
+    except BaseException as exc:
+        let_pass(exc)
+        logger.error("service %s failed; its client is refused", describe(service), exc_info=exc)
+        count(exc)
+        return None
 
 
 def call(transport: Failable, protocol: AnyProtocol, callback: str, *args: Any) -> Any:

@@ -21,7 +21,7 @@ from muxcore.parts.calls import Calls
 from muxcore.parts.connecting import Attempt, Connecting, ended
 from muxcore.parts.timers import Timer, Timers
 from muxcore.parts.waker import Waker
-from muxcore.protocol import AnyProtocol, Service, Transport, Verb, verb_of
+from muxcore.protocol import AnyProtocol, Service, Transport, Verb
 
 T = TypeVar("T")
 
@@ -110,25 +110,8 @@ class LoopEngine(Engine):
     def transport_for(
         self, service: Service, make: Callable[[AnyProtocol], T]
     ) -> tuple[T, Verb | None] | None:
-        """Call the service for a connection.
-
-        Args:
-            service: it.
-            make: returns the transport of the protocol that it returned.
-
-        Returns:
-            That transport and the verb that the service declares; None where it has failed, if only
-            by a property that raises when its protocol is looked at.
-        """
-        try:
-            protocol = dispatch.make_protocol(service)
-            return make(protocol), verb_of(service) or verb_of(protocol)
-        except BaseException as exc:
-            dispatch.let_pass(exc)
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self.errors[type(exc).__name__] += 1
-            return None
+        """Call the service for a connection: see ``dispatch.made_for``."""
+        return dispatch.made_for(service, make, self._count)
 
     # -- outgoing connections
 
@@ -140,6 +123,9 @@ class LoopEngine(Engine):
 
     def connect_failed(self, exc: BaseException) -> None:
         """Count a connection that did not come about."""
+        self._count(exc)
+
+    def _count(self, exc: BaseException) -> None:
         self.errors[type(exc).__name__] += 1
 
     def end_connecting(self) -> None:

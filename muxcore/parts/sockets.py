@@ -16,6 +16,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,6 +143,21 @@ def listen_on(sock: socket.socket, limits: Limits) -> None:
         raise BindError(
             exc.errno, f"cannot listen on the socket {sock!r}: {exc.strerror}; bind it first"
         ) from exc
+
+
+def check_adopted(sock: Any) -> None:
+    """Refuse what ``adopt()`` cannot serve.
+
+    Raises:
+        TypeError, ValueError: this is no open stream socket, or one with TLS.
+    """
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"adopt() needs a socket.socket, not {sock!r}")
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError("adopt() takes a plain socket: TLS would stay in this object, and be lost")
+    if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"adopt() needs an open stream socket, not {sock!r}")
 
 
 def taken_over(sock: socket.socket) -> socket.socket:

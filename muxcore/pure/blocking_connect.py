@@ -11,14 +11,26 @@ import errno
 import select
 import socket
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
 from muxcore.parts import connecting, dispatch, sockets
 from muxcore.parts.timers import LONGEST_WAIT
-from muxcore.protocol import Service, verb_of
+from muxcore.protocol import AnyProtocol, Service, Verb
+
+
+class Opens(Protocol):
+    """What a connection that is opened sees of its child."""
+
+    def add(
+        self, sock: socket.socket, peername: Any, protocol: AnyProtocol, verb: Verb | None
+    ) -> object:
+        """Serve one more connection."""
+
+    def failed(self, exc: BaseException) -> None:
+        """Count a connection that did not come about."""
 
 
 class Outgoing:
@@ -31,7 +43,7 @@ class Outgoing:
         timeout: seconds for all of it.
     """
 
-    def __init__(self, child: Any, where: Address, service: Service, timeout: float) -> None:
+    def __init__(self, child: Opens, where: Address, service: Service, timeout: float) -> None:
         dispatch.check_service(service)
         self._child = child
         self._where = where
@@ -61,16 +73,11 @@ class Outgoing:
             self._child.failed(exc)
             connecting.tell_failed(self._service, exc)
             return False
-        try:
-            protocol = dispatch.make_protocol(self._service)
-        except BaseException as exc:
-            dispatch.let_pass(exc)
-            name = dispatch.describe(self._service)
-            dispatch.logger.error("service %s failed", name, exc_info=exc)
-            self._child.failed(exc)
+        made = dispatch.made_for(self._service, lambda protocol: protocol, self._child.failed)
+        if made is None:
             sock.close()
             return False
-        self._child.add(sock, peername, protocol, verb_of(self._service) or verb_of(protocol))
+        self._child.add(sock, peername, *made)
         return True
 
     def _connected(self) -> tuple[socket.socket, Any]:

@@ -16,9 +16,11 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from muxcore.abc import Engine
 from muxcore.errors import (
     CapabilityMissing,
     CloseTimeout,
@@ -28,9 +30,18 @@ from muxcore.parts import dispatch
 from muxcore.parts.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
 from muxcore.parts.transport import BaseTransport
 from muxcore.parts.transport_socket import TransportSocket
-from muxcore.protocol import Bytes, Verb
+from muxcore.protocol import AnyProtocol, Bytes, Verb
 from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
+
+T = TypeVar("T")
+
+
+class Waits(Protocol):
+    """What a connection sees of its child."""
+
+    def wait(self, call: Callable[..., T], *args: Any) -> T:
+        """Make a call that may wait; a stop interrupts it."""
 
 
 class BlockingTransport(BaseTransport):
@@ -65,10 +76,10 @@ class BlockingTransport(BaseTransport):
 
     def __init__(
         self,
-        engine: Any,
-        child: Any,
+        engine: Engine,
+        child: Waits,
         sock: socket.socket,
-        protocol: Any,
+        protocol: AnyProtocol,
         peername: Any,
         counters: SharedCounters,
         slot: int,

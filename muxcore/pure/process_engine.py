@@ -38,7 +38,7 @@ from muxcore.limits import Limits
 from muxcore.parts import dispatch, sockets
 from muxcore.parts.signals import StopSignals
 from muxcore.parts.waker import Waker
-from muxcore.protocol import Handle, Service, verb_of
+from muxcore.protocol import Handle, Service
 from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
 from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
@@ -343,15 +343,10 @@ class ProcessEngine(Engine):
             listener.close()
         self._waker.close()
         self._close_control()
-        try:
-            protocol = dispatch.make_protocol(service)
-        except BaseException as exc:
-            dispatch.let_pass(exc)
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self._counters.failed(slot, type(exc).__name__)
-            return 1
         child = self._child = Child(self, self._counters, slot)
+        made = dispatch.made_for(service, lambda protocol: protocol, child.failed)
+        if made is None:
+            return 1
 
         def stop(number: int, frame: FrameType | None) -> None:
             if self.is_copy():  # a callback has forked: that is no child of ours
@@ -364,7 +359,7 @@ class ProcessEngine(Engine):
         # as the program has it, but for the one signal by which we end a child
         signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM})
         end_with_parent(self._parent, child.stop)
-        child.serve(sock, peername, protocol, verb_of(service) or verb_of(protocol))
+        child.serve(sock, peername, *made)
         return 0
 
     # -- small things

@@ -94,3 +94,18 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         yield ours, theirs
+
+
+@pytest.fixture
+def emptied() -> Callable[[socket.socket], int]:
+    """Return what takes all that a socket has received, and says how much that was."""
+
+    def emptied(sock: socket.socket) -> int:
+        size = 0
+        while True:
+            try:
+                size += len(sock.recv(65_536))
+            except BlockingIOError:
+                return size
+
+    return emptied
