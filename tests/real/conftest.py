@@ -23,7 +23,7 @@ import muxcore
 from muxcore.load.descriptors import take_all
 from muxcore.testing.peer import DEADLINE
 
-from .programs import Program, RelayProgram, environment, find
+from .programs import Program, RelayProgram, environment, find, serves
 
 # An address of loopback's that is this process's own: a port of it that was free a moment ago is
 # free, and stays so while its server is away. No outgoing connection is given one: those come
