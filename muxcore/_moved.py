@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 MOVED = {
-    "muxcore.accepting": "muxcore.parts.sockets",
     "muxcore.calls": "muxcore.parts.calls",
     "muxcore.connecting": "muxcore.parts.connecting",
     "muxcore.dispatch": "muxcore.parts.dispatch",

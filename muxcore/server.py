@@ -30,7 +30,7 @@ from muxcore import _demands, address, registry
 from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.limits import Limits
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, opening, sockets
 from muxcore.parts.signals import StopSignals
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
@@ -314,7 +314,7 @@ class Server:
         self._engine.settle()
         listeners: list[socket.socket] = []
         try:
-            listeners = sockets.open_all(
+            listeners = opening.open_all(
                 self._where, self._engine.limits, reuse_port=self._reuse_port
             )
             while listeners:
@@ -322,7 +322,7 @@ class Server:
                 self._engine.listen(listeners.pop(0), self._service)
         except BaseException:
             for sock in listeners:
-                sockets.close_listener(sock)
+                opening.close_listener(sock)
             self._engine.close()
             self._ended()
             raise

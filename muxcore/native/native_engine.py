@@ -37,7 +37,7 @@ from muxcore.native.core_loop import CoreLoop, InSlot
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import LOOK_EVERY, MOST, NativeTransport
 from muxcore.native.native_verbs import VERBS
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, opening
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 
@@ -319,7 +319,7 @@ class NativeEpollEngine(CoreLoop):
         for slot in self._listeners:
             self.lib.mux_unlisten(self.loop, slot)
         for sock, _ in (*self._listeners.values(), *self._waiting):
-            sockets.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         self._waiting.clear()
 

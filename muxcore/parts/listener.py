@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from muxcore.limits import Limits
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, opening, sockets
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
 
@@ -98,7 +98,7 @@ class Listener:
         if not self._closed:
             self._pause()
             self._closed = True
-            sockets.close_listener(self._sock)
+            opening.close_listener(self._sock)
 
     def disowned(self) -> None:
         """Give up: somebody else closed the descriptor, whose number may be another's by now."""

@@ -35,7 +35,7 @@ from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, opening, sockets
 from muxcore.parts.signals import StopSignals
 from muxcore.parts.waker import Waker
 from muxcore.protocol import Handle, Service
@@ -175,7 +175,7 @@ class ProcessEngine(Engine):
 
     def close(self) -> None:
         for sock, _ in self._listeners.values():
-            sockets.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         self._waker.close()
         self._close_control()
@@ -273,7 +273,7 @@ class ProcessEngine(Engine):
     def _wind_down(self) -> bool:
         """Close the listeners, then end the children: kindly, firmly, and at last by force."""
         for sock, _ in self._listeners.values():
-            sockets.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         drained = self._end_children(signal.SIGTERM, self.limits.drain_timeout)
         drained = self._end_children(signal.SIGTERM, _KILL_AFTER) and drained
@@ -312,7 +312,7 @@ class ProcessEngine(Engine):
         self._control = control
         self.process = _forks.current
         for sock, _ in self._listeners.values():
-            sockets.inherit(sock)
+            opening.inherit(sock)
         with StopSignals(self.signal_fileno(), self.stop, self.abort):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent decides
             return 0 if self.run() else _CUT_SHORT

@@ -23,7 +23,7 @@ from typing import Any
 from muxcore import _forks
 from muxcore.errors import BindError
 from muxcore.limits import Limits
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, opening
 from muxcore.parts.listener import Listener
 from muxcore.protocol import Service
 from muxcore.pure.attempt import Attempt
@@ -56,7 +56,7 @@ class ReadinessEngine(WatchingLoop):
     def listen(self, sock: socket.socket, service: Service) -> None:
         reason = self.refuse(sock.fileno())
         if reason is not None:
-            sockets.close_listener(sock)
+            opening.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(Listener(self, sock, service))
 

@@ -33,7 +33,7 @@ LIFE_MUTANTS = [
     Mutant(
         "a listener stays the caller's",
         "PureEpollLevel",
-        (("parts/sockets.py", "taken_over(sock) if sock in wheres else sock", "sock"),),
+        (("parts/opening.py", "taken_over(sock) if sock in wheres else sock", "sock"),),
         ("a_listener_that_was_handed_over_is_the_servers",),
     ),
     Mutant(

@@ -77,8 +77,8 @@ FAULTS = [
     one(
         "an event of a closed listener is handled",
         LISTENER,
-        "            self._pause()\n            self._closed = True\n            sockets",
-        "            self._closed = True\n            sockets",
+        "            self._pause()\n            self._closed = True\n            opening",
+        "            self._closed = True\n            opening",
     ),
     one(
         "what the new epoll set has no room for is not watched again",
