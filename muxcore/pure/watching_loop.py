@@ -100,7 +100,7 @@ class WatchingLoop(LoopEngine):
 
     @abc.abstractmethod
     def release(self, connection: Connection, exc: BaseException | None) -> None:
-        """Take a connection out of the loop; its end is told, and it is closed, at stage 4 of the turn."""
+        """Take a connection out of the loop; it is told, and closed, at stage 4 of a turn."""
 
     # -- as a handler: of the waker
 
