@@ -159,7 +159,7 @@ def _flood(server: ServerProcess) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _ended(flood: subprocess.Popen[bytes]) -> float:
-    flood.send_signal(signal.SIGINT)  # it ends early, with its result
+    flood.send_signal(signal.SIGTERM)  # it ends early, with its result
     assert flood.stdout is not None
     said = flood.stdout.read()
     try:

@@ -32,9 +32,18 @@ def _cell(name: str, size: int = 64, **load: Any) -> Cell:
 # A relay is judged by its CPU at the same offered rate, so its cells are open loops.
 RELAY_CELLS = ("relay-50", "relay-full", "relay-bulk-1", "relay-bulk-8", "relay-churn")
 CELLS = {
+    "64B-1": _cell("64 B, 1 connection", connections=1),
+    "64B-4": _cell("64 B, 4 connections", connections=4),
+    "64B-8": _cell("64 B, 8 connections", connections=8),
     "64B-50": _cell("64 B, 50 connections"),
     "64B-1000": _cell("64 B, 1,000 connections", connections=1000),
+    "64B-500": _cell("64 B, 500 connections", connections=500),
+    "64B-5000": _cell("64 B, 5,000 connections", connections=5000),
+    "1KiB-50": _cell("1 KiB, 50 connections", size=1024),
+    "4KiB-50": _cell("4 KiB, 50 connections", size=4096),
     "16KiB-50": _cell("16 KiB, 50 connections", size=16_384),
+    "64KiB-50": _cell("64 KiB, 50 connections", size=65_536),
+    "16KiB-1": _cell("16 KiB, 1 connection", size=16_384, connections=1),
     "deep": _cell("64 B sixteen deep, 50 connections", depth=16),
     "relay-50": _cell("64 B relayed, 50 connections, 20,000/s", rate=20_000.0),
     "relay-full": _cell("64 B relayed, 50 connections"),

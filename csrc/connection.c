@@ -223,7 +223,7 @@ void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t
     } else if (slot->verb == MUX_VERB_NONE) {
         mux_event *event = mux_event_add(loop, slot->index, MUX_EV_DATA, (int32_t)size);
         event->data = (uint32_t)(buffer - loop->arena);
-        loop->used += (uint32_t)size;
+        mux_arena_use(loop, (size_t)size);
         slot->delivered = loop->batch; /* at most one a batch: mux_on_buffer asks */
     }
 }

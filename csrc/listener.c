@@ -37,7 +37,7 @@ void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void 
     event->data = loop->used;
     memcpy(loop->arena + loop->used, &accepted, sizeof accepted);
     memcpy(loop->arena + loop->used + sizeof accepted, peer, size);
-    loop->used += (uint32_t)(sizeof accepted + size);
+    mux_arena_use(loop, sizeof accepted + size);
 }
 
 /* accept(2): the network's errors are the connection's, which is gone: take the next. */

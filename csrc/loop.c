@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "gather.h"
 #include "loop_internal.h"
 #include "relay.h"
 #include "syscalls.h"
@@ -42,9 +43,10 @@ mux_loop *mux_loop_bare(const mux_options *options)
     if (mux_slots_open(&loop->slots, slots_cap(options)))
         goto err;
     loop->events = mux_sys_allocate(MUX_EVENTS, sizeof *loop->events);
-    loop->arena = mux_sys_allocate(1, MUX_ARENA);
-    loop->scratch = mux_sys_allocate(1, scratch_size(options));
-    if (!loop->events || !loop->arena || !loop->scratch)
+    loop->arena = mux_sys_pages(MUX_ARENA);
+    loop->scratch = mux_sys_pages(scratch_size(options));
+    loop->gather = mux_gather_new();
+    if (!loop->events || !loop->arena || !loop->scratch || !loop->gather)
         goto err;
     const int64_t after[] = {options->idle, idle_ends_closing(options) ? options->idle : options->close,
                              (options->linger + LINGER_LOOKS - 1) / LINGER_LOOKS};
@@ -98,6 +100,7 @@ static void free_now(mux_loop *loop)
     mux_sys_free(loop->events);
     mux_sys_free(loop->arena);
     mux_sys_free(loop->scratch);
+    mux_sys_free(loop->gather);
     mux_sys_free(loop);
 }
 
@@ -273,7 +276,7 @@ static int serve(mux_loop *loop, int64_t deadline)
     return (int)loop->count;
 }
 
-int mux_loop_poll(mux_loop *loop, int64_t deadline)
+int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t deadline)
 {
     int life = MUX_IDLE_LOOP;
     if (mux_loop_forked(loop))
@@ -287,13 +290,22 @@ int mux_loop_poll(mux_loop *loop, int64_t deadline)
     loop->woken = false;
     loop->batch = loop->batch + 1 ? loop->batch + 1 : 1; /* never 0, which a new slot says */
     MUX_COUNT(loop->stats->returns, 1);
-    int result = serve(loop, deadline);
+    int result = size ? mux_gather_send(loop, data, size) : 0;
+    if (result > 0)
+        mux_event_add(loop, 0, MUX_EV_QUEUED, result);
+    if (result >= 0)
+        result = serve(loop, deadline);
     life = MUX_POLLING;
     if (__atomic_compare_exchange_n(&loop->life, &life, MUX_IDLE_LOOP, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
         return result;
     free_now(loop);
     return -ECANCELED;
+}
+
+int mux_loop_poll(mux_loop *loop, int64_t deadline)
+{
+    return mux_loop_send_poll(loop, NULL, 0, deadline);
 }
 
 /* -- what Python looks at */

@@ -31,8 +31,11 @@ enum mux_event_kind {
     MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
     MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, or one of those below */
     MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
-    MUX_EV_CONNECTED /* value: errno, or 0: it is open, and held until Python lets it go */
+    MUX_EV_CONNECTED, /* value: errno, or 0: it is open, and held until Python lets it go */
+    MUX_EV_QUEUED     /* a batch's first: value: what mux_send_batch would have returned */
 };
+
+#define MUX_WRITES 4096 /* in one crossing: 20 messages to each of 200 clients */
 
 #define MUX_IDLE (-1)        /* the idle deadline has passed */
 #define MUX_HALF_CLOSED (-2) /* a relay's other direction went on for too long */
@@ -87,6 +90,8 @@ void mux_loop_free(mux_loop *loop);
  * INT64_MAX: none) has passed. Returns the number of events, or -errno; -ECHILD: this process is a fork
  * of the one that made the loop. */
 int mux_loop_poll(mux_loop *loop, int64_t deadline);
+/* The same after mux_send_batch: one crossing for both. */
+int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t deadline);
 const mux_event *mux_loop_events(const mux_loop *loop);
 uint32_t mux_loop_events_cap(const mux_loop *loop);
 const char *mux_loop_arena(const mux_loop *loop);
@@ -100,11 +105,10 @@ int mux_unlisten(mux_loop *loop, uint32_t slot);
 
 /* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
 int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
-/* Many small writes in one crossing: `data` is all of them joined. Returns how many pairs of
- * (slot, queued) were stored in `left`: of those that have something queued now. The slots are seen ones,
- * whose names cannot have changed: only mux_release ends their lives. */
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
-                        const uint32_t *sizes, uint32_t count, uint32_t *left);
+/* Many small writes in one crossing, in the form that gather.h tells of. Returns how many pairs of
+ * (slot, queued) stand at mux_loop_left: of those that have something queued now; or -errno. */
+int mux_send_batch(mux_loop *loop, const char *data, size_t size);
+const uint32_t *mux_loop_left(const mux_loop *loop);
 int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
 int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);

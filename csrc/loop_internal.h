@@ -35,6 +35,7 @@ struct mux_loop {
     char *arena;
     uint32_t used;
     char *scratch; /* what a verb receives into */
+    struct mux_gather *gather;
     uint32_t lost_first, lost_last; /* those that have ended, in order: see bury() */
     uint32_t resting;               /* listeners that rest */
     uint32_t half_first, half_last; /* relay.c: ended before their peers, the earliest first */
@@ -86,6 +87,12 @@ static inline void mux_loop_look(mux_loop *loop)
 {
     if (loop->options.idle)
         loop->now = mux_sys_now();
+}
+
+/* Bytes of the arena are a batch's; the next begin at a cache line, for which the kernel copies faster. */
+static inline void mux_arena_use(mux_loop *loop, size_t size)
+{
+    loop->used = (loop->used + (uint32_t)size + 63) & ~63u;
 }
 
 mux_event *mux_event_add(mux_loop *loop, uint32_t slot, enum mux_event_kind kind, int32_t value);

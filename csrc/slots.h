@@ -60,6 +60,7 @@ typedef struct mux_slot {
     bool abortive : 1;   /* it ends with a reset: RST instead of FIN */
     bool unread : 1;     /* bytes may wait that nobody has received: closing now would be a reset */
     bool told : 1;       /* of its end: Python, if it sees it */
+    uint16_t gathered;   /* gather.c: 1 + the first of its writes in this crossing; 0: none */
     uint32_t high, low;  /* water marks, bytes */
     uint32_t peer;       /* under MUX_VERB_RELAY: the other side, or MUX_NONE */
     uint32_t next;       /* in the free list, or in the list of lost connections */

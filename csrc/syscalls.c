@@ -182,6 +182,16 @@ void *mux_sys_allocate(size_t count, size_t size)
     return calloc(count, size);
 }
 
+void *mux_sys_pages(size_t size)
+{
+#ifdef MUX_FAULTS
+    if (faulty(MUX_CALL_ALLOCATE))
+        return NULL;
+#endif
+    const size_t page = 4096; /* a larger one is no use: what counts is a cache line */
+    return aligned_alloc(page, (size + page - 1) / page * page);
+}
+
 void mux_sys_free(void *memory)
 {
     free(memory);

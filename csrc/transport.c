@@ -28,28 +28,6 @@ int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void
     return mux_slot_put(loop, slot, data, size);
 }
 
-uint32_t mux_send_batch(mux_loop *loop, const char *data, const uint32_t *slots,
-                        const uint32_t *sizes, uint32_t count, uint32_t *left)
-{
-    uint32_t stored = 0;
-    if (!loop || mux_loop_foreign(loop))
-        return 0;
-    mux_loop_look(loop);
-    for (uint32_t i = 0; i < count;) {
-        uint32_t index = slots[i];
-        size_t size = 0;
-        for (; i < count && slots[i] == index; i++) /* one send for what one connection wrote */
-            size += sizes[i];
-        mux_slot *slot = mux_slots_at(&loop->slots, index);
-        if (mux_slot_put(loop, slot, data, size) > 0) {
-            left[2 * stored] = index;
-            left[2 * stored++ + 1] = (uint32_t)slot->queue.size;
-        }
-        data += size;
-    }
-    return stored;
-}
-
 int64_t mux_queued(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);

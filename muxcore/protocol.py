@@ -36,8 +36,9 @@ Where muxcore differs from asyncio, on purpose (nothing else differs):
    asyncio, it is heard when the connection is next read or written.
 8. A ``connect()`` that fails tells its protocol by ``connection_lost(exc)`` alone, without a
    ``connection_made``: there is no future that could carry the error.
-9. On ``native-epoll`` the small writes of a turn whose callbacks are quick leave together, at the
-   turn's end at the latest; where callbacks take longer than 50 µs each one leaves at once.
+9. On ``native-epoll`` the small writes of a callback leave when it returns, and those of a turn
+   whose callbacks are quick together, at the turn's end; where the callbacks of a turn take longer
+   than 50 µs each one leaves at once.
 """
 
 from __future__ import annotations

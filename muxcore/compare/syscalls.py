@@ -41,7 +41,7 @@ def per_message(subject: Subject, cell: Cell) -> float | None:
                     counts = Path(folder, "counts")
                     tracer = _attach(strace, server.pid, counts)
                     result = window(source, 0.0, _WINDOW)
-                    tracer.send_signal(signal.SIGINT)
+                    tracer.send_signal(signal.SIGTERM)
                     tracer.communicate()
                     calls = _total(counts.read_text())
             finally:

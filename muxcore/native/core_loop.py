@@ -24,8 +24,7 @@ class CoreLoop(LoopEngine):
         lib, ffi: the compiled core.
         loop: the ``mux_loop *``.
         send: ``lib.mux_send``.
-        parts: gathered writes; None: none are gathered in this batch.
-        writers: of each its slot.
+        parts: of each gathered write slot, size and bytes; None: none are gathered in this batch.
         look_at: at so many parts the clock is looked at.
     """
 
@@ -34,7 +33,6 @@ class CoreLoop(LoopEngine):
     loop: Any
     send: Callable[..., int]
     parts: list[bytes] | None
-    writers: list[int]
     look_at: int
 
     @abc.abstractmethod

@@ -24,8 +24,7 @@ import os
 import socket
 import struct
 import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import Any
 
@@ -33,9 +32,10 @@ from muxcore import _forks
 from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
-from muxcore.native.core_loop import CoreLoop, InSlot
+from muxcore.native.core_loop import InSlot
+from muxcore.native.gathering import QUICK, Gathering
 from muxcore.native.native_socket import RawAddress
-from muxcore.native.native_transport import LOOK_EVERY, MOST, NativeTransport
+from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
 from muxcore.protocol import Service, is_silent, verb_of
@@ -47,19 +47,17 @@ _EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the are
 _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
 _FOREVER = 2**63 - 1
 
-_QUICK = 50e-6  # s a callback; where they take longer, nothing is gathered
-
 # enum mux_event_kind
 _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
-_KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED = range(5, 8)
+_KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED, _KIND_QUEUED = range(5, 9)
 
 
-class NativeEpollEngine(CoreLoop):
+class NativeEpollEngine(Gathering):
     """One process, one thread, the C core's loop."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = CoreLoop.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
+    capabilities = Gathering.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -90,13 +88,9 @@ class NativeEpollEngine(CoreLoop):
             self.ffi.cast("char *", self.lib.mux_loop_arena(self.loop)),
             self.lib.mux_loop_arena_size(self.loop),
         )
-        self.send = self.lib.mux_send
-        self.parts: list[bytes] | None = None  # gathered writes; None: none are in this batch
-        self.writers: list[int] = []  # of each its slot
-        self.look_at = LOOK_EVERY  # so many parts: at the clock
-        self._looked = 0.0  # at the clock
+        self._poll, self.send = self.lib.mux_loop_send_poll, self.lib.mux_send
+        self._init_gathering()
         self._is_quick = False  # the callbacks of the last batch took little time
-        self._left = self.ffi.new("uint32_t[]", 2 * MOST)  # of those with a queue: slot, bytes
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
         self._transports: list[InSlot | None] = []
@@ -133,7 +127,7 @@ class NativeEpollEngine(CoreLoop):
             for sock, service in self._waiting:
                 self._listen(sock, service)
             self._waiting.clear()
-            while self._counted.open or self._counted.outgoing or not self.ending:
+            while not self.ending or self._counted.open or self._counted.outgoing:
                 self._turn()
         finally:
             self.close()
@@ -171,7 +165,7 @@ class NativeEpollEngine(CoreLoop):
             What a callback raised that means the program; the others have heard all the same.
         """
         raised: BaseException | None = None
-        steps: list[Callable[[], object]] = [self._gather_no_more, self._hear_rest]
+        steps: list[Callable[[], object]] = [self.flush, self._hear_rest]
         steps += self.end_connecting, self._calls.run
         while steps or self._open_transports():
             try:
@@ -183,7 +177,7 @@ class NativeEpollEngine(CoreLoop):
                 self._batch(0)  # a connection_lost may have aborted others
             except (SystemExit, KeyboardInterrupt) as exc:
                 raised = raised or exc
-                steps += self._gather_no_more, self._hear_rest
+                steps += self.flush, self._hear_rest
         return raised
 
     def _hear_rest(self) -> None:
@@ -196,12 +190,15 @@ class NativeEpollEngine(CoreLoop):
     # -- one turn
 
     def _turn(self) -> None:
-        self._batch(self._deadline())
-        self.timers.run_due()
-        if self._calls:
-            self._calls.run()
-        if self._stop_asked:
-            self._wind_down()
+        # One message pays for all that stands here: what is seldom there is not asked twice.
+        calls, timers = self._calls, self.timers
+        self._batch(self._deadline() if calls or timers.heap else _FOREVER)
+        if calls or timers.heap or self._stop_asked:
+            self.flush()  # nobody waits for these
+            timers.run_due(self.flush)
+            calls.run(self.flush)
+            if self._stop_asked:
+                self._wind_down()
 
     def _deadline(self) -> int:
         """Return when Python itself has something to do: CLOCK_MONOTONIC, ns."""
@@ -211,17 +208,25 @@ class NativeEpollEngine(CoreLoop):
         return _FOREVER if delay is None else time.monotonic_ns() + int(delay * core.NS)
 
     def _batch(self, deadline: int) -> None:
-        """Let C serve until there are events, and handle them."""
-        count = self.lib.mux_loop_poll(self.loop, deadline)
-        if count < 0:
-            self._poll_failed(-count)
+        """Let C serve until there are events, and handle them.
+
+        What was written since the last batch crosses in the same call: answers that leave together
+        come back together, so that batches are larger and waits fewer.
+        """
+        data = self._joined() if self.parts else b""
+        count = self._poll(self.loop, data, len(data), deadline)
         transports: Any = self._transports
         arena = self._arena
-        if count > 1:  # answers that leave together come back together: larger batches, fewer waits
-            if self._is_quick:
-                self.parts = []
+        events: Iterable[tuple[int, ...]] = ()
+        if count == 1:
+            events = (_EVENT.unpack_from(self._events),)
+        elif count > 1:
+            events = self._unheard = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
+            if not self._is_quick:
+                self.parts = None
             began = self._looked = time.monotonic()
-        self._unheard = events = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
+        elif count:
+            self._poll_failed(-count)
         for slot, kind, value, at in events:
             if kind == _KIND_DATA:
                 transport = transports[slot]
@@ -244,6 +249,8 @@ class NativeEpollEngine(CoreLoop):
                     os.strerror(value),
                     self.limits.accept_pause,
                 )
+            elif kind == _KIND_QUEUED:
+                self._tell_queued(value)
             else:
                 transport = transports[slot]
                 if transport is None:
@@ -257,45 +264,9 @@ class NativeEpollEngine(CoreLoop):
                 else:
                     transport.on_connected(value)
         if count > 1:
-            self._gather_no_more()
-            self._is_quick = time.monotonic() - began < count * _QUICK
-
-    def look(self) -> None:
-        """Gather no more in this batch if callbacks are slow; let cross what is much."""
-        now = time.monotonic()
-        is_slow = now - self._looked > LOOK_EVERY * _QUICK
-        self._looked = now
-        self.look_at += LOOK_EVERY
-        if is_slow:
-            self._gather_no_more()
-        elif self.look_at > MOST:
-            self.flush()
-
-    def _gather_no_more(self) -> None:
-        self.flush()
-        self.parts = None
-
-    def flush(self) -> None:
-        """Let what was gathered cross into C, which sends it."""
-        parts, writers = self.parts, self.writers
-        if not parts:
-            return
-        self.parts, self.writers, self.look_at = [], [], LOOK_EVERY
-        from_buffer = self.ffi.from_buffer
-        count = self.lib.mux_send_batch(
-            self.loop,
-            b"".join(parts),
-            from_buffer("uint32_t[]", array("I", writers)),
-            from_buffer("uint32_t[]", array("I", map(len, parts))),
-            len(parts),
-            self._left,
-        )
-        if count:
-            sizes = self.ffi.unpack(self._left, 2 * count)
-            for slot, size in zip(sizes[::2], sizes[1::2], strict=True):
-                transport = self._transports[slot]
-                if isinstance(transport, NativeTransport):
-                    transport.sent(size)
+            self._is_quick = time.monotonic() - began < count * QUICK
+            if self.parts is None:
+                self.parts = []
 
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:

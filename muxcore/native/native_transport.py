@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from threading import get_ident
 from typing import Any
 
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.native.core import mark
 from muxcore.native.core_loop import CoreLoop
+from muxcore.native.gathering import SAFE, SIZES, SMALL
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.parts import dispatch
@@ -31,11 +33,6 @@ from muxcore.parts.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, 
 from muxcore.parts.transport import ENDS_BY_RESET
 from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import AnyProtocol, Bytes, Verb
-
-# Gathered at most, and of at most so many bytes each: as much as the default high-water mark, so
-# that what is gathered can never have to pause anybody.
-MOST, SMALL = 64, 1024
-LOOK_EVERY = 8  # of them the clock is looked at
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
@@ -53,19 +50,20 @@ class NativeTransport(NativeVerbs):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_reason", "_totals")
+    __slots__ = ("_head", "_reason", "_totals")
 
     def __init__(
         self, engine: CoreLoop, protocol: AnyProtocol, peername: Any, slot: int, generation: int
     ) -> None:
         self._slot = slot
         self._generation = generation
+        self._head = slot.to_bytes(4, sys.byteorder)  # of a gathered write: csrc/gather.h
         self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
         self._plain = True  # open, no verb, no EOF, nothing queued: a write needs no other look
         super().__init__(engine, protocol, peername)
-        self._plain = self._high >= MOST * SMALL
+        self._plain = self._high >= SAFE
 
     # -- what is known of it
 
@@ -174,19 +172,17 @@ class NativeTransport(NativeVerbs):
         if not self._plain or type(data) is not bytes:
             super().write(data)
             return
-        engine = self._engine
+        engine, size = self._engine, len(data)
         parts = engine.parts
-        if parts is not None:
+        if size <= SMALL and parts is not None:
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
-            if len(data) <= SMALL:
-                parts.append(data)
-                engine.writers.append(self._slot)
-                if len(parts) == engine.look_at:
-                    engine.look()
-                return
-            engine.flush()
-        queued = engine.send(engine.loop, self._slot, self._generation, data, len(data))
+            parts += (self._head, SIZES[size], data)
+            if len(parts) >= engine.look_at:
+                engine.look()
+            return
+        self._cross()
+        queued = engine.send(engine.loop, self._slot, self._generation, data, size)
         if queued:
             self.sent(queued)
 
@@ -218,7 +214,7 @@ class NativeTransport(NativeVerbs):
             self._state == OPEN
             and self._verb is None
             and not self._eof_written
-            and self._high >= MOST * SMALL
+            and self._high >= SAFE
             and not self.get_write_buffer_size()
         )
 

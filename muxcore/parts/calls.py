@@ -39,8 +39,14 @@ class Calls(deque[Call]):
         self.refuse()
         self.append((call, args))
 
-    def run(self) -> None:
-        """Make the calls that are queued; what these queue waits for the next turn."""
+    def run(self, after: Callable[[], object] | None = None) -> None:
+        """Make the calls that are queued; what these queue waits for the next turn.
+
+        Args:
+            after: called after each.
+        """
         for _ in range(len(self)):
             call, args = self.popleft()
             run_call(call, args)
+            if after:
+                after()

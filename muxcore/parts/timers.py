@@ -70,14 +70,14 @@ class Timers:
     """
 
     def __init__(self, cap: int) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
+        self.heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()  # equal times run in the order they were set
         self._cancelled = 0
         self._others = 0  # pending, and not the engine's own
         self._cap = cap
 
     def __len__(self) -> int:
-        return len(self._heap) - self._cancelled
+        return len(self.heap) - self._cancelled
 
     def add(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
         """Run somebody else's ``call(*args)`` in ``delay`` seconds; a negative delay is none.
@@ -103,45 +103,51 @@ class Timers:
         self, delay: float, call: Callable[..., object], args: tuple[Any, ...], *, own: bool
     ) -> Timer:
         timer = Timer(self, time.monotonic() + max(0.0, delay), call, args, own)
-        heapq.heappush(self._heap, (timer.when, next(self._order), timer))
+        heapq.heappush(self.heap, (timer.when, next(self._order), timer))
         return timer
 
     def delay(self) -> float | None:
         """Return the seconds to wait for the next call, a day at the most, or None without one."""
-        while self._heap and self._heap[0][2].cancelled():
-            heapq.heappop(self._heap)
+        while self.heap and self.heap[0][2].cancelled():
+            heapq.heappop(self.heap)
             self._cancelled -= 1
-        if not self._heap:
+        if not self.heap:
             return None
-        return min(max(0.0, self._heap[0][0] - time.monotonic()), LONGEST_WAIT)
+        return min(max(0.0, self.heap[0][0] - time.monotonic()), LONGEST_WAIT)
 
-    def run_due(self) -> None:
-        """Run what is due now; what these calls add waits for the next turn."""
-        if not self._heap:
+    def run_due(self, after: Callable[[], object] | None = None) -> None:
+        """Run what is due now; what these calls add waits for the next turn.
+
+        Args:
+            after: called after each.
+        """
+        if not self.heap:
             return
         now, newest = time.monotonic(), next(self._order)
         later: list[tuple[float, int, Timer]] = []
-        while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
+        while self.heap and self.heap[0][0] <= now:
+            entry = heapq.heappop(self.heap)
             if entry[2].cancelled():
                 self._cancelled -= 1
             elif entry[1] > newest:
                 later.append(entry)
             else:
                 entry[2]._fire()
+                if after:
+                    after()
         for entry in later:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self.heap, entry)
 
     def clear(self) -> None:
-        for _, _, timer in self._heap:
+        for _, _, timer in self.heap:
             timer._clear()
-        self._heap.clear()
+        self.heap.clear()
         self._cancelled = 0
 
     def _cancelled_one(self) -> None:
         self._cancelled += 1
-        if len(self._heap) > _SWEEP_FROM and self._cancelled * 2 > len(self._heap):
+        if len(self.heap) > _SWEEP_FROM and self._cancelled * 2 > len(self.heap):
             # The one being cancelled is not cleared yet: it stays until its time or the next sweep
-            self._heap = [entry for entry in self._heap if not entry[2].cancelled()]
-            heapq.heapify(self._heap)
+            self.heap[:] = [entry for entry in self.heap if not entry[2].cancelled()]
+            heapq.heapify(self.heap)
             self._cancelled = 1

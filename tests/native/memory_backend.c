@@ -8,7 +8,7 @@
 
 #define PEERS 256
 #define FIRST 1000000 /* no descriptor has such a number: whoever takes a handle for one gets EBADF */
-#define ROOM 262144
+#define ROOM (1 << 20)
 
 typedef struct peer {
     uint64_t id; /* of its slot; 0: not attached */

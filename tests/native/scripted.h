@@ -55,6 +55,15 @@ static inline bool got(int handle, const char *bytes)
     return size == strlen(bytes) && !memcmp(out, bytes, size);
 }
 
+/* Put a write behind others, in the form of gather.h; the size of all. */
+static inline size_t gathered(char *data, size_t size, uint32_t to, const char *bytes)
+{
+    uint32_t head[] = {to, (uint32_t)strlen(bytes)};
+    memcpy(data + size, head, sizeof head);
+    memcpy(data + size + sizeof head, bytes, head[1]);
+    return size + sizeof head + head[1];
+}
+
 static inline int adopted(int verb, int seen)
 {
     int handle = memory_peer(memory);

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.native import core, native_engine, native_transport, native_verbs
+from muxcore.native import core, gathering, native_engine, native_transport, native_verbs
 
 if core.missing is not None:
     pytest.skip(f"the C core is not built: {core.missing}", allow_module_level=True)
@@ -215,6 +215,60 @@ def test_a_transport_can_be_asked_anything_after_the_end_of_its_server() -> None
     assert transport.is_closing()
 
 
+@pytest.mark.parametrize("where", ["callback", "timer", "call"])
+@pytest.mark.parametrize("size", [1, 64, 250])
+def test_what_is_written_to_many_in_one_callback_crosses_once(
+    where: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty messages to each of fifty clients; C sends each client one piece."""
+    monkeypatch.setattr(gathering, "QUICK", _DEADLINE)  # however busy the machine is
+    engine = native_engine.NativeEpollEngine()
+    pairs = [socket.socketpair() for _ in range(50)]
+    transports: list[Any] = []
+    crossings: list[str] = []
+
+    class Member:
+        def connection_made(self, transport: Any) -> None:
+            transports.append(transport)
+
+        def data_received(self, data: bytes) -> None:
+            tell_all()
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            crossings.append(name)
+            return getattr(core.lib, name)
+
+    def tell_all() -> None:
+        for number in range(20):
+            for transport in transports:
+                transport.write(bytes([number]) * size)
+
+    engine.owner = threading.get_ident()
+    for _, theirs in pairs:
+        theirs.setblocking(False)
+        engine.open(theirs, Member, None)
+    engine.lib, engine.send = Counting(), lambda *_: pytest.fail("a write crossed by itself")
+    try:
+        if where == "callback":
+            pairs[0][0].send(b"go")
+        elif where == "timer":
+            engine.call_later(0, tell_all)
+        else:
+            engine.call_soon(tell_all)
+        engine._turn()
+        engine.call_soon(int)  # so that the next poll does not wait
+        engine._turn()
+        assert crossings.count("mux_send_batch") == (where != "callback"), "else with the poll"
+        for ours, _ in pairs:
+            ours.settimeout(_DEADLINE)
+            assert read(ours, 20 * size) == b"".join(bytes([n]) * size for n in range(20))
+    finally:
+        engine.close()
+        for ours, _ in pairs:
+            ours.close()
+
+
 def test_small_writes_of_a_callback_keep_their_order_and_pause_in_time() -> None:
     heard: list[str] = []
 
@@ -298,7 +352,7 @@ def test_of_a_relay_python_keeps_only_the_side_that_hears_its_end(heard: bool) -
 
 def test_what_python_repeats_of_the_core_is_what_the_core_says() -> None:
     lib, ffi = core.lib, core.ffi
-    names = ("ACCEPTED", "DATA", "EOF", "DRAINED", "LOST", "TROUBLE", "CONNECTED")
+    names = ("ACCEPTED", "DATA", "EOF", "DRAINED", "LOST", "TROUBLE", "CONNECTED", "QUEUED")
     for name in names:
         assert getattr(native_engine, f"_KIND_{name}") == getattr(lib, f"MUX_EV_{name}")
     for verb, number in native_verbs.VERBS.items():
@@ -306,3 +360,4 @@ def test_what_python_repeats_of_the_core_is_what_the_core_says() -> None:
     for name in ("IDLE", "HALF_CLOSED", "NOT_TAKEN", "PASSED_ON"):
         assert getattr(native_transport, name) == getattr(lib, f"MUX_{name}")
     assert native_engine._EVENT.size == ffi.sizeof("mux_event")
+    assert gathering.MOST <= lib.MUX_WRITES

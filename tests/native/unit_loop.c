@@ -1,4 +1,5 @@
 /* The loop on the scripted backend: what a connection lives through, event by event. */
+#include "loop_internal.h"
 #include "scripted.h"
 
 TEST(bytes_come_as_one_event_and_go_without_one)
@@ -187,12 +188,91 @@ TEST(gathered_writes_reach_each_connection_in_order)
     int two = adopted(MUX_VERB_NONE, 1);
     uint32_t second = slot;
     memory_window(memory, two, 3);
-    uint32_t slots[] = {first, first, second, first}, sizes[] = {1, 2, 6, 3}, left[8];
-    CHECK_EQUAL(mux_send_batch(loop, "abbSECONDccc", slots, sizes, 4, left), 1);
-    CHECK_EQUAL(left[0], second);
-    CHECK_EQUAL(left[1], 3);
+    char data[100];
+    size_t size = gathered(data, 0, first, "a");
+    size = gathered(data, size, first, "bb");
+    size = gathered(data, size, second, "SECOND");
+    size = gathered(data, size, first, "ccc");
+    CHECK_EQUAL(mux_send_batch(loop, data, size), 1);
+    CHECK_EQUAL(mux_loop_left(loop)[0], second);
+    CHECK_EQUAL(mux_loop_left(loop)[1], 3);
     CHECK(got(one, "abbccc"));
     CHECK(got(two, "SEC"));
+    end();
+}
+
+TEST(gathered_writes_may_cross_with_the_next_poll)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_NONE, 1);
+    memory_window(memory, peer, 2);
+    char data[100];
+    size_t size = gathered(data, 0, slot, "abc");
+    memory_arrive(memory, peer, "x", 1);
+    CHECK_EQUAL(mux_loop_send_poll(loop, data, size, mux_fault_clock), 2);
+    expect(0, MUX_EV_QUEUED, 1);
+    expect(1, MUX_EV_DATA, 1);
+    CHECK_EQUAL(mux_loop_left(loop)[0], slot);
+    CHECK_EQUAL(mux_loop_left(loop)[1], 1);
+    CHECK(got(peer, "ab"));
+    end();
+}
+
+TEST(gathered_writes_that_are_not_in_their_form_are_refused_whole)
+{
+    begin(usual());
+    int peer = adopted(MUX_VERB_NONE, 1);
+    char data[100];
+    size_t good = gathered(data, 0, slot, "abc"), size = gathered(data, good, slot, "defg");
+    CHECK_EQUAL(mux_send_batch(loop, data, size - 1), -EINVAL);
+    CHECK_EQUAL(mux_send_batch(loop, data, good + 7), -EINVAL);
+    size = gathered(data, good, slot + 1, "to nobody");
+    CHECK_EQUAL(mux_send_batch(loop, data, size), -EINVAL);
+    CHECK_EQUAL(mux_loop_send_poll(loop, data, size, mux_fault_clock), -EINVAL);
+    CHECK(got(peer, ""));
+    CHECK_EQUAL(mux_send_batch(loop, data, 0), 0);
+    static char many[(MUX_WRITES + 1) * 9];
+    size = 0;
+    for (int i = 0; i <= MUX_WRITES; i++)
+        size = gathered(many, size, slot, "x");
+    CHECK_EQUAL(mux_send_batch(loop, many, size), -EINVAL);
+    CHECK_EQUAL(mux_send_batch(loop, many, size - 9), 0);
+    size_t all;
+    (void)memory_got(memory, peer, &all);
+    CHECK_EQUAL(all, MUX_WRITES);
+    end();
+}
+
+TEST(gathered_writes_that_fill_the_scratch_go_in_pieces)
+{
+    begin(usual());
+    int one = adopted(MUX_VERB_NONE, 1), size_of[] = {MUX_SCRATCH / 2, MUX_SCRATCH / 2, 1, MUX_SCRATCH + 1, 3};
+    uint32_t first = slot, its_generation = generation;
+    int two = adopted(MUX_VERB_NONE, 1);
+    memory_window(memory, one, 5);
+    static char data[3 * MUX_SCRATCH];
+    size_t size = 0, all = 0;
+    for (int i = 0; i < 5; i++) {
+        uint32_t head[] = {first, (uint32_t)size_of[i]};
+        memcpy(data + size, head, sizeof head);
+        memset(data + size + sizeof head, 'a' + i, head[1]);
+        size += sizeof head + head[1];
+        all += head[1];
+        if (i < 2)
+            size = gathered(data, size, slot, "xy");
+    }
+    CHECK_EQUAL(mux_send_batch(loop, data, size), 1);
+    CHECK_EQUAL(mux_loop_left(loop)[1], all - 5);
+    CHECK(got(two, "xyxy"));
+    memory_window(memory, one, all);
+    while (mux_queued(loop, first, its_generation))
+        CHECK(poll_now() >= 0);
+    size_t arrived;
+    const char *out = memory_got(memory, one, &arrived);
+    CHECK_EQUAL(arrived, all);
+    for (int i = 0; i < 5; i++)
+        for (int j = 0; j < size_of[i]; j++)
+            CHECK_EQUAL(*out++, 'a' + i);
     end();
 }
 

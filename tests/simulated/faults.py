@@ -288,13 +288,13 @@ FAULTS = [
     one(
         "a timer runs early",
         TIMERS,
-        "while self._heap and self._heap[0][0] <= now:",
-        "while self._heap and self._heap[0][0] <= now + 0.01:",
+        "while self.heap and self.heap[0][0] <= now:",
+        "while self.heap and self.heap[0][0] <= now + 0.01:",
     ),
     one(
         "a cancelled timer wakes the loop for nothing",
         TIMERS,
-        "        return min(max(0.0, self._heap[0][0] - time.monotonic()), LONGEST_WAIT)",
+        "        return min(max(0.0, self.heap[0][0] - time.monotonic()), LONGEST_WAIT)",
         "        return 0.0",
     ),
 ]

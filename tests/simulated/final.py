@@ -238,7 +238,7 @@ def _check_left(run: Run) -> None:
         ("transports", engine._transports),
         ("lingering", engine._lingering),
         ("connecting", engine.connecting),
-        ("timers", engine.timers._heap),
+        ("timers", engine.timers.heap),
         ("left over", getattr(engine, "_left", None)),
     ):
         if left:

@@ -324,11 +324,16 @@ static void check_bounds(void)
 
 void side_poll(int64_t wait)
 {
-    side_flush();
+    const char *data = NULL;
+    size_t size = 0;
+    if (model.gathered_count && model.gathered_size[0] % 3) /* and both ways of these */
+        size = side_gathered(&data);
+    else
+        side_flush();
     remote_turn(model.ending || model.plain);
     int64_t deadline = wait < 0 ? INT64_MAX : world_now() + wait;
     model.batch++;
-    int count = mux_loop_poll(model.loop, deadline);
+    int count = mux_loop_send_poll(model.loop, data, size, deadline);
     TRACE("  poll: %d", count);
     model.events += count > 0 ? (uint64_t)count : 0;
     if (model.woken && !count && wait >= MS && world_now() >= deadline && !world_disturbed())
@@ -338,8 +343,11 @@ void side_poll(int64_t wait)
         fail("poll", "mux_loop_poll says %d", count);
     if (count > (int)mux_loop_events_cap(model.loop))
         fail("events", "a batch of %d events", count);
-    for (int i = 0; i < count; i++)
-        one(&mux_loop_events(model.loop)[i]);
+    const mux_event *events = mux_loop_events(model.loop);
+    bool left = count && events[0].kind == MUX_EV_QUEUED;
+    side_crossed(left ? events[0].value : 0, true);
+    for (int i = left; i < count; i++)
+        one(&events[i]);
     side_flush();
     check_bounds();
     for (int i = 0; i < model.conn_count; i++)

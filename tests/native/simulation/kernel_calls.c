@@ -267,6 +267,14 @@ void *mux_sys_allocate(size_t count, size_t size)
     return calloc(count, size);
 }
 
+void *mux_sys_pages(size_t size)
+{
+    if (no_memory())
+        return NULL;
+    kernel.allocations++;
+    return malloc(size); /* not aligned: ASan sees the first byte beyond it */
+}
+
 void mux_sys_free(void *memory)
 {
     kernel.allocations -= memory != NULL;

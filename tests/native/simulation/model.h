@@ -128,6 +128,8 @@ bool side_alive(const conn *of); /* its name is good, and Python has not ended i
 void side_begin(conn *of, uint32_t slot, uint32_t generation, uint8_t side);
 void side_serve(conn *of);
 void side_flush(void);
+size_t side_gathered(const char **data); /* what is to cross now, in the form of gather.h */
+void side_crossed(int told, bool polled); /* what C said to it */
 void side_gather(conn *of, uint32_t size);
 void side_send(conn *of, uint32_t size);
 void side_hold(conn *of, bool on);

@@ -1,0 +1,101 @@
+"""Small writes are gathered, and cross into C together: with the next poll, or by ``flush()``.
+
+A crossing costs as much as all that Python does for a message. So ``NativeTransport.write`` puts
+small writes into ``parts``, in the form of csrc/gather.h, and the engine hands them over when it
+polls. What has to know the state of a send queue lets them cross first. Nobody waits for a slow
+callback: where those of the last batch took long, ``parts`` is None, and each write crosses alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from muxcore.native.core_loop import CoreLoop
+
+SMALL = 1024  # bytes; a larger write crosses by itself
+SAFE = 64 * 1024  # bytes: a connection's share, the default high-water mark; so nobody has to pause
+MOST, MOST_BYTES = 4000, 4 * SAFE  # gathered of all; C takes MUX_WRITES
+LOOK_EVERY = 8  # writes the clock, and what there is, are looked at
+QUICK = 50e-6  # s a callback; where they take longer, nothing is gathered
+
+_PARTS = 3  # of a write
+SIZES = [size.to_bytes(4, sys.byteorder) for size in range(SMALL + 1)]
+
+
+class Gathering(CoreLoop):
+    """What of an engine gathers; ``NativeEpollEngine`` is the rest."""
+
+    _transports: list[Any]
+
+    def _init_gathering(self) -> None:
+        self.parts: list[bytes] | None = []  # of each write: slot, size, bytes
+        self.look_at = _PARTS * LOOK_EVERY  # so many parts: at the clock
+        self._looked = 0.0  # at the clock; 0: not since the last crossing
+        self._size = self._seen = 0  # bytes of the first so many parts
+        self._shares: dict[bytes, int] | None = None  # the same by connection, where all is much
+        self._left = self.lib.mux_loop_left(self.loop)  # of those with a queue: slot, bytes
+
+    def look(self) -> None:
+        """Gather no more in this batch if callbacks are slow; let cross what is much."""
+        assert self.parts is not None
+        now, before = time.monotonic(), self._looked
+        self._looked = now
+        if before and now - before > LOOK_EVERY * QUICK:
+            self.flush()
+            self.parts = None
+            return
+        if self._is_much():
+            self.flush()
+        else:
+            self.look_at = len(self.parts) + _PARTS * LOOK_EVERY
+
+    def _is_much(self) -> bool:
+        """Whether all, or some connection's share, may pass its bound before the next look."""
+        parts, seen = self.parts, self._seen
+        assert parts is not None
+        if len(parts) <= _PARTS * (SAFE // SMALL):
+            return False
+        self._size += sum(map(len, parts[seen + 2 :: _PARTS]))
+        self._seen = len(parts)
+        if self._size <= SAFE - LOOK_EVERY * SMALL:
+            return False
+        if self._shares is None:
+            self._shares, seen = {}, 0
+        for head, data in zip(parts[seen::_PARTS], parts[seen + 2 :: _PARTS], strict=True):
+            self._shares[head] = self._shares.get(head, 0) + len(data)
+        share = max(self._shares.values())
+        spare = LOOK_EVERY * SMALL
+        return (
+            share > SAFE - spare
+            or self._size > MOST_BYTES - spare
+            or self._seen > _PARTS * (MOST - LOOK_EVERY)
+        )
+
+    def _joined(self) -> bytes:
+        """Return what was gathered, which is to cross now, in the form of csrc/gather.h."""
+        parts = self.parts
+        assert parts is not None
+        data = b"".join(parts)
+        parts.clear()
+        if self._looked:
+            self.look_at, self._looked, self._shares = _PARTS * LOOK_EVERY, 0.0, None
+            self._size = self._seen = 0
+        return data
+
+    def flush(self) -> None:
+        """Let what was gathered cross into C, which sends it."""
+        if self.parts:
+            data = self._joined()
+            count = self.lib.mux_send_batch(self.loop, data, len(data))
+            if count < 0:
+                raise OSError(-count, f"gathered writes: {os.strerror(-count)}")
+            self._tell_queued(count)
+
+    def _tell_queued(self, count: int) -> None:
+        """Let so many connections hear that their writes are queued."""
+        left = self.ffi.unpack(self._left, 2 * count) if count else ()
+        for slot, size in zip(left[::2], left[1::2], strict=True):
+            self._transports[slot].sent(size)
