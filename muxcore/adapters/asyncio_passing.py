@@ -10,6 +10,7 @@ are kept from asyncio's transport, so that both loops do the same:
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
@@ -49,7 +50,7 @@ class Passing(Verbs, Telling):
         super().__init__(engine, protocol)
         self._sock = sock
         self._peername = peername
-        self._inner: Any = None  # asyncio's transport, once there is one
+        self._inner: asyncio.Transport | None = None  # once there is one
         self.declared: Verb | None = None  # the service's verb
         self._reason: BaseException | None = None  # for connection_lost: why we aborted
         self._closing = self._cut = False  # close() was called; it was aborted
@@ -204,7 +205,7 @@ class Passing(Verbs, Telling):
         self._written += len(owned)
         if self._lending:
             self._ask("write", owned)
-        else:
+        elif self._inner is not None:
             self._inner.write(owned)
         size = self._queued()
         if size > self._engine.limits.write_buffer:

@@ -9,7 +9,8 @@ only where ``protocol.py`` says that muxcore is stricter (``asyncio_passing.py``
 
 from __future__ import annotations
 
-from typing import Any, Self
+import asyncio
+from typing import Self
 
 from muxcore.adapters.asyncio_bridges import NOBODY, RelayBridge, VerbBridge
 from muxcore.adapters.asyncio_lingering import Lingering
@@ -96,7 +97,7 @@ class AsyncioTransport(Passing):
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def _made(self, inner: Any) -> None:
+    def _made(self, inner: asyncio.Transport) -> None:
         self._inner = inner
         self._marks_changed()
         self._watch_idle()
