@@ -103,7 +103,7 @@ FAULTS = [
         "an edge that came while reading was held is not used up",
         EPOLL,
         "        if self._state != LOST and not self._hold & ~HOLD_CLOSING:\n",
-        "        if self._state != LOST and self._hold & HOLD_USER:\n",
+        "        if self._state != LOST and self._hold & ~HOLD_CLOSING:\n",
     ),
     one(
         "a FIN that came with the data is left under an edge trigger",
@@ -223,11 +223,16 @@ FAULTS = [
         "        self._unread = size == chunk\n",
         "        self._unread = False\n",
     ),
-    one(
+    Fault(
         "what this turn told of is not known to be unread",
-        STREAM,
-        "            if not self._hold & HOLD_EOF:\n                self._unread = True",
-        "            if False:\n                self._unread = True",
+        (
+            (
+                STREAM,
+                "            if not self._hold & HOLD_EOF:\n                self._unread = True",
+                "            if False:\n                self._unread = True",
+            ),
+            (EPOLL, "if size == chunk and not self._hold & HOLD_EOF:", "if not chunk:"),
+        ),
     ),
     one(
         "a socket that lingers is closed too early",
