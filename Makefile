@@ -24,7 +24,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip install --quiet
-core := csrc/builder.py $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/*.h csrc/*.cdef))
+units := $(filter-out csrc/_core.c,$(wildcard csrc/*.c csrc/load/*.c))
+core := csrc/builder.py $(units) $(wildcard csrc/*.h csrc/load/*.h csrc/*.cdef csrc/load/*.cdef)
 
 # A stamp holds what a step was made for; its file changes only when that does, so that a change of
 # interpreter or of MUXCORE_BUILD makes everything that follows anew, and nothing else does.
@@ -113,11 +114,11 @@ lint: $(stamps)/extra-dev ## ruff, mypy --strict, the C core with warnings as er
 	$(python) -m mypy
 	object=$$(mktemp)
 	trap 'rm -f "$$object"' EXIT
-	for unit in $(filter-out csrc/_core.c,$(wildcard csrc/*.c)); do
-	  $(CC) $(warnings) -Icsrc -c "$$unit" -o "$$object"
+	for unit in $(units); do
+	  $(CC) $(warnings) -Icsrc -Icsrc/load -c "$$unit" -o "$$object"
 	done
 	if command -v cppcheck >/dev/null; then
-	  cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 -Icsrc $(filter-out csrc/_core.c,$(wildcard csrc/*.c))
+	  cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 -Icsrc -Icsrc/load $(units)
 	else
 	  echo "cppcheck is not installed: left out"
 	fi

@@ -2,9 +2,12 @@
  *
  * A slot on its way is held, has no deadline (Python keeps that), and is Python's to release if it fails.
  */
+#include "connect.h"
+
 #include <errno.h>
 
-#include "loop_internal.h"
+#include "connection.h"
+#include "loop.h"
 
 int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation)
 {
@@ -33,13 +36,13 @@ int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *
 void mux_on_connected(mux_loop *loop, mux_slot *slot, int error)
 {
     if (error) {
-        mux_slot_become(loop, slot, MUX_LOST);
+        mux_conn_become(loop, slot, MUX_LOST);
         slot->told = true; /* by the event below */
         loop->backend->ops->detach(loop->backend, slot);
     } else {
         slot->moved_at = loop->now;
-        mux_slot_become(loop, slot, MUX_OPEN);
+        mux_conn_become(loop, slot, MUX_OPEN);
         loop->backend->ops->interest(loop->backend, slot);
     }
-    mux_event_add(loop, slot->index, MUX_EV_CONNECTED, error);
+    mux_batch_add(&loop->batch, slot->index, MUX_EV_CONNECTED, error);
 }

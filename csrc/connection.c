@@ -9,12 +9,13 @@
  * comes is dropped until all has arrived. It costs nothing where nothing is unread: `unread` is what the last
  * receive knew.
  */
+#include "connection.h"
+
 #include <errno.h>
 
-#include "loop_internal.h"
-#include "relay.h"
+#include "verb.h"
 
-mux_slot *mux_slot_open(mux_loop *loop, int handle, int verb, bool seen, int *failed)
+mux_slot *mux_conn_open(mux_loop *loop, int handle, int verb, bool seen, int *failed)
 {
     mux_slot *slot = mux_slots_take(&loop->slots);
     *failed = -ENOMEM;
@@ -32,7 +33,7 @@ mux_slot *mux_slot_open(mux_loop *loop, int handle, int verb, bool seen, int *fa
         mux_slots_give_back(&loop->slots, slot);
         return NULL;
     }
-    mux_slot_become(loop, slot, MUX_OPEN);
+    mux_conn_become(loop, slot, MUX_OPEN);
     MUX_COUNT(loop->stats->open, 1);
     MUX_COUNT(loop->stats->total, 1);
     return slot;
@@ -43,7 +44,7 @@ static mux_wheel *wheel_of(mux_loop *loop, int state)
     return state >= MUX_OPEN && state < MUX_LOST ? &loop->wheels[state - MUX_OPEN] : NULL;
 }
 
-void mux_slot_become(mux_loop *loop, mux_slot *slot, enum mux_state state)
+void mux_conn_become(mux_loop *loop, mux_slot *slot, enum mux_state state)
 {
     mux_wheel *before = wheel_of(loop, slot->state), *after = wheel_of(loop, state);
     if (before)
@@ -53,7 +54,7 @@ void mux_slot_become(mux_loop *loop, mux_slot *slot, enum mux_state state)
         mux_wheel_add(after, slot);
 }
 
-void mux_slot_hold(mux_loop *loop, mux_slot *slot, uint8_t reason)
+void mux_conn_hold(mux_loop *loop, mux_slot *slot, uint8_t reason)
 {
     if (slot->state > MUX_OPEN && reason != MUX_HOLD_EOF)
         return; /* what comes is dropped from now on: nobody is too slow for that */
@@ -63,7 +64,7 @@ void mux_slot_hold(mux_loop *loop, mux_slot *slot, uint8_t reason)
         loop->backend->ops->interest(loop->backend, slot);
 }
 
-void mux_slot_unhold(mux_loop *loop, mux_slot *slot, uint8_t reason)
+void mux_conn_unhold(mux_loop *loop, mux_slot *slot, uint8_t reason)
 {
     uint8_t before = slot->hold;
     slot->hold &= (uint8_t)~reason;
@@ -73,9 +74,20 @@ void mux_slot_unhold(mux_loop *loop, mux_slot *slot, uint8_t reason)
         loop->backend->ops->interest(loop->backend, slot);
 }
 
+void mux_conn_choked(mux_loop *loop, mux_slot *slot)
+{
+    mux_conn_hold(loop, slot, MUX_HOLD_BACKLOG);
+}
+
+void mux_conn_relieved(mux_loop *loop, mux_slot *slot, bool relieved)
+{
+    if (relieved)
+        mux_conn_unhold(loop, slot, MUX_HOLD_BACKLOG);
+}
+
 /* -- bytes go */
 
-int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t size)
+int64_t mux_conn_send(mux_loop *loop, mux_slot *slot, const void *data, size_t size)
 {
     size_t sent = 0;
     if (slot->state != MUX_OPEN)
@@ -85,7 +97,7 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
     if (!slot->queue.size) { /* at once: most messages never see the queue */
         ssize_t taken = loop->backend->ops->send(loop->backend, slot, data, size);
         if (taken < 0) {
-            mux_slot_end(loop, slot, (int32_t)-taken);
+            mux_conn_end(loop, slot, (int32_t)-taken);
             return 0;
         }
         sent = (size_t)taken;
@@ -97,17 +109,16 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
     }
     bool first = !slot->queue.size;
     if (mux_sendq_append(&slot->queue, &loop->pool, (const char *)data + sent, size - sent)) {
-        mux_slot_end(loop, slot, ENOMEM);
+        mux_conn_end(loop, slot, ENOMEM);
         return 0;
     }
     if (slot->queue.size > slot->high)
         slot->choked = true;
     if (first)
         loop->backend->ops->interest(loop->backend, slot);
-    if (slot->choked && slot->verb == MUX_VERB_RELAY)
-        mux_relay_choked(loop, slot);
-    else if (slot->choked && slot->verb)
-        mux_slot_hold(loop, slot, MUX_HOLD_BACKLOG);
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    if (slot->choked && verb->choked)
+        verb->choked(loop, slot);
     return (int64_t)slot->queue.size;
 }
 
@@ -115,23 +126,27 @@ int64_t mux_slot_put(mux_loop *loop, mux_slot *slot, const void *data, size_t si
 static void finish(mux_loop *loop, mux_slot *slot)
 {
     const mux_backend_ops *ops = loop->backend->ops;
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
     if (slot->unread && !(slot->hold & MUX_HOLD_EOF) && loop->options.linger) {
         int failed = ops->shutdown_write(loop->backend, slot);
         if (failed && failed != -ENOTCONN) { /* that one: both directions have ended, and nothing is unread */
-            mux_slot_end(loop, slot, -failed);
+            mux_conn_end(loop, slot, -failed);
             return;
         }
         if (!failed && ops->unacknowledged(loop->backend, slot)) {
+            if (verb->finished)
+                verb->finished(loop, slot);
             slot->moved_at = loop->now = mux_sys_now();
-            mux_relay_part(loop, slot); /* its peer was closed as well, and goes its own way */
-            slot->half_at = loop->now + loop->options.linger;
-            mux_slot_become(loop, slot, MUX_LINGERING);
+            slot->linger_until = loop->now + loop->options.linger;
+            mux_conn_become(loop, slot, MUX_LINGERING);
             ops->interest(loop->backend, slot);
-            mux_lost_add(loop, slot);
+            mux_batch_ended(&loop->batch, &loop->slots, slot);
             return;
         }
     }
-    mux_slot_end(loop, slot, 0);
+    if (verb->finished)
+        verb->finished(loop, slot);
+    mux_conn_end(loop, slot, 0);
 }
 
 /* The queue has become empty: do what waited for it. */
@@ -147,128 +162,145 @@ static void emptied(mux_loop *loop, mux_slot *slot)
     if (slot->eof_wanted) {
         int failed = loop->backend->ops->shutdown_write(loop->backend, slot);
         if (failed) {
-            mux_slot_end(loop, slot, -failed);
+            mux_conn_end(loop, slot, -failed);
             return;
         }
     }
-    mux_relay_emptied(loop, slot);
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    if (verb->emptied)
+        verb->emptied(loop, slot);
 }
 
 void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size)
 {
     if (size < 0) {
-        mux_slot_end(loop, slot, (int32_t)-size);
+        mux_conn_end(loop, slot, (int32_t)-size);
         return;
     }
     slot->moved_at = loop->now;
     slot->bytes_out += (uint64_t)size;
     MUX_COUNT(loop->stats->bytes_out, size);
     mux_sendq_sent(&slot->queue, &loop->pool, (size_t)size);
-    mux_relay_sent(loop, slot);
     bool relieved = slot->choked && slot->queue.size <= slot->low;
     if (relieved)
         slot->choked = false;
-    if (slot->seen && !slot->verb && (relieved || !slot->queue.size))
-        mux_event_add(loop, slot->index, MUX_EV_DRAINED, (int32_t)slot->queue.size);
-    if (relieved && slot->verb == MUX_VERB_RELAY)
-        mux_relay_relieved(loop, slot);
-    else if (relieved)
-        mux_slot_unhold(loop, slot, MUX_HOLD_BACKLOG);
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    if (verb->sent)
+        verb->sent(loop, slot, relieved);
     if (!slot->queue.size)
         emptied(loop, slot);
 }
 
 /* -- bytes come */
 
+/* How much the batch takes of this connection now. */
+static size_t room_in_batch(const mux_loop *loop, const mux_slot *slot)
+{
+    if (slot->delivered == loop->batch.serial || mux_batch_full(&loop->batch))
+        return 0;
+    size_t left = MUX_ARENA - loop->batch.used;
+    return left < loop->options.read_chunk ? left : loop->options.read_chunk;
+}
+
+bool mux_on_room(mux_loop *loop, const mux_slot *slot, mux_room *room)
+{
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    room->drop = slot->state != MUX_OPEN || verb->into == MUX_INTO_NOTHING;
+    if (room->drop || verb->into == MUX_INTO_SCRATCH) {
+        room->to = loop->scratch;
+        room->size = room->drop || verb->large ? loop->scratch_size : loop->options.read_chunk;
+        return true;
+    }
+    mux_batch_align(&loop->batch);
+    room->to = loop->batch.arena + loop->batch.used;
+    room->size = room_in_batch(loop, slot);
+    return room->size > 0;
+}
+
 static void eof(mux_loop *loop, mux_slot *slot)
 {
     slot->unread = false;
-    mux_slot_hold(loop, slot, MUX_HOLD_EOF);
+    mux_conn_hold(loop, slot, MUX_HOLD_EOF);
     if (slot->state == MUX_LINGERING)
-        mux_slot_end(loop, slot, 0);
-    if (slot->state != MUX_OPEN)
-        return; /* nobody asks any more */
-    if (slot->verb == MUX_VERB_RELAY)
-        mux_relay_eof(loop, slot);
-    else if (slot->verb || !slot->seen)
-        mux_slot_close(loop, slot); /* EOF is answered with EOF once all is sent */
-    else
-        mux_event_add(loop, slot->index, MUX_EV_EOF, 0);
+        mux_conn_end(loop, slot, 0);
+    if (slot->state == MUX_OPEN) /* else nobody asks any more */
+        mux_verb_of(loop, slot)->ended(loop, slot);
 }
 
-void mux_on_received(mux_loop *loop, mux_slot *slot, const char *buffer, ssize_t size, bool more)
+bool mux_on_received(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t size, bool more)
 {
     if (size < 0) {
-        mux_slot_end(loop, slot, (int32_t)-size);
-        return;
+        mux_conn_end(loop, slot, (int32_t)-size);
+        return true;
     }
+    if (slot->hold)
+        return false;
     if (size == 0) {
-        eof(loop, slot);
-        return;
+        bool full = mux_batch_full(&loop->batch);
+        if (!full)
+            eof(loop, slot);
+        return !full;
     }
-    slot->unread = more;
     if (slot->state != MUX_OPEN) {
         slot->unread = true; /* who talks to a closed connection may go on */
         if (slot->state == MUX_LINGERING && !loop->backend->ops->unacknowledged(loop->backend, slot))
-            mux_slot_end(loop, slot, 0);
-        return;
+            mux_conn_end(loop, slot, 0);
+        return true;
     }
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    /* what lies in its place had room there */
+    if (verb->into == MUX_INTO_BATCH && bytes != loop->batch.arena + loop->batch.used &&
+        (size_t)size > room_in_batch(loop, slot))
+        return false;
+    slot->unread = more;
     slot->moved_at = loop->now;
     slot->bytes_in += (uint64_t)size;
     MUX_COUNT(loop->stats->bytes_in, size);
-    if (slot->verb == MUX_VERB_ECHO) {
-        mux_slot_put(loop, slot, buffer, (size_t)size);
-    } else if (slot->verb == MUX_VERB_RELAY) {
-        mux_relay_received(loop, slot, buffer, (size_t)size);
-    } else if (slot->verb == MUX_VERB_NONE) {
-        mux_event *event = mux_event_add(loop, slot->index, MUX_EV_DATA, (int32_t)size);
-        event->data = (uint32_t)(buffer - loop->arena);
-        mux_arena_use(loop, (size_t)size);
-        slot->delivered = loop->batch; /* at most one a batch: mux_on_buffer asks */
-    }
+    if (verb->received)
+        verb->received(loop, slot, bytes, (size_t)size);
+    return true;
 }
 
 /* -- the end */
 
-void mux_slot_close(mux_loop *loop, mux_slot *slot)
+void mux_conn_close(mux_loop *loop, mux_slot *slot)
 {
     if (slot->state != MUX_OPEN)
         return;
-    mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON | MUX_HOLD_BACKLOG); /* what comes is dropped */
+    mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON | MUX_HOLD_BACKLOG); /* what comes is dropped */
     slot->moved_at = loop->now = mux_sys_now();
-    mux_slot_become(loop, slot, MUX_CLOSING);
-    mux_slot *peer = mux_relay_peer(loop, slot);
-    if (peer)
-        mux_slot_close(loop, peer);
+    mux_conn_become(loop, slot, MUX_CLOSING);
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    if (verb->closed)
+        verb->closed(loop, slot);
     if (slot->state == MUX_CLOSING && !slot->queue.size)
         finish(loop, slot);
 }
 
-void mux_slot_end(mux_loop *loop, mux_slot *slot, int32_t error)
+void mux_conn_end(mux_loop *loop, mux_slot *slot, int32_t error)
 {
-    if (slot->state == MUX_LOST || slot->state == MUX_FREE)
+    if (mux_slot_is_dead(slot))
         return;
     bool lingered = slot->state == MUX_LINGERING;
-    mux_slot *peer = mux_relay_part(loop, slot);
-    mux_slot_become(loop, slot, MUX_LOST);
-    mux_sendq_clear(&slot->queue, &loop->pool);
+    mux_conn_become(loop, slot, MUX_LOST);
     loop->backend->ops->detach(loop->backend, slot);
     if (!lingered)
         slot->error = error;
     if (!lingered || (slot->told && !slot->seen))
-        mux_lost_add(loop, slot);
-    if (peer)
-        mux_relay_orphaned(loop, peer, error);
+        mux_batch_ended(&loop->batch, &loop->slots, slot);
+    const mux_verb_ops *verb = mux_verb_of(loop, slot);
+    if (verb->lost)
+        verb->lost(loop, slot, error);
 }
 
-void mux_slot_expire(mux_loop *loop, mux_slot *slot, int32_t error)
+void mux_conn_expire(mux_loop *loop, mux_slot *slot, int32_t error)
 {
     /* a FIN would leave megabytes in the kernel for minutes, for just the peers that never read */
     slot->abortive = true;
-    mux_slot_end(loop, slot, error);
+    mux_conn_end(loop, slot, error);
 }
 
-void mux_slot_free(mux_loop *loop, mux_slot *slot)
+void mux_conn_free(mux_loop *loop, mux_slot *slot)
 {
     loop->backend->ops->release(loop->backend, slot);
     if (slot->outgoing)

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "loop_internal.h"
+#include "connection.h"
 
 typedef struct part {
     const char *data;
@@ -65,22 +65,22 @@ static int64_t send_chain(mux_loop *loop, mux_slot *slot, const part *each)
 {
     const part *parts = loop->gather->parts;
     if (each->next == MUX_NONE)
-        return mux_slot_put(loop, slot, each->data, each->size);
+        return mux_conn_send(loop, slot, each->data, each->size);
     size_t joined = 0;
     int64_t queued = 0;
     for (;; each = &parts[each->next]) {
         if (joined + each->size > MUX_SCRATCH) {
-            queued = mux_slot_put(loop, slot, loop->scratch, joined);
+            queued = mux_conn_send(loop, slot, loop->scratch, joined);
             joined = 0;
         }
         if (each->size > MUX_SCRATCH) {
-            queued = mux_slot_put(loop, slot, each->data, each->size);
+            queued = mux_conn_send(loop, slot, each->data, each->size);
         } else {
             memcpy(loop->scratch + joined, each->data, each->size);
             joined += each->size;
         }
         if (each->next == MUX_NONE)
-            return joined ? mux_slot_put(loop, slot, loop->scratch, joined) : queued;
+            return joined ? mux_conn_send(loop, slot, loop->scratch, joined) : queued;
     }
 }
 

@@ -3,41 +3,48 @@
  * A listener rests at the cap on connections until one ends, and after a failure for want of descriptors
  * or memory for `accept_pause`: its backlog stays readable, and asking again at once would spin.
  */
+#include "listener.h"
+
 #include <errno.h>
-#include <string.h>
 
-#include "loop_internal.h"
+#include "connection.h"
+#include "loop.h"
+#include "verb.h"
 
-bool mux_may_accept(mux_loop *loop, mux_slot *listener)
+bool mux_on_may_accept(mux_loop *loop, mux_slot *listener)
 {
+    if (listener->hold)
+        return false;
     if (loop->stats->open >= loop->options.connections) {
         loop->resting++;
         loop->room = false;
-        mux_slot_hold(loop, listener, MUX_HOLD_REST);
+        mux_conn_hold(loop, listener, MUX_HOLD_REST);
         return false;
     }
-    return !listener->seen || !mux_batch_full(loop);
+    return !listener->seen || !mux_batch_full(&loop->batch);
 }
 
-void mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size)
+bool mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size)
 {
+    if (!mux_on_may_accept(loop, listener))
+        return false;
     listener->failing = false;
     int failed;
-    mux_slot *slot = mux_slot_open(loop, handle, listener->verb, listener->seen, &failed);
+    mux_slot *slot = mux_conn_open(loop, handle, listener->verb, listener->seen, &failed);
     if (!slot) {
         mux_slot refused = {.handle = handle};
         loop->backend->ops->release(loop->backend, &refused);
         MUX_COUNT(loop->stats->refused, 1);
-        return;
+        return true;
     }
     if (!listener->seen)
-        return;
-    mux_event *event = mux_event_add(loop, slot->index, MUX_EV_ACCEPTED, (int32_t)slot->generation);
+        return true;
     struct mux_accepted accepted = {.listener = listener->index, .size = size};
-    event->data = loop->used;
-    memcpy(loop->arena + loop->used, &accepted, sizeof accepted);
-    memcpy(loop->arena + loop->used + sizeof accepted, peer, size);
-    mux_arena_use(loop, sizeof accepted + size);
+    mux_batch_add(&loop->batch, slot->index, MUX_EV_ACCEPTED, (int32_t)slot->generation);
+    mux_batch_bytes(&loop->batch, &accepted, sizeof accepted);
+    if (size)
+        mux_batch_bytes(&loop->batch, peer, size);
+    return true;
 }
 
 /* accept(2): the network's errors are the connection's, which is gone: take the next. */
@@ -66,14 +73,14 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
     if (of_the_connection(error))
         return;
     MUX_COUNT(loop->stats->accept_errors, 1);
-    if (!listener->failing && loop->count < MUX_EVENTS) {
+    if (!listener->failing && loop->batch.count < MUX_EVENTS) {
         listener->failing = true;
-        mux_event_add(loop, listener->index, MUX_EV_TROUBLE, error);
+        mux_batch_add(&loop->batch, listener->index, MUX_EV_TROUBLE, error);
     }
     if (!(listener->hold & MUX_HOLD_REST))
         loop->resting++;
     loop->rest_until = loop->now + loop->options.accept_pause;
-    mux_slot_hold(loop, listener, MUX_HOLD_REST);
+    mux_conn_hold(loop, listener, MUX_HOLD_REST);
 }
 
 void mux_listeners_resume(mux_loop *loop)
@@ -86,7 +93,7 @@ void mux_listeners_resume(mux_loop *loop)
         mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (slot->state == MUX_LISTENER && slot->hold & MUX_HOLD_REST) {
             loop->resting--;
-            mux_slot_unhold(loop, slot, MUX_HOLD_REST);
+            mux_conn_unhold(loop, slot, MUX_HOLD_REST);
         }
     }
 }
@@ -95,7 +102,7 @@ int64_t mux_listen(mux_loop *loop, int handle, int verb, int seen)
 {
     if (mux_loop_foreign(loop))
         return -EPERM;
-    if (verb == MUX_VERB_RELAY) /* it takes two: mux_relay */
+    if (!mux_verb_is_for_one(loop, verb))
         return -EINVAL;
     mux_slot *slot = mux_slots_take(&loop->slots);
     if (!slot)

@@ -21,67 +21,14 @@
 #include <stdint.h>
 
 #include "backend.h"
-#include "deadline.h"
-#include "slots.h"
-
-enum mux_event_kind {
-    MUX_EV_ACCEPTED = 1, /* value: generation; data: struct mux_accepted, then the peer's address */
-    MUX_EV_DATA,         /* value: how many bytes; data: they */
-    MUX_EV_EOF,
-    MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
-    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, or one of those below */
-    MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
-    MUX_EV_CONNECTED, /* value: errno, or 0: it is open, and held until Python lets it go */
-    MUX_EV_QUEUED     /* a batch's first: value: what mux_send_batch would have returned */
-};
-
-#define MUX_WRITES 4096 /* in one crossing: 20 messages to each of 200 clients */
-
-#define MUX_IDLE (-1)        /* the idle deadline has passed */
-#define MUX_HALF_CLOSED (-2) /* a relay's other direction went on for too long */
-#define MUX_NOT_TAKEN (-3)   /* closed, and the peer took nothing of what was queued for too long */
-#define MUX_PASSED_ON 0x10000 /* beside an errno: it was the relay's other side that failed */
-
-typedef struct mux_event {
-    uint32_t slot;
-    uint32_t kind;
-    int32_t value;
-    uint32_t data; /* where in the arena */
-} mux_event;
-
-struct mux_accepted {
-    uint32_t listener; /* its slot */
-    uint32_t size;     /* of the address that follows */
-};
-
-typedef struct mux_stats {
-    uint64_t turns, open, total, bytes_in, bytes_out;
-    uint64_t outgoing;    /* of ours: open, or on their way */
-    uint64_t returns;     /* of mux_loop_poll */
-    uint64_t idle, half_closed, not_taken, refused;
-    uint64_t accept_errors;
-    uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
-} mux_stats;
-
-struct mux_options {
-    uint32_t connections;  /* open at once; as many again that we connect */
-    uint32_t read_chunk;   /* bytes of one receive */
-    uint32_t high, low;    /* water marks of new connections, bytes */
-    int64_t idle;          /* ns without a byte moving; 0: no deadline */
-    int64_t close;         /* ns that a closing one may go on while nothing is taken; 0: no deadline */
-    int64_t linger;        /* ns that what comes is dropped after the last byte was sent; 0: not at all */
-    int64_t half_close;    /* ns that a relay's second direction may go on; 0: no deadline */
-    int64_t accept_pause;  /* ns that a listener rests after accept failed */
-    uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
-    int wake;              /* descriptor */
-    int edge;              /* 1: edge-triggered */
-    mux_stats *stats;      /* outlives the loop, so that it can be read at any time */
-};
+#include "batch.h"
+#include "options.h"
 
 /* NULL: *failed names the call that failed, *error is its errno. */
 mux_loop *mux_loop_new(const mux_options *options, const char **failed, int *error);
-/* The same on a backend that the caller made afterwards: for tests. */
+/* The same on a backend that the caller makes afterwards, and that begins as a copy of mux_loop_host(). */
 mux_loop *mux_loop_bare(const mux_options *options);
+mux_backend mux_loop_host(mux_loop *loop);
 void mux_loop_set_backend(mux_loop *loop, mux_backend *backend);
 /* Ends every connection without events. During a poll it is done when the poll returns. */
 void mux_loop_free(mux_loop *loop);
@@ -105,6 +52,8 @@ int mux_unlisten(mux_loop *loop, uint32_t slot);
 
 /* How much is queued afterwards, or -errno. A send that fails is told by MUX_EV_LOST. */
 int64_t mux_send(mux_loop *loop, uint32_t slot, uint32_t generation, const void *data, size_t size);
+#define MUX_WRITES 4096 /* in one crossing: 20 messages to each of 200 clients */
+
 /* Many small writes in one crossing, in the form that gather.h tells of. Returns how many pairs of
  * (slot, queued) stand at mux_loop_left: of those that have something queued now; or -errno. */
 int mux_send_batch(mux_loop *loop, const char *data, size_t size);
@@ -115,12 +64,12 @@ int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
 int mux_write_eof(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_close(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation, int reset); /* reset: RST, not FIN */
-/* From now on the loop moves the bytes; `kept` are those received and not delivered. -EINVAL: a relay, which
- * takes two connections. */
+/* From now on the loop moves the bytes; `kept` are those received and not delivered: again, if there are
+ * more. -EINVAL: it has another verb, or this one takes two connections (mux_relay). */
 int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const void *kept,
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
-int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor or -errno */
+int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor, or -errno */
 /* Connect to a socket address. The slot's index, or -errno; MUX_EV_CONNECTED follows if it succeeds. */
 int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation);
 /* Join two connections: every further byte of either goes to the other, after `to_peer` and `to_slot`.

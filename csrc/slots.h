@@ -32,7 +32,8 @@ enum mux_state {
     MUX_LOST
 };
 
-enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD, MUX_VERB_RELAY };
+/* What becomes of a connection's bytes: a file and a line in verbs.c each. */
+enum mux_verb { MUX_VERB_NONE, MUX_VERB_ECHO, MUX_VERB_DISCARD, MUX_VERB_RELAY, MUX_VERBS };
 
 /* Reasons for not reading; reading is on while there is none. */
 enum {
@@ -51,7 +52,7 @@ typedef struct mux_slot {
     uint8_t verb;        /* enum mux_verb; of a listener: what its connections get */
     uint8_t hold;        /* reasons for not reading */
     uint8_t todo;        /* the backend's: what is to be done in the next turn */
-    uint8_t wheel_at;    /* deadline.c: the bucket, or MUX_NO_BUCKET */
+    uint8_t wheel_at;    /* wheel.c: the bucket, or MUX_NO_BUCKET */
     bool seen : 1;       /* Python has an object for it; of a listener: for its connections */
     bool eof_wanted : 1; /* send EOF once the queue is empty */
     bool choked : 1;     /* has been above high water, and not yet at low water again */
@@ -63,13 +64,16 @@ typedef struct mux_slot {
     uint16_t gathered;   /* gather.c: 1 + the first of its writes in this crossing; 0: none */
     uint32_t high, low;  /* water marks, bytes */
     uint32_t peer;       /* under MUX_VERB_RELAY: the other side, or MUX_NONE */
-    uint32_t next;       /* in the free list, or in the list of lost connections */
+    uint32_t next;       /* in the free list, or in the batch's of those that have ended */
     mux_sendq queue;     /* what the kernel has not taken yet */
     uint64_t bytes_in, bytes_out;
     int64_t moved_at;    /* ns; when a byte last moved that the state's deadline counts */
-    uint32_t wheel_next, wheel_prev; /* deadline.c */
-    uint32_t half_next, half_prev;   /* relay.c: those that have ended before their peer */
-    int64_t half_at;                 /* ns; when that was; 0: not among them. Lingering: until when */
+    uint32_t wheel_next, wheel_prev; /* wheel.c */
+    uint32_t half_closed_next, half_closed_prev; /* verb_relay.c: those that have ended before their peer */
+    union {
+        int64_t half_closed_at; /* ns; when that was; 0: not among them */
+        int64_t linger_until;   /* ns; of one that is lingering, and so has no peer any more */
+    };
     uint32_t todo_next, todo_prev;   /* the backend's list of those with something to do */
     uint32_t delivered;  /* the batch that has data of it */
     int32_t error;       /* why it was lost: errno, MUX_IDLE and the like, or 0 */
@@ -102,6 +106,11 @@ static inline mux_slot *mux_slots_find(const mux_slots *slots, uint32_t index, u
         return NULL;
     mux_slot *slot = mux_slots_at(slots, index);
     return slot->generation == generation && slot->state != MUX_FREE ? slot : NULL;
+}
+
+static inline bool mux_slot_is_dead(const mux_slot *slot)
+{
+    return slot->state == MUX_LOST || slot->state == MUX_FREE;
 }
 
 /* Whether nothing of a connection is Python's or a verb's any more. */

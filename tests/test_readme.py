@@ -1,6 +1,6 @@
 """The README keeps its word: its programs run, its commands exist, its links lead somewhere.
 
-So do the programs and the links of the other documents.
+So do the programs and the links of the other documents, and what docs/reading.md says is where.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from muxcore.testing import Peer
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_READING = (_ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
 _MAKEFILE = (_ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -172,6 +173,45 @@ def test_each_command_that_the_text_mentions_exists_with_its_options(
 @pytest.mark.parametrize(("page", "target"), _LINKS)
 def test_each_link_leads_somewhere(page: Path, target: str) -> None:
     assert target.startswith("https://") or (page.parent / target).exists()
+
+
+def names(text: str) -> list[str]:
+    """Return what is set in code, within a line."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def is_path(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w./-]*", name) is not None
+
+
+def test_each_path_that_a_guide_to_the_code_names_exists() -> None:
+    paths = [name for name in names(_READING) if is_path(name)]
+    assert len(paths) > 30
+    assert [path for path in paths if not (_ROOT / path).exists()] == []
+
+
+def test_what_a_guide_to_the_code_says_is_in_a_file_is_there() -> None:
+    rows = [names(line) for line in _READING.splitlines() if line.startswith("|")]
+    looked, missing = 0, []
+    for row in rows:
+        files = [name for name in row if is_path(name)]
+        text = "".join((_ROOT / file).read_text(encoding="utf-8") for file in files)
+        for name in row:
+            if files and re.fullmatch(r"\w+", name):
+                looked += 1
+                if not re.search(rf"\b{name}\b", text):
+                    missing.append((name, files))
+    assert looked > 40
+    assert missing == []
+
+
+def test_the_picture_in_it_calls_functions_that_exist() -> None:
+    called = set(re.findall(r">(\w+)\(\)<", (_ROOT / "docs" / "one-byte.svg").read_text("utf-8")))
+    assert len(called) > 15
+    sources = [*(_ROOT / "muxcore").rglob("*.py"), *(_ROOT / "csrc").rglob("*.c")]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    defined = set(re.findall(r"(?:def |^[a-z].*\b)(\w+)\(", code, re.MULTILINE))
+    assert called - defined == set()
 
 
 def test_the_table_names_every_engine_and_the_commands_are_all_shown() -> None:

@@ -21,7 +21,7 @@ class LoadError(MuxcoreError, RuntimeError):
 
 
 class Phase(enum.IntEnum):
-    """Where a window stands; the numbers are those of csrc/load.h."""
+    """Where a window stands; the numbers are those of csrc/load/load.h."""
 
     IDLE = 0
     CONNECTING = 1

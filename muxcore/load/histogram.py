@@ -1,4 +1,4 @@
-"""A log-linear histogram of times in nanoseconds; the layout is that of csrc/load_hist.h.
+"""A log-linear histogram of times in nanoseconds; the layout is that of csrc/load/load_hist.h.
 
 A value below 128 has a bucket of its own; above, each octave is cut into 128 buckets. A percentile
 is the middle of its bucket, so it is at most 0.4 % off; the largest value is kept exactly.

@@ -46,7 +46,7 @@ class _Borrowed(socket.socket):
 
 
 class RawAddress(bytes):
-    """A socket address as the kernel writes it: ``struct sockaddr``."""
+    """A socket address as the kernel writes it: ``struct sockaddr``; empty: it is not known."""
 
     __slots__ = ()
 
@@ -67,7 +67,9 @@ class RawAddress(bytes):
         )
 
     def decoded(self) -> Any:
-        """Return what Python's ``getpeername()`` would."""
+        """Return what Python's ``getpeername()`` would; None where the address is not known."""
+        if not self:
+            return None
         family = int.from_bytes(self[:2], "little" if _LITTLE else "big")
         if family == socket.AF_INET:
             return socket.inet_ntop(family, self[4:8]), *struct.unpack_from("!H", self, 2)

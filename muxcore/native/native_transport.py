@@ -181,7 +181,8 @@ class NativeTransport(NativeVerbs):
             if len(parts) >= engine.look_at:
                 engine.look()
             return
-        self._cross()
+        if parts:
+            engine.flush()
         queued = engine.send(engine.loop, self._slot, self._generation, data, size)
         if queued:
             self.sent(queued)

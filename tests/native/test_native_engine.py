@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.native import core, gathering, native_engine, native_transport, native_verbs
+from muxcore.native import (
+    core,
+    gathering,
+    native_engine,
+    native_socket,
+    native_transport,
+    native_verbs,
+)
 
 if core.missing is not None:
     pytest.skip(f"the C core is not built: {core.missing}", allow_module_level=True)
@@ -361,3 +368,8 @@ def test_what_python_repeats_of_the_core_is_what_the_core_says() -> None:
         assert getattr(native_transport, name) == getattr(lib, f"MUX_{name}")
     assert native_engine._EVENT.size == ffi.sizeof("mux_event")
     assert gathering.MOST <= lib.MUX_WRITES
+
+
+def test_an_address_that_is_not_known_is_none() -> None:
+    assert native_socket.RawAddress().decoded() is None
+    assert native_socket.RawAddress(b"\x01\0").decoded() == ""  # of an unbound unix socket

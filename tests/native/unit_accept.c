@@ -1,4 +1,4 @@
-/* The loop on the scripted backend: what a listener makes of each error of accept(2). */
+/* The loop on the scripted backends: what a listener makes of each error of accept(2). */
 #include "scripted.h"
 
 static int listener;
@@ -7,18 +7,9 @@ static int64_t place; /* its slot */
 static void begin_listening(void)
 {
     begin(usual());
-    listener = memory_listener(memory);
+    listener = script_listener(script);
     place = mux_listen(loop, listener, MUX_VERB_ECHO, 0);
     CHECK(place >= 0);
-}
-
-/* Let time pass by what the loop would wait; returns how many events there were. */
-static int pass(int64_t time)
-{
-    int told = 0;
-    for (int64_t until = mux_fault_clock + time; mux_fault_clock < until;)
-        told += mux_loop_poll(loop, until);
-    return told;
 }
 
 TEST(an_error_of_the_network_is_its_connections_alone)
@@ -27,11 +18,11 @@ TEST(an_error_of_the_network_is_its_connections_alone)
                                  EHOSTUNREACH, ENONET, ENETDOWN, ENETUNREACH, ETIMEDOUT};
     begin_listening();
     for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
-        memory_refuse(memory, listener, errors[i]);
-        memory_connect(memory, listener);
+        script_refuse(script, listener, errors[i]);
+        script_connect(script, listener);
         CHECK_EQUAL(poll_now(), 0);
         CHECK_EQUAL(stats.total, i);
-        memory_refuse(memory, listener, 0);
+        script_refuse(script, listener, 0);
         CHECK_EQUAL(poll_now(), 0); /* no time has passed: the next was taken without a rest */
         CHECK_EQUAL(stats.total, i + 1);
     }
@@ -44,16 +35,16 @@ TEST(want_of_resources_is_told_once_rests_and_recovers)
     static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
     for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
         begin_listening();
-        memory_connect(memory, listener);
-        memory_refuse(memory, listener, errors[i]);
+        script_connect(script, listener);
+        script_refuse(script, listener, errors[i]);
         CHECK_EQUAL(poll_now(), 1);
         expect(0, MUX_EV_TROUBLE, errors[i]);
-        CHECK_EQUAL(mux_loop_events(loop)[0].slot, place);
+        CHECK_EQUAL(told[0].slot, place);
         CHECK_EQUAL(pass(SECOND), 0);
-        int attempts = memory_attempts(memory, listener);
+        int attempts = script_attempts(script, listener);
         CHECK(attempts >= 10 && attempts <= 12); /* a tenth of a second apart */
         CHECK_EQUAL(stats.accept_errors, attempts);
-        memory_refuse(memory, listener, 0);
+        script_refuse(script, listener, 0);
         CHECK_EQUAL(pass(SECOND / 5), 0);
         CHECK_EQUAL(stats.open, 1);
         end();
@@ -64,11 +55,11 @@ TEST(each_episode_is_told)
 {
     begin_listening();
     for (int episode = 1; episode <= 3; episode++) {
-        memory_connect(memory, listener);
-        memory_refuse(memory, listener, EMFILE);
+        script_connect(script, listener);
+        script_refuse(script, listener, EMFILE);
         CHECK_EQUAL(pass(SECOND / 2), 1);
         expect(0, MUX_EV_TROUBLE, EMFILE);
-        memory_refuse(memory, listener, 0);
+        script_refuse(script, listener, 0);
         CHECK_EQUAL(pass(SECOND / 5), 0);
         CHECK_EQUAL(stats.open, episode); /* the episode is over: somebody was let in */
     }
@@ -79,10 +70,10 @@ TEST(a_listener_that_rests_holds_up_no_connection)
 {
     begin_listening();
     int peer = adopted(MUX_VERB_ECHO, 0);
-    memory_connect(memory, listener);
-    memory_refuse(memory, listener, ENFILE);
+    script_connect(script, listener);
+    script_refuse(script, listener, ENFILE);
     CHECK_EQUAL(poll_now(), 1);
-    memory_arrive(memory, peer, "hello", 5);
+    script_arrive(script, peer, "hello", 5);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(peer, "hello"));
     end();
@@ -91,30 +82,30 @@ TEST(a_listener_that_rests_holds_up_no_connection)
 TEST(the_end_of_a_connection_does_not_cut_the_rest_short)
 {
     begin_listening();
-    memory_connect(memory, listener);
-    memory_refuse(memory, listener, EMFILE);
+    script_connect(script, listener);
+    script_refuse(script, listener, EMFILE);
     CHECK_EQUAL(poll_now(), 1);
     for (int i = 0; i < 20; i++) { /* connections that come and go by another way give descriptors back */
         int peer = adopted(MUX_VERB_ECHO, 0);
-        memory_end(memory, peer);
+        script_end(script, peer);
         CHECK_EQUAL(poll_now(), 0);
-        CHECK(memory_released(memory, peer));
+        CHECK(released(peer));
     }
-    CHECK_EQUAL(memory_attempts(memory, listener), 1);
+    CHECK_EQUAL(script_attempts(script, listener), 1);
     CHECK_EQUAL(pass(SECOND / 5), 0);
-    CHECK(memory_attempts(memory, listener) >= 2);
+    CHECK(script_attempts(script, listener) >= 2);
     end();
 }
 
 TEST(a_listener_that_rests_can_be_taken_away)
 {
     begin_listening();
-    memory_connect(memory, listener);
-    memory_refuse(memory, listener, EMFILE);
+    script_connect(script, listener);
+    script_refuse(script, listener, EMFILE);
     CHECK_EQUAL(poll_now(), 1);
     CHECK_EQUAL(mux_unlisten(loop, (uint32_t)place), 0);
     CHECK_EQUAL(mux_unlisten(loop, (uint32_t)place), -ESTALE);
     CHECK_EQUAL(pass(SECOND), 0);
-    CHECK_EQUAL(memory_attempts(memory, listener), 1);
+    CHECK_EQUAL(script_attempts(script, listener), 1);
     end();
 }

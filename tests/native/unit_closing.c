@@ -1,4 +1,4 @@
-/* The loop on the scripted backend: how a connection ends, and that no end harms what is on its way. */
+/* The loop on the scripted backends: how a connection ends, and that no end harms what is on its way. */
 #include "scripted.h"
 
 static mux_options with(int64_t idle, int64_t close, int64_t linger)
@@ -10,15 +10,15 @@ static mux_options with(int64_t idle, int64_t close, int64_t linger)
     return options;
 }
 
-/* A connection whose last receive left something, under `verb`, that was closed. */
+/* A connection that was answered, whose last receive left something, and that was closed. */
 static int closed_with_unread(bool slow)
 {
     static char many[5000]; /* more than a receive takes */
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_arrive(memory, peer, many, sizeof many);
-    memory_slow(memory, peer, slow);
-    CHECK_EQUAL(poll_now(), 1);
-    CHECK_EQUAL(mux_send(loop, slot, generation, "answer", 6), 0);
+    CHECK_EQUAL(wrote("answer", 6), 0);
+    script_arrive(script, peer, many, sizeof many);
+    script_slow(script, peer, slow);
+    CHECK_EQUAL(poll_batch(), 1);
     CHECK_EQUAL(mux_close(loop, slot, generation), 0);
     return peer;
 }
@@ -27,15 +27,15 @@ TEST(where_nothing_is_unread_a_close_is_a_close)
 {
     begin(with(0, 0, SECOND));
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_arrive(memory, peer, "question", 8);
-    memory_slow(memory, peer, true);
+    script_arrive(script, peer, "question", 8);
+    script_slow(script, peer, true);
     CHECK_EQUAL(poll_now(), 1);
     CHECK_EQUAL(mux_close(loop, slot, generation), 0);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0);
     CHECK_EQUAL(mux_release(loop, slot, generation), 0);
-    CHECK(memory_released(memory, peer));
-    CHECK(!memory_ended(memory, peer)); /* no FIN of its own: close(2) sends it */
+    CHECK(released(peer));
+    CHECK(!ended(peer)); /* no FIN of its own: close(2) sends it */
     end();
 }
 
@@ -43,20 +43,20 @@ TEST(what_is_unread_is_dropped_until_the_peer_has_acknowledged)
 {
     begin(with(0, 0, 10 * SECOND));
     int peer = closed_with_unread(true);
-    CHECK(memory_ended(memory, peer)); /* the FIN is behind the last byte */
+    CHECK(ended(peer)); /* the FIN is behind the last byte */
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0); /* our part is done */
     CHECK_EQUAL(mux_release(loop, slot, generation), 0);
     CHECK_EQUAL(mux_queued(loop, slot, generation), 0);
-    CHECK(!memory_released(memory, peer));
+    CHECK(!released(peer));
     CHECK_EQUAL(stats.open, 1);
-    memory_arrive(memory, peer, "more", 4);
+    script_arrive(script, peer, "more", 4);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, peer));
-    memory_slow(memory, peer, false);
-    memory_arrive(memory, peer, "more", 4);
+    CHECK(!released(peer));
+    script_slow(script, peer, false);
+    script_arrive(script, peer, "more", 4);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer) && !memory_reset(memory, peer));
+    CHECK(released(peer) && !script_reset(script, peer));
     CHECK_EQUAL(stats.open, 0);
     CHECK(got(peer, "answer"));
     end();
@@ -68,7 +68,7 @@ TEST(what_is_acknowledged_at_once_does_not_linger)
     int peer = closed_with_unread(false);
     CHECK_EQUAL(poll_now(), 1);
     CHECK_EQUAL(mux_release(loop, slot, generation), 0);
-    CHECK(memory_released(memory, peer) && memory_ended(memory, peer));
+    CHECK(released(peer) && ended(peer));
     end();
 }
 
@@ -81,12 +81,12 @@ TEST(lingering_ends_with_its_deadline_with_eof_and_with_a_reset)
         CHECK_EQUAL(mux_release(loop, slot, generation), 0);
         int64_t from = mux_fault_clock;
         if (how == 1)
-            memory_end(memory, peer);
+            script_end(script, peer);
         if (how == 2)
-            memory_break(memory, peer, ECONNRESET);
+            script_break(script, peer, ECONNRESET);
         while (stats.open && mux_fault_clock < from + 10 * SECOND)
-            CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + SECOND / 10), 0);
-        CHECK(memory_released(memory, peer));
+            CHECK_EQUAL(poll_until(mux_fault_clock + SECOND / 10), 0);
+        CHECK(released(peer));
         CHECK(how || mux_fault_clock >= from + 2 * SECOND);
         CHECK(mux_fault_clock <= from + (how ? SECOND : 3 * SECOND));
         end();
@@ -98,11 +98,11 @@ TEST(python_may_take_its_time_to_release_what_has_stopped_lingering)
     begin(with(0, 0, 2 * SECOND));
     int peer = closed_with_unread(true);
     CHECK_EQUAL(poll_now(), 1);
-    memory_end(memory, peer);
+    script_end(script, peer);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, peer));
+    CHECK(!released(peer));
     CHECK_EQUAL(mux_release(loop, slot, generation), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     end();
 }
 
@@ -123,17 +123,17 @@ TEST(who_talks_while_we_send_the_rest_is_waited_for)
 {
     begin(with(0, 0, 2 * SECOND));
     int peer = adopted(MUX_VERB_ECHO, 0);
-    memory_window(memory, peer, 0);
-    memory_arrive(memory, peer, "echo", 4);
+    script_window(script, peer, 0);
+    script_arrive(script, peer, "echo", 4);
     CHECK_EQUAL(poll_now(), 0);
     mux_close_unseen(loop, 0); /* a drain */
-    memory_slow(memory, peer, true);
-    memory_arrive(memory, peer, "more", 4);
+    script_slow(script, peer, true);
+    script_arrive(script, peer, "more", 4);
     CHECK_EQUAL(poll_now(), 0); /* dropped */
-    memory_window(memory, peer, 100);
+    script_window(script, peer, 100);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(peer, "echo"));
-    CHECK(memory_ended(memory, peer) && !memory_released(memory, peer));
+    CHECK(ended(peer) && !released(peer));
     end();
 }
 
@@ -141,20 +141,20 @@ TEST(a_closed_connection_has_a_deadline_while_nothing_is_taken)
 {
     begin(with(0, 2 * SECOND, SECOND));
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_window(memory, peer, 0);
-    CHECK_EQUAL(mux_send(loop, slot, generation, "12345678", 8), 8);
+    script_window(script, peer, 0);
+    CHECK_EQUAL(wrote("12345678", 8), 8);
     CHECK_EQUAL(mux_close(loop, slot, generation), 0);
     for (int i = 0; i < 4; i++) { /* a byte a second is enough */
-        memory_window(memory, peer, 1);
-        CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + SECOND), 0);
-        CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + SECOND), 0);
+        script_window(script, peer, 1);
+        CHECK_EQUAL(poll_until(mux_fault_clock + SECOND), 0);
+        CHECK_EQUAL(poll_until(mux_fault_clock + SECOND), 0);
     }
     int64_t from = mux_fault_clock;
-    CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + 10 * SECOND), 1);
+    CHECK_EQUAL(poll_until(mux_fault_clock + 10 * SECOND), 1);
     expect(0, MUX_EV_LOST, MUX_NOT_TAKEN);
     CHECK(mux_fault_clock < from + 3 * SECOND);
     CHECK_EQUAL(mux_release(loop, slot, generation), 0);
-    CHECK(memory_reset(memory, peer)); /* or the kernel would keep the rest for minutes */
+    CHECK(released(peer) && script_reset(script, peer)); /* or the kernel would keep the rest for minutes */
     end();
 }
 
@@ -162,10 +162,10 @@ TEST(the_shorter_deadline_ends_a_closed_connection)
 {
     begin(with(SECOND, 60 * SECOND, SECOND));
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_window(memory, peer, 0);
-    CHECK_EQUAL(mux_send(loop, slot, generation, "12345678", 8), 8);
+    script_window(script, peer, 0);
+    CHECK_EQUAL(wrote("12345678", 8), 8);
     CHECK_EQUAL(mux_close(loop, slot, generation), 0);
-    CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + 10 * SECOND), 1);
+    CHECK_EQUAL(poll_until(mux_fault_clock + 10 * SECOND), 1);
     expect(0, MUX_EV_LOST, MUX_IDLE);
     end();
 }
@@ -176,11 +176,11 @@ TEST(a_stall_ends_nobody_whose_bytes_wait)
     int talks = adopted(MUX_VERB_ECHO, 0);
     int silent = adopted(MUX_VERB_ECHO, 0);
     CHECK_EQUAL(poll_now(), 0);
-    memory_arrive(memory, talks, "x", 1);
+    script_arrive(script, talks, "x", 1);
     mux_fault_clock += 5 * SECOND; /* a callback that takes long, a stopped process */
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, talks) && got(talks, "x"));
-    CHECK(memory_released(memory, silent));
+    CHECK(!released(talks) && got(talks, "x"));
+    CHECK(released(silent));
     end();
 }
 
@@ -188,12 +188,12 @@ TEST(what_python_writes_after_a_long_callback_has_moved_then)
 {
     begin(with(SECOND, 0, 0));
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_arrive(memory, peer, "x", 1);
+    script_arrive(script, peer, "x", 1);
     CHECK_EQUAL(poll_now(), 1);
     mux_fault_clock += 5 * SECOND;
-    CHECK_EQUAL(mux_send(loop, slot, generation, "y", 1), 0);
+    CHECK_EQUAL(wrote("y", 1), 0);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, peer));
+    CHECK(!released(peer));
     end();
 }
 
@@ -201,11 +201,11 @@ TEST(a_refused_connection_that_is_lost_in_the_same_batch_is_given_back)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_break(memory, peer, ECONNRESET);
+    script_break(script, peer, ECONNRESET);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, ECONNRESET);
     CHECK_EQUAL(mux_refuse(loop, slot, generation), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     CHECK_EQUAL(stats.open, 0);
     end();
 }
@@ -213,7 +213,7 @@ TEST(a_refused_connection_that_is_lost_in_the_same_batch_is_given_back)
 TEST(a_relay_takes_two_and_is_no_listeners)
 {
     begin(usual());
-    int listener = memory_listener(memory), peer = memory_peer(memory);
+    int listener = script_listener(script), peer = script_peer(script);
     CHECK_EQUAL(mux_listen(loop, listener, MUX_VERB_RELAY, 0), -EINVAL);
     CHECK_EQUAL(mux_adopt(loop, peer, MUX_VERB_RELAY, 0, &generation), -EINVAL);
     adopted(MUX_VERB_NONE, 1);

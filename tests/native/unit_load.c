@@ -73,7 +73,7 @@ TEST(at_a_fixed_rate_the_messages_of_all_connections_are_evenly_due)
         mux_heap_push(load, &load->conns[i]);
     }
     for (uint64_t message = 0; message < 400; message++) {
-        mux_conn *next = load->heap[0];
+        mux_load_conn *next = load->heap[0];
         CHECK_EQUAL(next->index, message % 4);
         CHECK_EQUAL(next->due, 5 * MS + message * MS);
         mux_heap_remove(load, next);
@@ -87,7 +87,7 @@ TEST(random_arrivals_have_the_rate_and_the_spread_of_poissons)
 {
     mux_load *load = made((mux_load_config){.connections = 2, .depth = 1, .mix_len = 1,
                                             .mix_size = {1}, .rate = 2000, .poisson = 1});
-    mux_conn *conn = &load->conns[0];
+    mux_load_conn *conn = &load->conns[0];
     double sum = 0, squares = 0;
     mux_pace_start(load, conn, 0);
     for (int i = 0; i < DRAWS; i++) {
@@ -138,7 +138,7 @@ TEST(the_heap_brings_the_earliest_first_whoever_leaves_it)
         }
         CHECK_EQUAL(load->heap_len, left);
         for (uint64_t last = 0; load->heap_len; left--) {
-            mux_conn *first = load->heap[0];
+            mux_load_conn *first = load->heap[0];
             CHECK(first->due >= last && first->place == 0);
             last = first->due;
             mux_heap_remove(load, first);

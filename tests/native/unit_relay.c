@@ -1,4 +1,4 @@
-/* The loop on the scripted backend: connections that it opens, and pairs that it joins. */
+/* The loop on the scripted backends: connections that it opens, and pairs that it joins. */
 #include "scripted.h"
 
 static int left, right; /* the peers of a pair, and its slots */
@@ -25,10 +25,10 @@ TEST(bytes_of_either_go_to_the_other_after_what_was_given_along)
     begin(usual());
     pair(1);
     CHECK_EQUAL(mux_hold(loop, left_slot, left_generation, 1), 0);
-    memory_arrive(memory, left, "ping", 4);
-    CHECK_EQUAL(mux_send(loop, left_slot, left_generation, "early ", 6), 0);
+    script_arrive(script, left, "ping", 4);
+    CHECK_EQUAL(mux_send(loop, left_slot, left_generation, "early ", 6), script_is_late ? 6 : 0);
     CHECK_EQUAL(join("hello ", "banner "), 0);
-    memory_arrive(memory, right, "pong", 4);
+    script_arrive(script, right, "pong", 4);
     CHECK_EQUAL(poll_now(), 0); /* the hold is lifted, and no byte crosses */
     CHECK(got(right, "hello ping"));
     CHECK(got(left, "early banner pong"));
@@ -42,14 +42,14 @@ TEST(each_direction_ends_on_its_own_and_the_second_ends_both)
     begin(usual());
     pair(1);
     CHECK_EQUAL(join("", ""), 0);
-    memory_end(memory, left);
+    script_end(script, left);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_ended(memory, right));
-    CHECK(!memory_ended(memory, left));
-    memory_arrive(memory, right, "late", 4);
+    CHECK(ended(right));
+    CHECK(!ended(left));
+    script_arrive(script, right, "late", 4);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(left, "late"));
-    memory_end(memory, right);
+    script_end(script, right);
     CHECK_EQUAL(poll_now(), 2);
     expect(0, MUX_EV_LOST, 0);
     expect(1, MUX_EV_LOST, 0);
@@ -61,19 +61,19 @@ TEST(the_tail_of_a_direction_is_sent_before_its_eof)
     begin(usual());
     pair(0);
     CHECK_EQUAL(join("", ""), 0);
-    memory_window(memory, right, 2);
-    memory_arrive(memory, left, "hello", 5);
-    memory_end(memory, left);
-    memory_end(memory, right);
+    script_window(script, right, 2);
+    script_arrive(script, left, "hello", 5);
+    script_end(script, left);
+    script_end(script, right);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_ended(memory, right));
-    CHECK(!memory_released(memory, left));
-    memory_window(memory, right, 100);
+    CHECK(!ended(right));
+    CHECK(!released(left));
+    script_window(script, right, 100);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(right, "hello"));
-    CHECK(memory_released(memory, left) && memory_released(memory, right));
-    CHECK(!memory_reset(memory, left) && !memory_reset(memory, right));
+    CHECK(released(left) && released(right));
+    CHECK(!script_reset(script, left) && !script_reset(script, right));
     CHECK_EQUAL(stats.open, 0);
     end();
 }
@@ -86,21 +86,21 @@ TEST(a_slow_reader_holds_the_other_side_and_nothing_is_lost)
     static char many[200000];
     for (size_t i = 0; i < sizeof many; i++)
         many[i] = (char)(i * 7 % 251);
-    memory_window(memory, right, 0);
-    memory_arrive(memory, left, many, 100000);
+    script_window(script, right, 0);
+    script_arrive(script, left, many, 100000);
     CHECK_EQUAL(poll_now(), 0);
-    memory_arrive(memory, left, many + 100000, 100000);
+    script_arrive(script, left, many + 100000, 100000);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.bytes_in, 100000); /* one receive; the second waits */
-    memory_arrive(memory, right, "hi", 2);
+    script_arrive(script, right, "hi", 2);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(left, "hi")); /* the other direction goes on */
     for (int i = 0; i < 100; i++) {
-        memory_window(memory, right, 3000);
+        script_window(script, right, 3000);
         CHECK_EQUAL(poll_now(), 0);
     }
     size_t size;
-    const char *out = memory_got(memory, right, &size);
+    const char *out = script_got(script, right, &size);
     CHECK_EQUAL(size, sizeof many);
     CHECK(!memcmp(out, many, size));
     end();
@@ -111,12 +111,12 @@ TEST(a_reset_passes_to_the_other_side)
     begin(usual());
     pair(1);
     CHECK_EQUAL(join("", ""), 0);
-    memory_break(memory, right, ECONNRESET);
+    script_break(script, right, ECONNRESET);
     CHECK_EQUAL(poll_now(), 2);
     expect(0, MUX_EV_LOST, ECONNRESET);
     expect(1, MUX_EV_LOST, ECONNRESET | MUX_PASSED_ON);
     CHECK_EQUAL(mux_release(loop, left_slot, left_generation), 0);
-    CHECK(memory_reset(memory, left));
+    CHECK(released(left) && script_reset(script, left));
     end();
 }
 
@@ -124,16 +124,16 @@ TEST(close_of_one_side_sends_what_is_queued_for_either)
 {
     begin(usual());
     pair(1);
-    memory_window(memory, left, 0);
-    memory_window(memory, right, 0);
+    script_window(script, left, 0);
+    script_window(script, right, 0);
     CHECK_EQUAL(join("to right", "to left"), 0);
     CHECK_EQUAL(mux_close(loop, left_slot, left_generation), 0);
-    memory_arrive(memory, right, "too late", 8);
+    script_arrive(script, right, "too late", 8);
     CHECK_EQUAL(poll_now(), 0);
-    memory_window(memory, left, 100);
+    script_window(script, left, 100);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0);
-    memory_window(memory, right, 100);
+    script_window(script, right, 100);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0);
     CHECK(got(left, "to left"));
@@ -145,7 +145,7 @@ TEST(abort_of_one_side_ends_both_at_once)
 {
     begin(usual());
     pair(1);
-    memory_window(memory, right, 0);
+    script_window(script, right, 0);
     CHECK_EQUAL(join("never", ""), 0);
     CHECK_EQUAL(mux_close(loop, left_slot, left_generation), 0);
     CHECK_EQUAL(mux_abort(loop, left_slot, left_generation, 0), 0);
@@ -164,7 +164,7 @@ TEST(the_idle_deadline_is_the_pairs)
     CHECK_EQUAL(join("", ""), 0);
     for (int i = 0; i < 5; i++) { /* only one direction moves: both stay */
         mux_fault_clock += SECOND / 2;
-        memory_arrive(memory, left, "x", 1);
+        script_arrive(script, left, "x", 1);
         CHECK_EQUAL(poll_now(), 0);
     }
     mux_fault_clock += 2 * SECOND;
@@ -181,9 +181,9 @@ TEST(after_the_first_eof_the_second_has_a_deadline)
     begin(options);
     pair(1);
     CHECK_EQUAL(join("", ""), 0);
-    memory_end(memory, left);
+    script_end(script, left);
     int64_t before = mux_fault_clock;
-    CHECK_EQUAL(mux_loop_poll(loop, INT64_MAX), 2);
+    CHECK_EQUAL(poll_until(INT64_MAX), 2);
     CHECK(mux_fault_clock - before >= SECOND && mux_fault_clock - before < SECOND + SECOND / 10);
     expect(0, MUX_EV_LOST, MUX_HALF_CLOSED);
     expect(1, MUX_EV_LOST, MUX_HALF_CLOSED);
@@ -198,10 +198,10 @@ TEST(what_ended_in_time_has_no_deadline_left)
     for (int i = 0; i < 3; i++) {
         pair(0);
         CHECK_EQUAL(join("", ""), 0);
-        memory_end(memory, i == 1 ? right : left);
+        script_end(script, i == 1 ? right : left);
         CHECK_EQUAL(poll_now(), 0);
     }
-    memory_break(memory, right, ECONNRESET); /* of the last of three */
+    script_break(script, right, ECONNRESET); /* of the last of three */
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.open, 4);
     mux_fault_clock += 2 * SECOND;
@@ -215,14 +215,14 @@ TEST(what_a_batch_had_before_the_join_goes_to_the_peer)
 {
     begin(usual());
     pair(1);
-    memory_arrive(memory, left, "same turn", 9);
+    script_arrive(script, left, "same turn", 9);
     CHECK_EQUAL(poll_now(), 1);
-    memory_end(memory, left);
+    script_end(script, left);
     CHECK_EQUAL(join("", ""), 0);
     CHECK_EQUAL(mux_relay_more(loop, left_slot, left_generation, "same turn", 9), 0);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(right, "same turn"));
-    CHECK(memory_ended(memory, right));
+    CHECK(ended(right));
     end();
 }
 
@@ -230,13 +230,13 @@ TEST(an_eof_heard_before_the_join_is_passed_on_when_python_says_so)
 {
     begin(usual());
     pair(1);
-    memory_end(memory, left);
+    script_end(script, left);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_EOF, 0);
     CHECK_EQUAL(join("last words", ""), 0);
-    CHECK(!memory_ended(memory, right));
+    CHECK(!ended(right));
     CHECK_EQUAL(mux_relay_more(loop, left_slot, left_generation, "", 0), 0);
-    CHECK(memory_ended(memory, right));
+    CHECK(ended(right));
     CHECK(got(right, "last words"));
     end();
 }
@@ -246,17 +246,17 @@ TEST(a_forgotten_side_ends_without_an_event)
     begin(usual());
     pair(1);
     CHECK_EQUAL(mux_forget(loop, right_slot, right_generation), -EBUSY); /* not joined */
-    memory_arrive(memory, right, "x", 1);
-    CHECK_EQUAL(poll_now(), 1);
+    script_arrive(script, right, "x", 1);
+    CHECK_EQUAL(poll_batch(), 1);
     CHECK_EQUAL(join("", ""), 0);
     CHECK_EQUAL(mux_forget(loop, right_slot, right_generation), -EBUSY); /* an event of it is out */
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(mux_forget(loop, right_slot, right_generation), 0);
-    memory_end(memory, left);
-    memory_end(memory, right);
+    script_end(script, left);
+    script_end(script, right);
     CHECK_EQUAL(poll_now(), 1); /* of two: the left side's */
-    CHECK_EQUAL(mux_loop_events(loop)[0].slot, left_slot);
-    CHECK(memory_released(memory, right));
+    CHECK_EQUAL(told[0].slot, left_slot);
+    CHECK(released(right));
     end();
 }
 
@@ -266,7 +266,7 @@ TEST(a_connection_is_forgotten_in_the_turn_that_connected_it)
     pair(1);
     int64_t made = mux_connect(loop, "where", 5, &right_generation);
     right_slot = (uint32_t)made;
-    CHECK_EQUAL(poll_now(), 1);
+    CHECK_EQUAL(poll_batch(), 1);
     expect(0, MUX_EV_CONNECTED, 0);
     CHECK_EQUAL(join("", ""), 0);
     CHECK_EQUAL(mux_forget(loop, right_slot, right_generation), 0);
@@ -297,8 +297,9 @@ TEST(an_outgoing_connection_is_told_and_held_until_python_lets_it_go)
     CHECK_EQUAL(stats.outgoing, 1);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_CONNECTED, 0);
-    int handle = mux_handle(loop, (uint32_t)made, generation);
-    memory_arrive(memory, handle, "banner", 6);
+    CHECK_EQUAL(mux_handle(loop, (uint32_t)made, generation), -EBADF); /* there is no descriptor */
+    int handle = script_dialled(script);
+    script_arrive(script, handle, "banner", 6);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(mux_hold(loop, (uint32_t)made, generation, 0), 0);
     CHECK_EQUAL(poll_now(), 1);
@@ -311,7 +312,7 @@ TEST(an_outgoing_connection_is_told_and_held_until_python_lets_it_go)
 TEST(a_failed_attempt_is_told_and_released)
 {
     begin(usual());
-    memory_unreachable(memory, ECONNREFUSED);
+    script_unreachable(script, ECONNREFUSED);
     int64_t made = mux_connect(loop, "where", 5, &generation);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_CONNECTED, ECONNREFUSED);

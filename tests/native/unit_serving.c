@@ -1,19 +1,19 @@
-/* The loop on the scripted backend: listeners, and what C serves by itself. */
+/* The loop on the scripted backends: listeners, and what C serves by itself. */
 #include "scripted.h"
 
 TEST(an_unseen_echo_lives_and_ends_without_an_event)
 {
     begin(usual());
-    int listener = memory_listener(memory);
+    int listener = script_listener(script);
     CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
-    int peer = memory_connect(memory, listener);
+    int peer = script_connect(script, listener);
     CHECK_EQUAL(poll_now(), 0);
-    memory_arrive(memory, peer, "hello", 5);
+    script_arrive(script, peer, "hello", 5);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(peer, "hello"));
-    memory_end(memory, peer);
+    script_end(script, peer);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     CHECK_EQUAL(stats.open, 0);
     CHECK_EQUAL(stats.total, 1);
     CHECK_EQUAL(stats.bytes_in, 5);
@@ -28,17 +28,17 @@ TEST(an_echo_stops_reading_above_high_water_and_loses_nothing)
     static char many[20000];
     for (size_t i = 0; i < sizeof many; i++)
         many[i] = (char)(i * 7 % 251);
-    memory_window(memory, peer, 0);
-    memory_arrive(memory, peer, many, sizeof many);
+    script_window(script, peer, 0);
+    script_arrive(script, peer, many, sizeof many);
     for (int i = 0; i < 10; i++)
         CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.bytes_in, 4096); /* one receive, which is above the mark of 1,000 */
     for (int i = 0; i < 40; i++) {
-        memory_window(memory, peer, 3000);
+        script_window(script, peer, 3000);
         CHECK_EQUAL(poll_now(), 0);
     }
     size_t size;
-    const char *out = memory_got(memory, peer, &size);
+    const char *out = script_got(script, peer, &size);
     CHECK_EQUAL(size, sizeof many);
     CHECK(!memcmp(out, many, size));
     end();
@@ -48,15 +48,15 @@ TEST(an_echo_answers_eof_only_once_all_is_sent_back)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_ECHO, 0);
-    memory_window(memory, peer, 2);
-    memory_arrive(memory, peer, "hello", 5);
-    memory_end(memory, peer);
+    script_window(script, peer, 2);
+    script_arrive(script, peer, "hello", 5);
+    script_end(script, peer);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, peer));
-    memory_window(memory, peer, 100);
+    CHECK(!released(peer));
+    script_window(script, peer, 100);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     CHECK(got(peer, "hello"));
     end();
 }
@@ -66,11 +66,11 @@ TEST(a_verb_takes_along_what_was_received_and_lifts_the_hold)
     begin(usual());
     int peer = adopted(MUX_VERB_NONE, 1);
     CHECK_EQUAL(mux_hold(loop, slot, generation, 1), 0);
-    memory_arrive(memory, peer, " world", 6);
+    script_arrive(script, peer, " world", 6);
     CHECK_EQUAL(mux_verb(loop, slot, generation, MUX_VERB_ECHO, "hello", 5), 0);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(peer, "hello world"));
-    memory_end(memory, peer);
+    script_end(script, peer);
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_LOST, 0); /* of a seen connection the end is told */
     end();
@@ -80,13 +80,13 @@ TEST(discard_counts_and_drops)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_DISCARD, 0);
-    memory_arrive(memory, peer, "hello", 5);
+    script_arrive(script, peer, "hello", 5);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.bytes_in, 5);
     CHECK(got(peer, ""));
-    memory_end(memory, peer);
+    script_end(script, peer);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     end();
 }
 
@@ -95,16 +95,16 @@ TEST(a_listener_rests_at_the_cap_until_a_connection_ends)
     mux_options options = usual();
     options.connections = 2;
     begin(options);
-    int listener = memory_listener(memory);
+    int listener = script_listener(script);
     CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
-    int first = memory_connect(memory, listener);
-    memory_connect(memory, listener);
-    memory_connect(memory, listener);
+    int first = script_connect(script, listener);
+    script_connect(script, listener);
+    script_connect(script, listener);
     for (int i = 0; i < 10; i++)
         CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.open, 2);
-    CHECK_EQUAL(memory_attempts(memory, listener), 2);
-    memory_end(memory, first);
+    CHECK_EQUAL(script_attempts(script, listener), 2);
+    script_end(script, first);
     for (int i = 0; i < 3; i++)
         CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.open, 2);
@@ -115,17 +115,14 @@ TEST(a_listener_rests_at_the_cap_until_a_connection_ends)
 TEST(a_listener_without_descriptors_tries_ten_times_a_second_and_tells_once)
 {
     begin(usual());
-    int listener = memory_listener(memory);
+    int listener = script_listener(script);
     CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
-    memory_connect(memory, listener);
-    memory_refuse(memory, listener, EMFILE);
-    int told = 0;
-    for (int64_t until = mux_fault_clock + SECOND; mux_fault_clock < until;)
-        told += mux_loop_poll(loop, until);
-    CHECK_EQUAL(told, 1);
-    CHECK(memory_attempts(memory, listener) >= 9 && memory_attempts(memory, listener) <= 11);
-    memory_refuse(memory, listener, 0);
-    CHECK_EQUAL(mux_loop_poll(loop, mux_fault_clock + SECOND / 5), 0);
+    script_connect(script, listener);
+    script_refuse(script, listener, EMFILE);
+    CHECK_EQUAL(pass(SECOND), 1);
+    CHECK(script_attempts(script, listener) >= 9 && script_attempts(script, listener) <= 11);
+    script_refuse(script, listener, 0);
+    CHECK_EQUAL(poll_until(mux_fault_clock + SECOND / 5), 0);
     CHECK_EQUAL(stats.open, 1);
     end();
 }
@@ -133,12 +130,12 @@ TEST(a_listener_without_descriptors_tries_ten_times_a_second_and_tells_once)
 TEST(a_connection_aborted_before_accept_is_skipped_without_a_rest)
 {
     begin(usual());
-    int listener = memory_listener(memory);
+    int listener = script_listener(script);
     CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
-    memory_refuse(memory, listener, ECONNABORTED);
+    script_refuse(script, listener, ECONNABORTED);
     CHECK_EQUAL(poll_now(), 0);
-    memory_refuse(memory, listener, 0);
-    memory_connect(memory, listener);
+    script_refuse(script, listener, 0);
+    script_connect(script, listener);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(stats.open, 1);
     CHECK_EQUAL(stats.accept_errors, 0);
@@ -148,17 +145,17 @@ TEST(a_connection_aborted_before_accept_is_skipped_without_a_rest)
 TEST(an_accepted_connection_is_told_with_its_listener_and_the_peers_address)
 {
     begin(usual());
-    int listener = memory_listener(memory);
+    int listener = script_listener(script);
     int64_t at = mux_listen(loop, listener, MUX_VERB_NONE, 1);
-    memory_connect(memory, listener);
-    CHECK_EQUAL(poll_now(), 1);
-    CHECK_EQUAL(mux_loop_events(loop)[0].kind, MUX_EV_ACCEPTED);
+    script_connect(script, listener);
+    CHECK_EQUAL(poll_batch(), 1);
+    CHECK_EQUAL(told[0].kind, MUX_EV_ACCEPTED);
     struct mux_accepted accepted;
-    const char *data = mux_loop_arena(loop) + mux_loop_events(loop)[0].data;
+    const char *data = mux_loop_arena(loop) + told[0].data;
     memcpy(&accepted, data, sizeof accepted);
     CHECK_EQUAL(accepted.listener, at);
-    CHECK_EQUAL(accepted.size, 4);
-    CHECK(!memcmp(data + sizeof accepted, "peer", 4));
+    CHECK_EQUAL(accepted.size, strlen(script_address));
+    CHECK(!memcmp(data + sizeof accepted, script_address, accepted.size));
     end();
 }
 
@@ -166,10 +163,10 @@ TEST(a_refused_connection_is_given_back_in_the_next_turn_and_never_heard_of)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_NONE, 1);
-    memory_arrive(memory, peer, "hello", 5);
+    script_arrive(script, peer, "hello", 5);
     CHECK_EQUAL(mux_refuse(loop, slot, generation), 0);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     CHECK_EQUAL(stats.open, 0);
     end();
 }
@@ -178,16 +175,16 @@ TEST(closing_what_python_does_not_see_lets_it_send_first)
 {
     begin(usual());
     int peer = adopted(MUX_VERB_ECHO, 0);
-    memory_window(memory, peer, 0);
-    memory_arrive(memory, peer, "hello", 5);
+    script_window(script, peer, 0);
+    script_arrive(script, peer, "hello", 5);
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(mux_unsent(loop), 5);
     mux_close_unseen(loop, 0);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(!memory_released(memory, peer));
-    memory_window(memory, peer, 10);
+    CHECK(!released(peer));
+    script_window(script, peer, 10);
     CHECK_EQUAL(poll_now(), 0);
-    CHECK(memory_released(memory, peer));
+    CHECK(released(peer));
     CHECK(got(peer, "hello"));
     end();
 }

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 from .build import Change
 
+API = "api.c"
 CONNECT = "connect.c"
 CONNECTION = "connection.c"
-DEADLINE = "deadline.c"
+ECHO = "verb_echo.c"
 EPOLL = "backend_epoll.c"
 LISTENER = "listener.c"
 LOOP = "loop.c"
-RELAY = "relay.c"
+PYTHON = "verb_python.c"
+READY = "epoll_ready.c"
+RELAY = "verb_relay.c"
 SENDQ = "sendq.c"
 SLOTS = "slots.h"
 TODO = "todo.c"
-TRANSPORT = "transport.c"
+WHEEL = "wheel.c"
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ What stands in the comments (B1, …) is the name of a bug that the core once ha
 from __future__ import annotations
 
 from .fault import (
+    API,
     CONNECTION,
     EPOLL,
     LISTENER,
     LOOP,
+    PYTHON,
+    READY,
     RELAY,
     SENDQ,
     SLOTS,
     TODO,
-    TRANSPORT,
     Fault,
     one,
 )
@@ -30,13 +32,13 @@ FAULTS = [
     ),  # B1
     one(
         "what is refused after its end is never freed",
-        TRANSPORT,
+        API,
         "slot->state == MUX_LOST && slot->told",
         "false",
     ),  # B3
     one(
         "what is refused is told of all the same",
-        TRANSPORT,
+        API,
         "    slot->seen = false;\n    if (slot->state == MUX_LOST && slot->told)",
         "    if (slot->state == MUX_LOST && slot->told)",
     ),  # B2
@@ -49,14 +51,14 @@ FAULTS = [
     one(
         "a listener may have the relay's verb",
         LISTENER,
-        "if (verb == MUX_VERB_RELAY)",
+        "if (!mux_verb_is_for_one(loop, verb))",
         "if (false)",
     ),  # B10
     one(
         "an adopted connection may have the relay's verb",
-        TRANSPORT,
-        "    if (verb == MUX_VERB_RELAY) /* it takes two: mux_relay */\n        return",
-        "    if (verb > 77)\n        return",
+        API,
+        "    if (!mux_verb_is_for_one(loop, verb))\n        return -EINVAL;\n    mux_loop_look",
+        "    mux_loop_look",
     ),
     one(
         "a name of an earlier life is as good",
@@ -76,11 +78,12 @@ FAULTS = [
         "if (!slot->seen && slot->state == MUX_LOST)",
         "if (slot->state == MUX_LOST)",
     ),
-    one(
+    Fault(
         "a lost connection is lost again",
-        CONNECTION,
-        "    if (slot->state == MUX_LOST || slot->state == MUX_FREE)\n        return;\n",
-        "",
+        (
+            (CONNECTION, "    if (mux_slot_is_dead(slot))\n        return;\n", ""),
+            (API, "    if (mux_slot_over(slot))\n        return 0; /* what", "    /* what"),
+        ),
     ),
     one(
         "what ends stays in the list of things to do",
@@ -115,13 +118,13 @@ FAULTS = [
     ),
     one(
         "the budget of reads is spent and nobody comes back",
-        EPOLL,
+        READY,
         "    if (self->edge)\n        mux_todo_add(&self->todo, slot, READ_ON);\n}",
         "}",
     ),
     one(
         "the budget of sends is spent and nobody comes back",
-        EPOLL,
+        READY,
         "mux_todo_add(&self->todo, slot, SEND_ON);",
         "(void)0;",
     ),
@@ -145,7 +148,7 @@ FAULTS = [
     ),
     one(
         "a short receive of an ended connection is taken for all",
-        EPOLL,
+        READY,
         "if (received >= 0 && !full && !ended)",
         "if (received >= 0 && !full)",
     ),
@@ -156,11 +159,11 @@ FAULTS = [
         "return events;",
     ),
     one(
-        "an interrupted receive ends the connection", EPOLL, "if (received == -EINTR)", "if (false)"
+        "an interrupted receive ends the connection", READY, "if (received == -EINTR)", "if (false)"
     ),
     one(
         "an interrupted send is taken for a full buffer",
-        EPOLL,
+        "backend_epoll.h",
         "while (sent == -EINTR);",
         "while (false);",
     ),  # R13
@@ -192,18 +195,11 @@ FAULTS = [
     ),
     Fault(
         "a child takes its parent's registrations away",
-        (
-            (EPOLL, "if (slot->armed && !mux_loop_forked(backend->loop))", "if (slot->armed)"),
-            (
-                LOOP,
-                "        if (!forked && slot->state != MUX_LOST)",
-                "        (void)forked;\n        if (slot->state != MUX_LOST)",
-            ),
-        ),
+        ((EPOLL, "if (slot->armed && self->forks == mux_sys_forks())", "if (slot->armed)"),),
     ),
-    one("the waker wakes nobody", EPOLL, "    mux_on_woken(self->base.loop);\n", ""),
+    one("the waker wakes nobody", EPOLL, "    self->base.sink->woken(self->base.loop);\n", ""),
     # -- bytes
-    one("writes to two connections go to one", TRANSPORT, "slots[i] == index", "i < 77"),
+    one("writes to two connections go to one", API, "slots[i] == index", "i < 77"),
     one(
         "what the kernel did not take is sent twice",
         CONNECTION,
@@ -219,14 +215,14 @@ FAULTS = [
     ),
     one(
         "the queue of a lost connection is kept",
-        CONNECTION,
-        "    mux_sendq_clear(&slot->queue, &loop->pool);\n",
+        EPOLL,
+        "    mux_sendq_clear(&slot->queue, backend->pool); /* send(2) has copied what it took */\n",
         "",
     ),
     one(
         "two pieces of one connection are in a batch",
-        LOOP,
-        "slot->delivered == loop->batch || ",
+        PYTHON,
+        "    slot->delivered = loop->batch.serial;\n",
         "",
     ),
     one("a hold holds nothing", CONNECTION, "    slot->hold |= reason;\n", ""),
@@ -238,21 +234,21 @@ FAULTS = [
     ),
     one(
         "a backlog does not hold who feeds it",
-        CONNECTION,
-        "        mux_relay_choked(loop, slot);\n",
+        RELAY,
+        "        mux_conn_hold(loop, peer, MUX_HOLD_BACKLOG);\n",
         "        (void)0;\n",
     ),
     one(
         "a backlog is over and nobody reads on",
-        CONNECTION,
-        "        mux_relay_relieved(loop, slot);\n",
+        RELAY,
+        "        mux_conn_unhold(loop, peer, MUX_HOLD_BACKLOG);\n",
         "        (void)0;\n",
     ),
     one(
         "a queue that is empty is not told",
-        CONNECTION,
+        PYTHON,
         "(relieved || !slot->queue.size))",
-        "false)",
+        "false && relieved)",
     ),
     *ENDS,
 ]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from .fault import (
+    API,
     CONNECT,
     CONNECTION,
-    DEADLINE,
     EPOLL,
     LISTENER,
     LOOP,
+    READY,
     RELAY,
-    TRANSPORT,
+    WHEEL,
     one,
 )
 
 ENDS = [
     # -- ends
-    one("EOF is told twice", CONNECTION, "    mux_slot_hold(loop, slot, MUX_HOLD_EOF);\n", ""),
+    one("EOF is told twice", CONNECTION, "    mux_conn_hold(loop, slot, MUX_HOLD_EOF);\n", ""),
     one(
         "EOF is sent before what is queued",
-        TRANSPORT,
+        API,
         "    if (slot->queue.size)\n        return 0;\n",
         "",
     ),
@@ -38,20 +39,20 @@ ENDS = [
     one(
         "a relay outlives both its directions",
         RELAY,
-        "    if (peer && both_have_ended(slot, peer))\n        mux_slot_end(loop, slot, 0);",
+        "    if (peer && both_have_ended(slot, peer))\n        mux_conn_end(loop, slot, 0);",
         "    (void)peer;",
     ),
     one(
         "a relay's other side is left open",
         CONNECTION,
-        "    if (peer)\n        mux_relay_orphaned(loop, peer, error);",
-        "    (void)peer;",
+        "    if (verb->lost)\n        verb->lost(loop, slot, error);",
+        "    (void)verb;",
     ),
     one(
         "the list of the half-closed is torn",
         RELAY,
-        "loop->half_last = slot->half_prev;",
-        "loop->half_first = slot->half_prev;",
+        "loop->half_closed_last = slot->half_closed_prev;",
+        "loop->half_closed_first = slot->half_closed_prev;",
     ),
     one(
         "a close drops what is queued",
@@ -87,19 +88,19 @@ ENDS = [
     ),  # B6
     one(
         "who has moved is ended as idle",
-        DEADLINE,
+        WHEEL,
         "if (slot->moved_at + wheel->after <= now)",
         "if (slot->moved_at <= now)",
     ),
     one(
         "the wheel forgets who has moved",
-        DEADLINE,
+        WHEEL,
         "        mux_wheel_add(wheel, slot);\n        wheel->next = before;",
         "        wheel->next = before;",
     ),
     one(
         "the wheel's list loses who is before",
-        DEADLINE,
+        WHEEL,
         "wheel_next)->wheel_prev = slot->wheel_prev;",
         "wheel_next)->wheel_prev = MUX_NONE;",
     ),
@@ -107,13 +108,13 @@ ENDS = [
     one(
         "a failed accept is tried again at once",
         LISTENER,
-        "    mux_slot_hold(loop, listener, MUX_HOLD_REST);\n}\n\nvoid mux_listeners",
+        "    mux_conn_hold(loop, listener, MUX_HOLD_REST);\n}\n\nvoid mux_listeners",
         "}\n\nvoid mux_listeners",
     ),
     one(
         "a listener rests for ever",
         LISTENER,
-        "            mux_slot_unhold(loop, slot, MUX_HOLD_REST);",
+        "            mux_conn_unhold(loop, slot, MUX_HOLD_REST);",
         "            (void)0;",
     ),
     one(
@@ -137,19 +138,19 @@ ENDS = [
     # -- what the simulation itself has found
     one(
         "a reset that comes with an EOF is not heard",
-        EPOLL,
+        READY,
         "mux_todo_add(&self->todo, slot, BROKEN);",
         "(void)0;",
     ),
     one(
         "an interrupted wait counts as one that told all",
         EPOLL,
-        "mux_on_waited(self->base.loop, ready >= 0);",
-        "mux_on_waited(self->base.loop, true);",
+        "self->base.sink->clock(self->base.loop, ready >= 0);",
+        "self->base.sink->clock(self->base.loop, true);",
     ),
     one(
         "a closing connection does not believe that input waits",
-        EPOLL,
+        READY,
         "slot->unread = true; /* should the last byte go now */",
         "(void)0;",
     ),

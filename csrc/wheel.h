@@ -9,8 +9,8 @@
  * Invariants: a slot is in at most one bucket (wheel_at); the lists are doubly linked by index, so that
  * a connection that ends leaves in constant time.
  */
-#ifndef MUX_DEADLINE_H
-#define MUX_DEADLINE_H
+#ifndef MUX_WHEEL_H
+#define MUX_WHEEL_H
 
 #include "slots.h"
 

@@ -1,6 +1,6 @@
 /* Idle deadlines: each connection once, in time, and cheaply. */
 #include "check.h"
-#include "deadline.h"
+#include "wheel.h"
 
 #define SECOND 1000000000LL
 

@@ -14,20 +14,20 @@
 #define IP_BIND_ADDRESS_NO_PORT 24 /* Linux 4.2: the port is chosen at connect, for the whole 4-tuple */
 #endif
 
-static int is_churn(const mux_load *load, const mux_conn *conn)
+static int is_churn(const mux_load *load, const mux_load_conn *conn)
 {
-    return load->config.workload == MUX_LOAD_CHURN && !mux_conn_is_idle(load, conn);
+    return load->config.workload == MUX_LOAD_CHURN && !mux_load_conn_is_idle(load, conn);
 }
 
 static const unsigned char *bytes_at(const mux_load *load, const mux_pattern *pattern,
-                                     const mux_conn *conn, uint64_t offset)
+                                     const mux_load_conn *conn, uint64_t offset)
 {
     /* 7919 is prime to the period: neighbours do not share a phase. A request begins at its beginning. */
     uint64_t phase = load->config.request_len ? 0 : (uint64_t)conn->index * 7919u;
     return pattern->bytes + (offset + phase) % pattern->period;
 }
 
-static mux_flight *flight(mux_load *load, const mux_conn *conn, uint32_t position)
+static mux_flight *flight(mux_load *load, const mux_load_conn *conn, uint32_t position)
 {
     uint32_t depth = (uint32_t)load->config.depth;
     return &load->flights[(size_t)conn->index * depth + (conn->head + position) % depth];
@@ -49,7 +49,7 @@ static int kind_of(int error)
     }
 }
 
-void mux_conn_close(mux_load *load, mux_conn *conn)
+void mux_load_conn_close(mux_load *load, mux_load_conn *conn)
 {
     if (conn->state == CONN_CONNECTING && !is_churn(load, conn))
         load->pending--;
@@ -68,22 +68,22 @@ void mux_conn_close(mux_load *load, mux_conn *conn)
 }
 
 /* A churn slot that failed rests until the next mux_load_run: a dead server is not hammered. */
-void mux_conn_fail(mux_load *load, mux_conn *conn, int error, int kind)
+void mux_load_conn_fail(mux_load *load, mux_load_conn *conn, int error, int kind)
 {
     load->totals.errors[kind]++;
     if (!load->totals.first_errno)
         load->totals.first_errno = error;
     load->totals.lost += conn->inflight;
-    mux_conn_close(load, conn);
+    mux_load_conn_close(load, conn);
 }
 
-static void fail_errno(mux_load *load, mux_conn *conn)
+static void fail_errno(mux_load *load, mux_load_conn *conn)
 {
     int error = errno;
-    mux_conn_fail(load, conn, error, kind_of(error));
+    mux_load_conn_fail(load, conn, error, kind_of(error));
 }
 
-static int watch(mux_load *load, mux_conn *conn, int operation, int wants_out)
+static int watch(mux_load *load, mux_load_conn *conn, int operation, int wants_out)
 {
     struct epoll_event event = {.events = EPOLLIN | (wants_out ? EPOLLOUT : 0), .data.ptr = conn};
     conn->wants_out = (unsigned char)wants_out;
@@ -91,7 +91,7 @@ static int watch(mux_load *load, mux_conn *conn, int operation, int wants_out)
 }
 
 /* Hand the kernel what is queued. Returns 0, also where the rest must wait, or -1: the connection failed. */
-static int flush(mux_load *load, mux_conn *conn)
+static int flush(mux_load *load, mux_load_conn *conn)
 {
     while (conn->out_left) {
         size_t size = conn->out_left < MUX_IO_MAX ? conn->out_left : MUX_IO_MAX;
@@ -112,7 +112,7 @@ static int flush(mux_load *load, mux_conn *conn)
     return 0;
 }
 
-static void flush_and_watch(mux_load *load, mux_conn *conn)
+static void flush_and_watch(mux_load *load, mux_load_conn *conn)
 {
     if (flush(load, conn) < 0)
         return;
@@ -121,7 +121,7 @@ static void flush_and_watch(mux_load *load, mux_conn *conn)
         fail_errno(load, conn);
 }
 
-static void queue_message(mux_load *load, mux_conn *conn, uint64_t now)
+static void queue_message(mux_load *load, mux_load_conn *conn, uint64_t now)
 {
     mux_flight *next = flight(load, conn, conn->inflight);
     next->due = now;
@@ -144,7 +144,7 @@ static void queue_message(mux_load *load, mux_conn *conn, uint64_t now)
 }
 
 /* Send what may be sent now: up to `depth` messages, in the open loop only those that are due. */
-void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now)
+void mux_load_conn_issue(mux_load *load, mux_load_conn *conn, uint64_t now)
 {
     int paced = mux_load_is_open_loop(load);
     uint32_t depth = (uint32_t)load->config.depth;
@@ -155,7 +155,7 @@ void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now)
            mux_load_may_issue(load, paced ? conn->due : now))
         queue_message(load, conn, now);
     if (conn->out_left && conn->state == CONN_UNUSED)
-        mux_conn_open(load, conn, now);
+        mux_load_conn_open(load, conn, now);
     else if (conn->out_left && conn->state == CONN_OPEN)
         flush_and_watch(load, conn);
     if (paced && conn->state != CONN_DOWN && conn->inflight < depth &&
@@ -163,7 +163,7 @@ void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now)
         mux_heap_push(load, conn);
 }
 
-static int bind_source(const mux_load *load, const mux_conn *conn)
+static int bind_source(const mux_load *load, const mux_load_conn *conn)
 {
     unsigned turn = conn->index % (unsigned)load->config.sources;
     struct sockaddr_in source = {.sin_family = AF_INET};
@@ -175,7 +175,7 @@ static int bind_source(const mux_load *load, const mux_conn *conn)
     return bind(conn->fd, (struct sockaddr *)&source, sizeof source);
 }
 
-static void established(mux_load *load, mux_conn *conn)
+static void established(mux_load *load, mux_load_conn *conn)
 {
     if (!is_churn(load, conn))
         load->pending--;
@@ -184,7 +184,7 @@ static void established(mux_load *load, mux_conn *conn)
     load->totals.open++;
 }
 
-void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now)
+void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now)
 {
     int on = 1;
     conn->since = now;
@@ -218,7 +218,7 @@ void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now)
 }
 
 /* Take the whole messages off the front of the ring. */
-static void complete(mux_load *load, mux_conn *conn, size_t received, uint64_t now)
+static void complete(mux_load *load, mux_load_conn *conn, size_t received, uint64_t now)
 {
     conn->head_done += (uint32_t)received;
     while (conn->inflight && conn->head_done >= flight(load, conn, 0)->size) {
@@ -238,7 +238,7 @@ static void complete(mux_load *load, mux_conn *conn, size_t received, uint64_t n
     }
 }
 
-static void corrupt(mux_load *load, mux_conn *conn, size_t offset, int expected, int got)
+static void corrupt(mux_load *load, mux_load_conn *conn, size_t offset, int expected, int got)
 {
     if (!load->totals.errors[MUX_LOAD_CORRUPT]) {
         load->totals.bad_connection = conn->index;
@@ -246,11 +246,11 @@ static void corrupt(mux_load *load, mux_conn *conn, size_t offset, int expected,
         load->totals.bad_expected = expected;
         load->totals.bad_got = got;
     }
-    mux_conn_fail(load, conn, 0, MUX_LOAD_CORRUPT);
+    mux_load_conn_fail(load, conn, 0, MUX_LOAD_CORRUPT);
 }
 
 /* Compare what came with what was sent. Returns 0, or -1: the connection failed. */
-static int verify(mux_load *load, mux_conn *conn, size_t size)
+static int verify(mux_load *load, mux_load_conn *conn, size_t size)
 {
     const unsigned char *expected = bytes_at(load, &load->expected, conn, conn->in_at);
     size_t owed = conn->owed, compared = size < owed ? size : owed;
@@ -268,7 +268,7 @@ static int verify(mux_load *load, mux_conn *conn, size_t size)
     return 0;
 }
 
-static void receive(mux_load *load, mux_conn *conn)
+static void receive(mux_load *load, mux_load_conn *conn)
 {
     ssize_t size;
     do
@@ -280,7 +280,7 @@ static void receive(mux_load *load, mux_conn *conn)
         return;
     }
     if (size == 0) {
-        mux_conn_fail(load, conn, 0, MUX_LOAD_CLOSED);
+        mux_load_conn_fail(load, conn, 0, MUX_LOAD_CLOSED);
         return;
     }
     if (verify(load, conn, (size_t)size) < 0)
@@ -294,20 +294,20 @@ static void receive(mux_load *load, mux_conn *conn)
     if (is_churn(load, conn)) {
         if (conn->inflight)
             return;
-        mux_conn_close(load, conn);
+        mux_load_conn_close(load, conn);
     }
     if (conn->inflight < (uint32_t)load->config.depth)
-        mux_conn_issue(load, conn, now);
+        mux_load_conn_issue(load, conn, now);
 }
 
-static void finish_connect(mux_load *load, mux_conn *conn)
+static void finish_connect(mux_load *load, mux_load_conn *conn)
 {
     int error = 0;
     socklen_t size = sizeof error;
     if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
         error = errno;
     if (error) {
-        mux_conn_fail(load, conn, error, kind_of(error));
+        mux_load_conn_fail(load, conn, error, kind_of(error));
         return;
     }
     established(load, conn);
@@ -315,7 +315,7 @@ static void finish_connect(mux_load *load, mux_conn *conn)
         fail_errno(load, conn);
 }
 
-void mux_conn_ready(mux_load *load, mux_conn *conn, uint32_t events)
+void mux_load_conn_ready(mux_load *load, mux_load_conn *conn, uint32_t events)
 {
     if (conn->wait == load->waits)
         return; /* stale: it was opened anew while this wait's events are handled */

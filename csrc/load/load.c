@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "load_internal.h"
@@ -19,24 +18,9 @@
 #define MILLISECOND 1000000u
 #define CONNECT_TURN (5u * MILLISECOND) /* how often the ramp and the connect deadlines are looked at */
 
-uint64_t mux_load_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t nanoseconds(double seconds)
 {
     return (uint64_t)(seconds * 1e9);
-}
-
-int mux_load_may_issue(const mux_load *load, uint64_t due)
-{
-    if (load->phase == MUX_LOAD_WARMING || load->phase == MUX_LOAD_MEASURING)
-        return 1;
-    return load->phase == MUX_LOAD_DRAINING && mux_load_is_open_loop(load) &&
-           due < load->window_end && !load->late;
 }
 
 static int set_address(mux_load *load)
@@ -101,7 +85,7 @@ static void fill(mux_load *load)
 {
     uint64_t state = load->config.seed | 1;
     for (uint32_t i = 0; i < load->count; i++) {
-        mux_conn *conn = &load->conns[i];
+        mux_load_conn *conn = &load->conns[i];
         conn->index = i;
         conn->fd = conn->place = -1;
         conn->random = mux_random(&state) | 1;
@@ -187,7 +171,7 @@ void mux_load_stop(mux_load *load)
 static void issue_all(mux_load *load, uint64_t now)
 {
     for (uint32_t i = 0; i < (uint32_t)load->config.connections; i++)
-        mux_conn_issue(load, &load->conns[i], now);
+        mux_load_conn_issue(load, &load->conns[i], now);
 }
 
 static void start_warming(mux_load *load, uint64_t now)
@@ -233,14 +217,14 @@ static void connect_more(mux_load *load, uint64_t now)
     uint32_t allowed = share >= 1 ? load->count : (uint32_t)(share * load->count) + 1;
     while (load->next_connect < load->count && load->next_connect < allowed &&
            load->pending < MUX_CONNECTS_PENDING)
-        mux_conn_open(load, &load->conns[load->next_connect++], now);
+        mux_load_conn_open(load, &load->conns[load->next_connect++], now);
     uint64_t patience = nanoseconds(load->config.connect_timeout);
     for (uint32_t i = load->oldest; load->pending && i < load->next_connect; i++) {
         int waits = load->conns[i].state == CONN_CONNECTING;
         if (waits && now - load->conns[i].since <= patience)
             break; /* they began in this order: the rest is younger */
         if (waits)
-            mux_conn_fail(load, &load->conns[i], ETIMEDOUT, MUX_LOAD_TIMEOUT);
+            mux_load_conn_fail(load, &load->conns[i], ETIMEDOUT, MUX_LOAD_TIMEOUT);
         load->oldest += i == load->oldest;
     }
 }
@@ -258,14 +242,14 @@ static void settle(mux_load *load, uint64_t now)
     while (load->heap_len)
         mux_heap_remove(load, load->heap[0]);
     for (uint32_t i = 0; i < (uint32_t)load->config.connections; i++) {
-        mux_conn *conn = &load->conns[i];
+        mux_load_conn *conn = &load->conns[i];
         for (uint32_t k = 0; k < conn->inflight; k++) {
             uint64_t due = load->flights[(size_t)i * depth + (conn->head + k) % depth].due;
             if (due >= load->window_start)
                 mux_hist_add(&load->latency, now - due);
         }
         if (conn->inflight)
-            mux_conn_fail(load, conn, ETIMEDOUT, MUX_LOAD_TIMEOUT);
+            mux_load_conn_fail(load, conn, ETIMEDOUT, MUX_LOAD_TIMEOUT);
         while (mux_load_is_open_loop(load) && conn->due < load->window_end) {
             if (conn->due >= load->window_start) {
                 mux_hist_add(&load->latency, now > conn->due ? now - conn->due : 0);
@@ -337,7 +321,7 @@ static void issue_due(mux_load *load, uint64_t now)
 {
     while (load->heap_len && load->heap[0]->due <= now &&
            mux_load_may_issue(load, load->heap[0]->due))
-        mux_conn_issue(load, load->heap[0], now);
+        mux_load_conn_issue(load, load->heap[0], now);
 }
 
 /* The milliseconds epoll_wait may sleep: rounded down before a message is due, so that the last one is
@@ -382,7 +366,7 @@ int mux_load_run(mux_load *load, uint64_t slice)
         if (ready > 0)
             last_event = now;
         for (int i = 0; i < ready; i++) {
-            mux_conn_ready(load, events[i].data.ptr, events[i].events);
+            mux_load_conn_ready(load, events[i].data.ptr, events[i].events);
             if (load->heap_len) {
                 now = mux_load_now();
                 issue_due(load, now);

@@ -1,4 +1,4 @@
-#include "deadline.h"
+#include "wheel.h"
 
 #define MIN_TICK 1000000 /* 1 ms: epoll_wait cannot wait for less */
 

@@ -3,18 +3,19 @@
  * between two polls; any other is told -EPERM. */
 #include <errno.h>
 
-#include "loop_internal.h"
-#include "relay.h"
+#include "connection.h"
+#include "loop.h"
+#include "verb.h"
 
 int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
 {
     int failed;
-    if (verb == MUX_VERB_RELAY) /* it takes two: mux_relay */
-        return -EINVAL;
     if (mux_loop_foreign(loop))
         return -EPERM;
+    if (!mux_verb_is_for_one(loop, verb))
+        return -EINVAL;
     mux_loop_look(loop);
-    mux_slot *slot = mux_slot_open(loop, handle, verb, seen, &failed);
+    mux_slot *slot = mux_conn_open(loop, handle, verb, seen, &failed);
     if (!slot)
         return failed;
     *generation = slot->generation;
@@ -25,7 +26,7 @@ int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void
 {
     FIND(loop, index, generation);
     mux_loop_look(loop);
-    return mux_slot_put(loop, slot, data, size);
+    return mux_conn_send(loop, slot, data, size);
 }
 
 int64_t mux_queued(mux_loop *loop, uint32_t index, uint32_t generation)
@@ -49,9 +50,9 @@ int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
     if (mux_slot_over(slot))
         return 0;
     if (on)
-        mux_slot_hold(loop, slot, MUX_HOLD_PYTHON);
+        mux_conn_hold(loop, slot, MUX_HOLD_PYTHON);
     else
-        mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+        mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
 }
 
@@ -65,14 +66,14 @@ int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
         return 0;
     int failed = loop->backend->ops->shutdown_write(loop->backend, slot);
     if (failed)
-        mux_slot_end(loop, slot, -failed);
+        mux_conn_end(loop, slot, -failed);
     return 0;
 }
 
 int mux_close(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
-    mux_slot_close(loop, slot);
+    mux_conn_close(loop, slot);
     return 0;
 }
 
@@ -81,11 +82,8 @@ int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation, int reset)
     FIND(loop, index, generation);
     if (mux_slot_over(slot))
         return 0; /* what lingers is nobody's any more, and ends by itself */
-    mux_slot *peer = mux_relay_peer(loop, slot);
     slot->abortive = reset;
-    mux_slot_end(loop, slot, 0);
-    if (peer) /* even if it is closing: an abort ends both at once */
-        mux_slot_end(loop, peer, 0);
+    mux_conn_end(loop, slot, 0);
     return 0;
 }
 
@@ -93,17 +91,18 @@ int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, cons
              size_t size)
 {
     FIND(loop, index, generation);
-    if (verb == MUX_VERB_RELAY)
+    if (verb == MUX_VERB_NONE || !mux_verb_is_for_one(loop, verb) || (slot->verb && slot->verb != verb))
         return -EINVAL;
     if (slot->state != MUX_OPEN)
         return 0; /* what came meanwhile is dropped, as what comes will be */
     mux_loop_look(loop);
     slot->verb = (uint8_t)verb;
-    if (slot->choked)
-        mux_slot_hold(loop, slot, MUX_HOLD_BACKLOG);
-    if (size && verb == MUX_VERB_ECHO)
-        mux_slot_put(loop, slot, kept, size);
-    mux_slot_unhold(loop, slot, MUX_HOLD_PYTHON);
+    const mux_verb_ops *ops = mux_verb_of(loop, slot);
+    if (slot->choked && ops->choked)
+        ops->choked(loop, slot);
+    if (size && ops->received)
+        ops->received(loop, slot, kept, size);
+    mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
 }
 
@@ -118,7 +117,7 @@ int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_
 int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
-    return slot->handle;
+    return loop->backend->ops->descriptor(loop->backend, slot);
 }
 
 int mux_refuse(mux_loop *loop, uint32_t index, uint32_t generation)
@@ -126,9 +125,9 @@ int mux_refuse(mux_loop *loop, uint32_t index, uint32_t generation)
     FIND(loop, index, generation);
     slot->seen = false;
     if (slot->state == MUX_LOST && slot->told)
-        mux_slot_free(loop, slot); /* its end is in the batch that brought it */
+        mux_conn_free(loop, slot); /* its end is in the batch that brought it */
     else
-        mux_slot_end(loop, slot, 0);
+        mux_conn_end(loop, slot, 0);
     return 0;
 }
 
@@ -139,7 +138,7 @@ int mux_release(mux_loop *loop, uint32_t index, uint32_t generation)
         return -EINVAL;
     slot->seen = false;
     if (slot->state == MUX_LOST)
-        mux_slot_free(loop, slot);
+        mux_conn_free(loop, slot);
     return 0;
 }
 
@@ -151,9 +150,9 @@ void mux_close_unseen(mux_loop *loop, int at_once)
         if (slot->seen || slot->state < MUX_OPEN || slot->state == MUX_LOST)
             continue;
         if (at_once)
-            mux_slot_end(loop, slot, 0);
+            mux_conn_end(loop, slot, 0);
         else
-            mux_slot_close(loop, slot);
+            mux_conn_close(loop, slot);
     }
 }
 

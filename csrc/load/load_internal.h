@@ -21,7 +21,7 @@
 #define MUX_IO_MAX 262144u          /* bytes one send or recv moves at most */
 #define MUX_CONNECTS_PENDING 256u   /* below the usual SYN backlog, so that no SYN is dropped */
 
-typedef enum { CONN_UNUSED, CONN_CONNECTING, CONN_OPEN, CONN_DOWN } mux_conn_state;
+typedef enum { CONN_UNUSED, CONN_CONNECTING, CONN_OPEN, CONN_DOWN } mux_load_conn_state;
 
 typedef struct {
     uint64_t due;
@@ -48,9 +48,9 @@ typedef struct {
     int place;
     int fd;
     uint32_t index;
-    mux_conn_state state;
+    mux_load_conn_state state;
     unsigned char wants_out;
-} mux_conn;
+} mux_load_conn;
 
 struct mux_load {
     mux_load_config config;
@@ -68,9 +68,9 @@ struct mux_load {
     uint64_t started, connect_started, phase_ends;
     uint64_t warmup, measure, window_start, window_end;
     uint64_t inflight;
-    mux_conn *conns;
+    mux_load_conn *conns;
     mux_flight *flights;
-    mux_conn **heap;
+    mux_load_conn **heap;
     uint32_t heap_len;
     mux_pattern sent, expected; /* the same bytes, unless there is a request */
     unsigned char *inbox;
@@ -78,28 +78,25 @@ struct mux_load {
     mux_hist latency, lag;
 };
 
+/* load_pace.c: the time, ns; when messages are due; whether one still belongs to the window. */
 uint64_t mux_load_now(void);
-
-/* load_pace.c: when messages are due. */
-void mux_pace_start(mux_load *load, mux_conn *conn, uint64_t from);
-void mux_pace_advance(mux_load *load, mux_conn *conn);
-void mux_heap_push(mux_load *load, mux_conn *conn);
-void mux_heap_remove(mux_load *load, mux_conn *conn);
+int mux_load_may_issue(const mux_load *load, uint64_t due);
+void mux_pace_start(mux_load *load, mux_load_conn *conn, uint64_t from);
+void mux_pace_advance(mux_load *load, mux_load_conn *conn);
+void mux_heap_push(mux_load *load, mux_load_conn *conn);
+void mux_heap_remove(mux_load *load, mux_load_conn *conn);
 uint64_t mux_random(uint64_t *state);
-uint32_t mux_pace_size(mux_load *load, mux_conn *conn);
+uint32_t mux_pace_size(mux_load *load, mux_load_conn *conn);
 
 /* load_conn.c: one connection. */
-void mux_conn_open(mux_load *load, mux_conn *conn, uint64_t now);
-void mux_conn_ready(mux_load *load, mux_conn *conn, uint32_t events);
-void mux_conn_issue(mux_load *load, mux_conn *conn, uint64_t now);
-void mux_conn_fail(mux_load *load, mux_conn *conn, int error, int kind);
-void mux_conn_close(mux_load *load, mux_conn *conn);
-
-/* load.c: whether a message that is due at `due` still belongs to the window. */
-int mux_load_may_issue(const mux_load *load, uint64_t due);
+void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now);
+void mux_load_conn_ready(mux_load *load, mux_load_conn *conn, uint32_t events);
+void mux_load_conn_issue(mux_load *load, mux_load_conn *conn, uint64_t now);
+void mux_load_conn_fail(mux_load *load, mux_load_conn *conn, int error, int kind);
+void mux_load_conn_close(mux_load *load, mux_load_conn *conn);
 
 static inline int mux_load_is_open_loop(const mux_load *load) { return load->config.rate > 0; }
-static inline int mux_conn_is_idle(const mux_load *load, const mux_conn *conn)
+static inline int mux_load_conn_is_idle(const mux_load *load, const mux_load_conn *conn)
 {
     return conn->index >= (uint32_t)load->config.connections;
 }

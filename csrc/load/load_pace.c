@@ -1,5 +1,23 @@
 /* When messages are due, which connection is next, and how large a message is. */
+#define _GNU_SOURCE /* clock_gettime */
 #include "load_internal.h"
+
+#include <time.h>
+
+uint64_t mux_load_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int mux_load_may_issue(const mux_load *load, uint64_t due)
+{
+    if (load->phase == MUX_LOAD_WARMING || load->phase == MUX_LOAD_MEASURING)
+        return 1;
+    return load->phase == MUX_LOAD_DRAINING && mux_load_is_open_loop(load) &&
+           due < load->window_end && !load->late;
+}
 
 /* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators" (2016). */
 uint64_t mux_random(uint64_t *state)
@@ -37,7 +55,7 @@ static double interval(const mux_load *load)
     return 1e9 * (double)load->config.connections / load->config.rate;
 }
 
-static void next_due(mux_load *load, mux_conn *conn)
+static void next_due(mux_load *load, mux_load_conn *conn)
 {
     if (load->config.poisson) {
         /* Independent Poisson streams add up to one of the whole rate. */
@@ -49,19 +67,19 @@ static void next_due(mux_load *load, mux_conn *conn)
     conn->turn++;
 }
 
-void mux_pace_start(mux_load *load, mux_conn *conn, uint64_t from)
+void mux_pace_start(mux_load *load, mux_load_conn *conn, uint64_t from)
 {
     conn->turn = 0;
     conn->due = from;
     next_due(load, conn);
 }
 
-void mux_pace_advance(mux_load *load, mux_conn *conn)
+void mux_pace_advance(mux_load *load, mux_load_conn *conn)
 {
     next_due(load, conn);
 }
 
-uint32_t mux_pace_size(mux_load *load, mux_conn *conn)
+uint32_t mux_pace_size(mux_load *load, mux_load_conn *conn)
 {
     int i = 0;
     if (load->config.request_len)
@@ -74,13 +92,13 @@ uint32_t mux_pace_size(mux_load *load, mux_conn *conn)
     return (uint32_t)load->config.mix_size[i];
 }
 
-static void put(mux_load *load, uint32_t place, mux_conn *conn)
+static void put(mux_load *load, uint32_t place, mux_load_conn *conn)
 {
     load->heap[place] = conn;
     conn->place = (int)place;
 }
 
-static void sift_up(mux_load *load, uint32_t place, mux_conn *conn)
+static void sift_up(mux_load *load, uint32_t place, mux_load_conn *conn)
 {
     while (place > 0) {
         uint32_t above = (place - 1) / 2;
@@ -92,20 +110,20 @@ static void sift_up(mux_load *load, uint32_t place, mux_conn *conn)
     put(load, place, conn);
 }
 
-void mux_heap_push(mux_load *load, mux_conn *conn)
+void mux_heap_push(mux_load *load, mux_load_conn *conn)
 {
     if (conn->place >= 0)
         return;
     sift_up(load, load->heap_len++, conn);
 }
 
-void mux_heap_remove(mux_load *load, mux_conn *conn)
+void mux_heap_remove(mux_load *load, mux_load_conn *conn)
 {
     if (conn->place < 0)
         return;
     uint32_t place = (uint32_t)conn->place;
     conn->place = -1;
-    mux_conn *last = load->heap[--load->heap_len];
+    mux_load_conn *last = load->heap[--load->heap_len];
     if (last == conn)
         return;
     for (;;) {

@@ -1,0 +1,13 @@
+#ifndef MUX_LISTENER_H
+#define MUX_LISTENER_H
+
+#include "loop_internal.h"
+
+void mux_listeners_resume(mux_loop *loop); /* those that rest, if it is time */
+
+/* The backend's reports: see mux_sink. */
+bool mux_on_may_accept(mux_loop *loop, mux_slot *listener);
+bool mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size);
+void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error);
+
+#endif
