@@ -1,5 +1,6 @@
 """muxcore: TCP servers under three concurrency models; Python decides, C moves the bytes."""
 
+from muxcore import _moved
 from muxcore._version import __version__
 from muxcore.address import Address
 from muxcore.errors import (
@@ -17,7 +18,7 @@ from muxcore.errors import (
     UnknownEngine,
 )
 from muxcore.limits import Limits
-from muxcore.protocol import Transport, Verb
+from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
 from muxcore.services.discard import Discard
@@ -30,6 +31,7 @@ __all__ = [
     "AddressError",
     "BindError",
     "BufferLimitExceeded",
+    "BufferedProtocol",
     "CapabilityMissing",
     "CloseTimeout",
     "ConnectTimeout",
@@ -45,6 +47,7 @@ __all__ = [
     "Server",
     "ServiceError",
     "Stats",
+    "StreamProtocol",
     "Transport",
     "UnknownEngine",
     "Verb",
@@ -53,3 +56,5 @@ __all__ = [
     "engines",
     "serve",
 ]
+
+_moved.install()

@@ -2,7 +2,8 @@
 
 The shapes are ``asyncio.Protocol``'s and ``asyncio.Transport``'s. The classes here are
 ``typing.Protocol``s: nothing needs to inherit from them, and a callback that a protocol does not
-have is a no-op. This is the one page to read before writing a protocol or an engine.
+have is a no-op. Who does inherit has the callbacks' signatures checked. This is the one page to
+read before writing a protocol or an engine.
 
 The life of a connection, as a protocol sees it::
 
@@ -43,11 +44,20 @@ Where muxcore differs from asyncio, on purpose (nothing else differs):
 from __future__ import annotations
 
 import enum
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
+from muxcore.address import Address
+from muxcore.stats import Stats
+
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
-Service: TypeAlias = Callable[[], Any]
+
+AnyProtocol: TypeAlias = Any
+"""A user's protocol: a :class:`StreamProtocol` or a :class:`BufferedProtocol` of which any callback
+may be missing, which no static type can say."""
+
+Service: TypeAlias = Callable[[], AnyProtocol]
 """A zero-argument callable that returns a protocol: a class, or an instance such as a relay."""
 
 CALLBACKS = (
@@ -70,12 +80,85 @@ class Verb(enum.Enum):
     RELAY = "relay"
 
 
+class _Callbacks(Protocol):
+    """What every protocol may have."""
+
+    def connection_made(self, transport: Transport) -> None:
+        """A connection is open; the first callback."""
+
+    def eof_received(self) -> bool | None:
+        """The peer has sent EOF; after a true answer this side stays open for writing."""
+
+    def pause_writing(self) -> None:
+        """More than the high-water mark waits to be sent: write no more for now."""
+
+    def resume_writing(self) -> None:
+        """The low-water mark is reached: write again."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection has ended; the last callback. ``exc`` says why, None: it was closed."""
+
+
+class StreamProtocol(_Callbacks, Protocol):
+    """A protocol that is given its bytes."""
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes have come, one at least; they are the protocol's to keep."""
+
+
+class BufferedProtocol(_Callbacks, Protocol):
+    """A protocol that says where its bytes are to go; one with ``data_received`` is none."""
+
+    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+        """Return where the next bytes are to go: writable, one byte at least; a hint of -1 is none.
+
+        It may change after ``buffer_updated``, and must not before.
+        """
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The first ``nbytes`` of the buffer have been filled."""
+
+
+class Handle(Protocol):
+    """What ``connect`` and ``call_later`` return."""
+
+    def cancel(self) -> None:
+        """Let it not happen; harmless when it has, and a second time."""
+
+
+class ServerCalls(Protocol):
+    """What callbacks reach as ``transport.server``; the whole of it is ``muxcore.Server``."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the engine can do, by name."""
+
+    def adopt(self, sock: socket.socket, service: Service) -> None:
+        """Serve a connected socket, which is the server's from now on."""
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Handle:
+        """Open a connection and serve it."""
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        """Run ``call(*args)`` in ``delay`` seconds."""
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler."""
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counters."""
+
+    def stop(self) -> object:
+        """Ask for the end; in a callback it does not wait."""
+
+
 class Transport(Protocol):
     """The engine's object for one connection: ``asyncio.Transport``'s shape, plus the verbs."""
 
     @property
-    def server(self) -> Any:
-        """What reaches ``connect``, ``adopt``, ``call_later`` and ``call_soon_threadsafe``."""
+    def server(self) -> ServerCalls: ...
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection by name.
@@ -87,8 +170,8 @@ class Transport(Protocol):
         ``default``.
         """
 
-    def get_protocol(self) -> Any: ...
-    def set_protocol(self, protocol: Any) -> None: ...
+    def get_protocol(self) -> AnyProtocol: ...
+    def set_protocol(self, protocol: AnyProtocol) -> None: ...
 
     def is_reading(self) -> bool: ...
     def pause_reading(self) -> None: ...
@@ -137,7 +220,12 @@ class Transport(Protocol):
         """Drop every further byte; close at the peer's EOF. Raises like :meth:`echo`."""
 
     def relay(
-        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
+        self,
+        peer: Transport | str | int | Address,
+        *,
+        first: Bytes = b"",
+        back: Bytes = b"",
+        timeout: float | None = None,
     ) -> None:
         """Join this connection with another: every further byte of either goes to the other.
 
@@ -170,7 +258,10 @@ def is_silent(service: Service) -> bool:
     return not any(hasattr(service, name) for name in (*CALLBACKS, "connection_lost"))
 
 
-def handles(protocol: Any, callback: str) -> bool:
-    """Whether a protocol has a callback of its own: asyncio's inherited no-ops do not count."""
+_NO_OPS = ("asyncio.protocols", __name__)  # where callbacks stand that do nothing
+
+
+def handles(protocol: AnyProtocol, callback: str) -> bool:
+    """Whether a protocol has a callback of its own: inherited no-ops do not count."""
     method = getattr(type(protocol), callback, None) or getattr(protocol, callback, None)
-    return method is not None and getattr(method, "__module__", "") != "asyncio.protocols"
+    return method is not None and getattr(method, "__module__", "") not in _NO_OPS

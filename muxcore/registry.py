@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from muxcore.engine import Engine
+from muxcore.abc import Engine
 from muxcore.errors import EngineUnavailable, UnknownEngine
 
 GROUP = "muxcore.engines"
@@ -47,7 +47,7 @@ class EngineInfo:
         model: "process", "select" or "epoll"; "" where the engine could not be loaded.
         available: whether it can run here.
         reason: why it cannot, and what to do; "" where it can.
-        capabilities: what it can do; see ``muxcore.engine.CAPABILITIES``.
+        capabilities: what it can do; see ``muxcore.abc.CAPABILITIES``.
         priority: the highest available is what ``auto`` takes; 0 is chosen by name only.
     """
 
@@ -175,7 +175,7 @@ def _load(name: str, where: str | EntryPoint) -> type[Engine]:
 def _fault(name: str, loaded: Any) -> str:
     """Return what is wrong with what should be an engine's class, or ""."""
     if not (isinstance(loaded, type) and issubclass(loaded, Engine)):
-        return f"{loaded!r} is no subclass of muxcore.engine.Engine"
+        return f"{loaded!r} is no subclass of muxcore.abc.Engine"
     missing = sorted(getattr(loaded, "__abstractmethods__", ()))
     if missing:
         return f"it is abstract: it does not define {', '.join(missing)}"

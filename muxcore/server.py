@@ -26,14 +26,14 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from muxcore import accepting, address, demands, dispatch, registry
+from muxcore import _demands, address, registry
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.engine import Engine
 from muxcore.limits import Limits
-from muxcore.protocol import Service
+from muxcore.parts import dispatch, opening, sockets
+from muxcore.parts.signals import StopSignals
+from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.timers import Timer
-from muxcore.wakeup import StopSignals
 
 _JOIN_MARGIN = 5.0  # s beyond drain_timeout before stop() calls an engine hung
 
@@ -84,13 +84,13 @@ class Server:
         if not where:
             raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
         chosen = registry.engine(engine)
-        demands.check_requirements(service, chosen)
+        _demands.check_requirements(service, chosen)
         self._service = service
         self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
         if len({id(w) for w in self._where}) < len(self._where):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         self._reuse_port = reuse_port
-        limits = demands.limits_with(service, limits or Limits())
+        limits = _demands.limits_with(service, limits or Limits())
         self._engine: Engine = chosen(limits, trigger=trigger, allow_threads=allow_threads)
         self._engine.server = self
         self._state = "created"
@@ -148,20 +148,12 @@ class Server:
             service = self._service
         else:
             dispatch.check_service(service)
-        if not isinstance(sock, socket.socket):
-            raise TypeError(f"adopt() needs a socket.socket, not {sock!r}")
-        ssl = sys.modules.get("ssl")
-        if ssl is not None and isinstance(sock, ssl.SSLSocket):
-            raise TypeError(
-                "adopt() takes a plain socket: TLS would stay in this object, and be lost"
-            )
-        if sock.fileno() < 0 or sock.type != socket.SOCK_STREAM:
-            raise ValueError(f"adopt() needs an open stream socket, not {sock!r}")
+        sockets.check_adopted(sock)
         self._engine.adopt(sock, service)
 
     def connect(
         self, where: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
+    ) -> Handle:
         """Open a connection and serve it; see ``Engine.connect``.
 
         For callbacks; also before the start, from any thread: then it begins with the server.
@@ -173,7 +165,7 @@ class Server:
         self._refuse_others("server.connect()")
         return self._engine.connect(where, service, timeout)
 
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         """Run ``call(*args)`` in ``delay`` seconds; for callbacks, as :meth:`connect` is.
 
         Raises:
@@ -231,7 +223,7 @@ class Server:
         """
         if self._is_copy():
             text = "stop() does nothing: the server belongs to process %d, of which this is a fork"
-            dispatch.logger.warning(text, self._engine.pid)
+            dispatch.logger.warning(text, self._engine.process.pid)
             return False
         self.request_stop()
         if self._state == "created":
@@ -319,10 +311,10 @@ class Server:
         """Open every listener, or none."""
         if self._state != "created":
             raise RuntimeError(f"this server is {self._state}: make a new one")
-        self._engine.pid = os.getpid()
+        self._engine.settle()
         listeners: list[socket.socket] = []
         try:
-            listeners = accepting.open_all(
+            listeners = opening.open_all(
                 self._where, self._engine.limits, reuse_port=self._reuse_port
             )
             while listeners:
@@ -330,7 +322,7 @@ class Server:
                 self._engine.listen(listeners.pop(0), self._service)
         except BaseException:
             for sock in listeners:
-                accepting.close_listener(sock)
+                opening.close_listener(sock)
             self._engine.close()
             self._ended()
             raise
@@ -350,7 +342,7 @@ class Server:
         if self._is_copy():
             raise RuntimeError(
                 f"{what} in process {os.getpid()}: the server belongs to process "
-                f"{self._engine.pid}, of which this is a fork; make a server in the child"
+                f"{self._engine.process.pid}, of which this is a fork; make a server in the child"
             )
 
     def _refuse_others(self, what: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import muxcore
-from muxcore.engine import CAPABILITIES, Engine
+from muxcore.abc import CAPABILITIES, Engine
 from muxcore.errors import CapabilityMissing, EngineUnavailable, UnknownEngine
 from muxcore.native.native_engine import NativeEpollEngine
 from muxcore.pure.epoll_engine import EpollEngine
@@ -277,11 +277,11 @@ def test_a_plug_in_without_a_priority_is_taken_by_its_name_only(
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def", "SyntaxError"),
-        ("Mine = 'a name'", "'a name' is no subclass of muxcore.engine.Engine"),
-        ("Mine = dict", "is no subclass of muxcore.engine.Engine"),
+        ("Mine = 'a name'", "'a name' is no subclass of muxcore.abc.Engine"),
+        ("Mine = dict", "is no subclass of muxcore.abc.Engine"),
         ("Yours = 1", "AttributeError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        ("from muxcore.engine import Engine as Mine", "it is abstract: it does not define abort"),
+        ("from muxcore.abc import Engine as Mine", "it is abstract: it does not define abort"),
         (_claims("name = 'yours'"), "its class is named 'yours', and its entry point 'mine'"),
         (_claims("name = None"), "its class is named None"),
         (_claims("model = None"), "its model must be the name of one, such as 'epoll', not None"),

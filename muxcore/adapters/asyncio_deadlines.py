@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+from muxcore.adapters.asyncio_loop import GuardedLoop
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout
 
 _LOOKS = 4  # in the length of one deadline
@@ -23,16 +25,16 @@ class Deadlines(abc.ABC):
         engine: the adapter; its ``limits``, ``loop`` and ``after_io`` are used.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: GuardedLoop) -> None:
         self._engine = engine
-        self._peer: Any = None  # under relay(): the other side, or what brings it
+        self._peer: object = None  # under relay(): the other side, or what brings it
         self._lost = False
         self._moved: tuple[tuple[int, ...], float] = ((), 0.0)  # what was counted, and when
         self._waited: tuple[int, float] = (0, 0.0)  # bytes queued at a close, and since when
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @abc.abstractmethod
-    def counted(self) -> tuple[int, int]:
+    def _counted(self) -> tuple[int, int]:
         """Return (bytes received, bytes sent)."""
 
     @abc.abstractmethod
@@ -66,12 +68,12 @@ class Deadlines(abc.ABC):
 
     def _look_idle(self, sure: bool = False) -> None:
         """Look whether a byte has moved; ``sure``: what waited in the kernel was delivered."""
-        if self._lost:
-            return
         limit, now = self._engine.limits.idle_timeout, self._engine.loop.time()
-        counted: tuple[int, ...] = self.counted()
+        if self._lost or limit is None:
+            return
+        counted: tuple[int, ...] = self._counted()
         if isinstance(self._peer, Deadlines):  # a relay has one deadline
-            counted += self._peer.counted()
+            counted += self._peer._counted()
         if counted != self._moved[0]:
             self._moved = (counted, now)
         if now - self._moved[1] < limit:
@@ -83,9 +85,9 @@ class Deadlines(abc.ABC):
 
     def _look_closing(self, sure: bool = False) -> None:
         """Look whether the peer has taken some of what was queued at the close."""
-        if self._lost:
-            return
         limit, now = self._engine.limits.close_timeout, self._engine.loop.time()
+        if self._lost or limit is None:
+            return
         queued = self._queued()
         if queued != self._waited[0]:
             self._waited = (queued, now)
@@ -96,5 +98,5 @@ class Deadlines(abc.ABC):
         else:
             self._engine.after_io(self._look_closing, True)
 
-    def _set(self, name: str, delay: float, call: Any, *args: Any) -> None:
+    def _set(self, name: str, delay: float, call: Callable[..., object], *args: Any) -> None:
         self._timers[name] = self._engine.loop.call_later(delay, call, *args)

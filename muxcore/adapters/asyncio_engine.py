@@ -14,24 +14,24 @@ loop hears a reset while it does not read.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
-from muxcore import dispatch
+from muxcore.adapters.asyncio_attempt import Attempt
 from muxcore.adapters.asyncio_forking import part, watch_for_forks
 from muxcore.adapters.asyncio_lingering import Lingering
-from muxcore.adapters.asyncio_loop import GuardedLoop
-from muxcore.adapters.asyncio_outgoing import Attempt
+from muxcore.adapters.asyncio_loop import Connection, Descriptor, GuardedLoop
 from muxcore.adapters.asyncio_transport import AsyncioTransport
 from muxcore.limits import Limits
-from muxcore.listening import Listener
+from muxcore.parts import dispatch
+from muxcore.parts.listener import Listener
 from muxcore.protocol import Service
 from muxcore.stats import Stats
 
 _LAST_TURNS = 100  # turns the loop still gets to deliver connection_lost; it needs one or two
-_SCRATCH = 65_536  # bytes; for what a BufferedProtocol is not to have
 
 
 class AsyncioEngine(GuardedLoop):
@@ -39,7 +39,6 @@ class AsyncioEngine(GuardedLoop):
 
     name = "asyncio"
     model = "epoll"
-    edge = False  # what is left in a backlog is told again
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
@@ -47,26 +46,25 @@ class AsyncioEngine(GuardedLoop):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.counters = Stats(errors=self.errors)
         self._listeners: list[Listener] = []
-        self._listening: list[Any] = []  # their sockets
+        self._listening: list[socket.socket] = []  # their sockets
         self._transports: dict[AsyncioTransport, bool] = {}  # whether we opened it
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
-        self.scratch = bytearray(_SCRATCH)
         watch_for_forks(self)
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._listeners.append(Listener(self, sock, service))
         self._listening.append(sock)
 
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         transport = self._transport_for(service, sock, peername, outgoing=False)
         if transport is None:
             sock.close()
             return
         self._watch(self.loop.create_task(self._open(sock, transport)))
 
-    async def _open(self, sock: Any, transport: AsyncioTransport) -> None:
+    async def _open(self, sock: socket.socket, transport: AsyncioTransport) -> None:
         try:
             await self.loop.connect_accepted_socket(lambda: transport.bridge, sock)
         except BaseException as exc:
@@ -78,7 +76,7 @@ class AsyncioEngine(GuardedLoop):
             dispatch.logger.debug("a connection could not be opened", exc_info=exc)
 
     def _transport_for(
-        self, service: Service, sock: Any, peername: Any, *, outgoing: bool
+        self, service: Service, sock: socket.socket, peername: Any, *, outgoing: bool
     ) -> AsyncioTransport | None:
         """Return one that is counted; None: the service has failed."""
         try:
@@ -105,19 +103,22 @@ class AsyncioEngine(GuardedLoop):
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         attempt = Attempt(self, family, sockaddr, done)
         self._watch(attempt.task)
         return attempt
 
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        sock, peername = attempt.sock, attempt.peername
+    def open_connected(
+        self, inner: asyncio.Transport, sock: socket.socket, service: Service, peername: Any
+    ) -> None:
         transport = self._transport_for(service, sock, peername, outgoing=True)
         if transport is None:
-            attempt.inner.abort()
+            inner.abort()
             return
-        attempt.inner.set_protocol(transport.bridge)
-        transport.bridge.connection_made(attempt.inner)
+        inner.set_protocol(transport.bridge)
+        transport.bridge.connection_made(inner)
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
@@ -141,7 +142,7 @@ class AsyncioEngine(GuardedLoop):
         stats = self.counters.snapshot()
         stats.outgoing = self.outgoing()
         for transport in list(self._transports):
-            received, sent = transport.counted()
+            received, sent = transport._counted()
             stats.bytes_in += received
             stats.bytes_out += sent
         return stats
@@ -204,8 +205,10 @@ class AsyncioEngine(GuardedLoop):
         )
 
     def _descriptors(self) -> list[int]:
-        holders = [self._waker, *self._listening, *self._transports, *self._lingering]
-        return [holder.fileno() for holder in holders]
+        descriptors = [self._waker.fileno()]
+        descriptors += (sock.fileno() for sock in self._listening)
+        descriptors += (transport.fileno() for transport in self._transports)
+        return descriptors + [lingering.fileno() for lingering in self._lingering]
 
     def _woken(self) -> None:
         self._waker.drain()
@@ -244,21 +247,14 @@ class AsyncioEngine(GuardedLoop):
     def watch_listener(self, listener: Listener, fd: int) -> None:
         self.loop.add_reader(fd, self.guard, listener.on_event)
 
-    def forget_listener(self, fd: int) -> None:
+    def forget_listener(self, listener: Listener, fd: int) -> None:
         self.loop.remove_reader(fd)
 
     def gone(
-        self, transport: AsyncioTransport, exc: BaseException | None, left: Lingering | None = None
+        self, transport: Connection, exc: BaseException | None, left: Descriptor | None = None
     ) -> None:
-        """Forget a connection: its ``connection_lost`` has been delivered.
-
-        Args:
-            transport: the connection.
-            exc: why it ended.
-            left: its descriptor, if that lingers; it is counted as open until then.
-        """
-        outgoing = self._transports.pop(transport)
-        received, sent = transport.counted()
+        outgoing = self._transports.pop(cast(AsyncioTransport, transport))
+        received, sent = transport._counted()
         self.counters.bytes_in += received
         self.counters.bytes_out += sent
         if exc is not None:
@@ -266,10 +262,9 @@ class AsyncioEngine(GuardedLoop):
         if left is None:
             self._one_less(outgoing)
         else:
-            self._lingering[left] = outgoing
+            self._lingering[cast(Lingering, left)] = outgoing
 
-    def lingered(self, left: Lingering) -> None:
-        """A lingering descriptor is closed; one of a connection that is still there counts not."""
+    def lingered(self, left: Descriptor) -> None:
         if left in self._lingering:
             self._one_less(self._lingering.pop(left))
 

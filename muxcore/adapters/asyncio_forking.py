@@ -13,13 +13,21 @@ import os
 import select
 import socket
 import weakref
-from typing import Any
+from typing import Protocol
 
-_engines: weakref.WeakSet[Any] = weakref.WeakSet()
+
+class Forks(Protocol):
+    """An engine that is to know whether it is a copy."""
+
+    forked: bool
+    owner: int | None
+
+
+_engines: weakref.WeakSet[Forks] = weakref.WeakSet()
 _NOBODY = -1  # no thread's ident
 
 
-def watch_for_forks(engine: Any) -> None:
+def watch_for_forks(engine: Forks) -> None:
     """Have ``engine.forked`` set in a child of the process that runs the engine."""
     _engines.add(engine)
 

@@ -8,20 +8,22 @@ when asyncio is done it sends the EOF and waits until the peer has everything.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import socket
 import sys
 import termios
-from typing import Any
 
-from muxcore import dispatch
+from muxcore.adapters.asyncio_loop import GuardedLoop
+from muxcore.parts import dispatch
+from muxcore.parts.dispatch import Failable
 
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.16  # s between looks at what is acknowledged: 10 ms, doubling
 _DROP = 65_536  # bytes that one receive drops
 
 
 def linger(
-    engine: Any, transport: Any, sock: socket.socket, *, unread: bool, queued: bool
+    engine: GuardedLoop, transport: Failable, sock: socket.socket, *, unread: bool, queued: bool
 ) -> Lingering | None:
     """See to what is unread at a close, or may become so while the queue is sent.
 
@@ -74,10 +76,10 @@ class Lingering:
         OSError: there is no descriptor left for the duplicate.
     """
 
-    def __init__(self, engine: Any, transport: Any, sock: socket.socket) -> None:
+    def __init__(self, engine: GuardedLoop, transport: Failable, sock: socket.socket) -> None:
         self._engine = engine
-        self._transport: Any = transport  # None: asyncio is done with it
-        self._timer: Any = None
+        self._transport: Failable | None = transport  # None: asyncio is done with it
+        self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
         self._look_after = _FIRST_LOOK
         self._sock: socket.socket | None = sock.dup()

@@ -9,23 +9,39 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
+import socket
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge
 from muxcore.limits import Limits
-from muxcore.loop_engine import LoopEngine
-from muxcore.timers import Timer
+from muxcore.parts import dispatch
+from muxcore.parts.loop import LoopEngine
+from muxcore.parts.timers import Timer
+from muxcore.protocol import Service
 
+_SCRATCH = 65_536  # bytes
 _OPENING_TURNS = 6  # from connect(2) to connection_made; a time-out lets it have them
 
 
+class Connection(Protocol):
+    """A transport, to the loop that is to forget it."""
+
+    def _counted(self) -> tuple[int, int]: ...
+
+
+class Descriptor(Protocol):
+    """A descriptor that outlives its connection."""
+
+    def close(self) -> None: ...
+
+
 class GuardedLoop(LoopEngine):
-    """The loop of an adapter, its calls and timers.
+    """The loop of an adapter, its calls and timers: what its connections see of their engine.
 
     Attributes:
+        scratch: for what a BufferedProtocol is not to have.
         leaving: what ``run()`` is to raise.
         forked: this is a copy, in another process than the one that runs the engine.
     """
@@ -36,8 +52,31 @@ class GuardedLoop(LoopEngine):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self._bell: asyncio.TimerHandle | None = None  # at the next timer's time
         self._opening: set[asyncio.Task[None]] = set()
+        self.scratch = bytearray(_SCRATCH)
         self.leaving: BaseException | None = None
         self.forked = False
+
+    @abc.abstractmethod
+    def open_connected(
+        self, inner: asyncio.Transport, sock: socket.socket, service: Service, peername: Any
+    ) -> None:
+        """Serve a connection that asyncio has a transport for already."""
+
+    @abc.abstractmethod
+    def gone(
+        self, transport: Connection, exc: BaseException | None, left: Descriptor | None = None
+    ) -> None:
+        """Forget a connection: its ``connection_lost`` has been delivered.
+
+        Args:
+            transport: the connection.
+            exc: why it ended.
+            left: its descriptor, if that lingers; it is counted as open until then.
+        """
+
+    @abc.abstractmethod
+    def lingered(self, left: Descriptor) -> None:
+        """A lingering descriptor is closed; one of a connection that is still there counts not."""
 
     @abc.abstractmethod
     def abandon(self) -> None:

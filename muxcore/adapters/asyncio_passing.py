@@ -10,27 +10,28 @@ are kept from asyncio's transport, so that both loops do the same:
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Iterable
 from socket import SO_LINGER, SOL_SOCKET
 from threading import get_ident
-from typing import Any
+from typing import Any, Self
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge, bridge_for
 from muxcore.adapters.asyncio_lingering import Lingering, linger
+from muxcore.adapters.asyncio_loop import GuardedLoop
 from muxcore.adapters.asyncio_telling import Telling
-from muxcore.errors import BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout
-from muxcore.protocol import Bytes, Verb
-from muxcore.transport import RESET
-from muxcore.transport_socket import TransportSocket
+from muxcore.errors import BufferLimitExceeded
+from muxcore.parts import dispatch
+from muxcore.parts.joining import Joining
+from muxcore.parts.transport import ENDS_BY_RESET, RESET
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.parts.verbs import BYTES, Verbs
+from muxcore.protocol import AnyProtocol, Bytes, Verb
 
-# else up to 4 MB stay in the kernel for minutes, for exactly the peer that never reads
-_ENDS_WITH_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)
 _MOST = 2**31 - 1  # water mark: uvloop keeps it in a C int; above 2 GiB nothing pauses anyway
 
 
-class Passing(Telling):
+class Passing(Verbs, Telling):
     """asyncio's transport, wrapped; what the verbs add is in ``AsyncioTransport``.
 
     Args:
@@ -40,11 +41,16 @@ class Passing(Telling):
         peername: the peer's socket address.
     """
 
-    def __init__(self, engine: Any, protocol: Any, sock: socket.socket, peername: Any) -> None:
+    _engine: GuardedLoop
+    _peer: Self | Joining | None
+
+    def __init__(
+        self, engine: GuardedLoop, protocol: AnyProtocol, sock: socket.socket, peername: Any
+    ) -> None:
         super().__init__(engine, protocol)
         self._sock = sock
         self._peername = peername
-        self._inner: Any = None  # asyncio's transport, once there is one
+        self._inner: asyncio.Transport | None = None  # once there is one
         self.declared: Verb | None = None  # the service's verb
         self._reason: BaseException | None = None  # for connection_lost: why we aborted
         self._closing = self._cut = False  # close() was called; it was aborted
@@ -58,36 +64,18 @@ class Passing(Telling):
 
     # -- what is known of it
 
-    @property
-    def server(self) -> Any:
-        return self._engine.server
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername":
-            return self._peername
-        if name == "engine":
-            return self._engine.name
-        self._check_thread("get_extra_info()")
-        if name == "bytes":
-            return self.counted()
-        if name == "sockname":
-            try:
-                return self._sock.getsockname()
-            except OSError:
-                return default
-        if name == "socket":
-            return TransportSocket(self._sock)
-        return default
-
-    def counted(self) -> tuple[int, int]:
+    def _counted(self) -> tuple[int, int]:
         """Return (bytes received, bytes sent)."""
         unsent = self._queued() if self._unsent is None else self._unsent
         return self._bytes_in, self._written - unsent
 
-    def get_protocol(self) -> Any:
+    def _socket(self) -> TransportSocket:
+        return TransportSocket(self._sock)
+
+    def get_protocol(self) -> AnyProtocol:
         return self._protocol
 
-    def set_protocol(self, protocol: Any) -> None:
+    def set_protocol(self, protocol: AnyProtocol) -> None:
         self._check_thread("set_protocol()")
         self._protocol = None if self._lost else protocol
         if self._verb is None and not self._lost:
@@ -115,51 +103,13 @@ class Passing(Telling):
     def write(self, data: Bytes) -> None:
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread("write()")
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"write() needs a bytes-like object, not {type(data).__name__}")
-        if self._verb is not None:
-            raise RuntimeError(
-                f"write() after {self._verb.value}(): the engine moves the bytes now"
-            )
-        if self._eof_written:
-            raise RuntimeError("write() after write_eof()")
+        if self._verb is not None or self._eof_written or not isinstance(data, BYTES):
+            self._refuse_write(data)
         self._write(data)
-
-    def writelines(self, lines: Iterable[Bytes]) -> None:
-        self._check_thread("writelines()")
-        self.write(b"".join(lines))
-
-    def write_eof(self) -> None:
-        self._check_thread("write_eof()")
-        if self._verb is not None:
-            raise RuntimeError(
-                f"write_eof() after {self._verb.value}(): the engine moves the bytes now"
-            )
-        if not (self.is_closing() or self._eof_written):
-            self._eof_written = True
-            self._send_eof()
-
-    def can_write_eof(self) -> bool:
-        return True
 
     def get_write_buffer_size(self) -> int:
         self._check_thread("get_write_buffer_size()")
         return self._queued()
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._check_thread("set_write_buffer_limits()")
-        if high is None:
-            high = self._engine.limits.write_high if low is None else 4 * low  # asyncio's ratio
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high}) must be at least low ({low}), and low at least 0")
-        self._low, self._high = low, high
-        if not self.is_closing():
-            self._set_marks()
 
     # -- the end
 
@@ -178,13 +128,6 @@ class Passing(Telling):
                 self._watch_close()
         if peer is not None:
             peer.close()
-
-    def abort(self) -> None:
-        self._check_thread("abort()")
-        peer = self._peer
-        self._fail(None)
-        if peer is not None:
-            peer._fail(None)
 
     def _linger(self) -> bool:
         """Let what is unread be dropped; False: the connection turns out to have failed."""
@@ -206,12 +149,12 @@ class Passing(Telling):
             return
         self._closing = self._cut = True
         self._reason = exc
-        if isinstance(exc, _ENDS_WITH_RESET):
-            self._close_with_reset()
+        if isinstance(exc, ENDS_BY_RESET):
+            self._reset_at_close()
         self._unsent = self._queued()
         self._ask("abort")
 
-    def _close_with_reset(self) -> None:
+    def _reset_at_close(self) -> None:
         try:
             self._sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         except OSError as exc:  # asyncio has closed it meanwhile
@@ -233,7 +176,7 @@ class Passing(Telling):
         asked, self._asked = self._asked, []
         for what, args in asked:
             if what == "write_eof":
-                self._send_eof()
+                self._end_writing()
             else:
                 self._ask(what, *args)
 
@@ -242,7 +185,7 @@ class Passing(Telling):
         self.bridge = bridge
         self._ask("set_protocol", bridge)
 
-    def _set_marks(self) -> None:
+    def _marks_changed(self) -> None:
         self._ask("set_write_buffer_limits", min(self._high, _MOST), min(self._low, _MOST))
 
     def _queued(self) -> int:
@@ -262,13 +205,13 @@ class Passing(Telling):
         self._written += len(owned)
         if self._lending:
             self._ask("write", owned)
-        else:
+        elif self._inner is not None:
             self._inner.write(owned)
         size = self._queued()
         if size > self._engine.limits.write_buffer:
             self._fail(BufferLimitExceeded(size, self._engine.limits.write_buffer))
 
-    def _send_eof(self) -> None:
+    def _end_writing(self) -> None:
         """Let asyncio send EOF after what is queued; shutdown(2) fails where the peer has reset."""
         try:
             self._ask("write_eof")

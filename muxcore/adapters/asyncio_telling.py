@@ -5,10 +5,11 @@ from __future__ import annotations
 import abc
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.adapters.asyncio_bridges import Bridge, bridge_for
 from muxcore.adapters.asyncio_deadlines import Deadlines
-from muxcore.protocol import Verb
+from muxcore.adapters.asyncio_loop import GuardedLoop
+from muxcore.parts import dispatch
+from muxcore.protocol import AnyProtocol, Verb
 
 _SHORT = 65_536  # a receive below that was short, on either loop: they ask for 250 KB and more
 
@@ -21,7 +22,7 @@ class Telling(Deadlines):
         protocol: what the service returned.
     """
 
-    def __init__(self, engine: Any, protocol: Any) -> None:
+    def __init__(self, engine: GuardedLoop, protocol: AnyProtocol) -> None:
         super().__init__(engine)
         self._protocol = protocol
         self._verb: Verb | None = None

@@ -9,15 +9,12 @@ only where ``protocol.py`` says that muxcore is stricter (``asyncio_passing.py``
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Self
 
-from muxcore import address as addresses
 from muxcore.adapters.asyncio_bridges import NOBODY, RelayBridge, VerbBridge
 from muxcore.adapters.asyncio_lingering import Lingering
 from muxcore.adapters.asyncio_passing import Passing
-from muxcore.address import Address
-from muxcore.errors import MuxcoreError, passed_on
-from muxcore.joining import Joining
 from muxcore.protocol import Bytes, Verb
 
 
@@ -29,48 +26,7 @@ class AsyncioTransport(Passing):
         verb = f" {self._verb.value}" if self._verb else ""
         return f"<{type(self).__name__} {state}{verb} peer={self._peername!r}>"
 
-    def echo(self) -> None:
-        self._check_thread("echo()")
-        self._begin(Verb.ECHO)
-
-    def discard(self) -> None:
-        self._check_thread("discard()")
-        self._begin(Verb.DISCARD)
-
-    def relay(
-        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
-    ) -> None:
-        self._check_thread("relay()")
-        for head in (first, back):
-            if not isinstance(head, bytes | bytearray | memoryview):
-                what = type(head).__name__
-                raise TypeError(f"relay() needs bytes-like objects for first and back, not {what}")
-        self._check(Verb.RELAY, "the connection")
-        if isinstance(peer, str | int | Address):
-            joining = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
-            self._verb, self._peer = Verb.RELAY, joining
-            self._user_paused = True
-            self._ask("pause_reading")
-            self._use(RelayBridge(self))  # uvloop may tell of an EOF all the same
-            return
-        if not isinstance(peer, AsyncioTransport):
-            raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
-        if peer is self or peer._engine is not self._engine:
-            which = "the connection itself" if peer is self else "a connection of another server"
-            raise ValueError(f"relay(): the peer is {which}")
-        peer._check(Verb.RELAY, "the peer")
-        self._join(peer, first, back)
-
-    def _check(self, verb: Verb, who: str) -> None:
-        if self.is_closing():
-            raise ValueError(f"{verb.value}(): {who} is closing")
-        if self._verb is not None:
-            raise ValueError(f"{verb.value}(): {who} is under {self._verb.value}() already")
-        if self._eof_written:
-            raise ValueError(f"{verb.value}(): {who} has sent EOF already")
-
     def _begin(self, verb: Verb) -> None:
-        self._check(verb, "the connection")
         self._verb = verb
         self._user_paused = False
         self._use(VerbBridge(self))
@@ -84,13 +40,17 @@ class AsyncioTransport(Passing):
     def _move(self, data: bytes) -> None:
         if self._verb is Verb.ECHO:
             self._write(data)
-        elif self._verb is Verb.RELAY and self._peer is not None:
+        elif isinstance(self._peer, AsyncioTransport):
             self._peer._write(data)
 
     # -- a relay: asyncio's transports flush before they send EOF or close
 
-    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
-        """Let every further byte of either go to the other, after ``first`` and ``back``."""
+    def _wait_for_peer(self) -> None:
+        self._user_paused = True
+        self._ask("pause_reading")
+        self._use(RelayBridge(self))  # uvloop may tell of an EOF all the same
+
+    def _join(self, peer: Self, first: Bytes, back: Bytes) -> None:
         self._peer, peer._peer = peer, self
         for side, other, head in ((peer, self, first), (self, peer, back)):
             side._verb = Verb.RELAY
@@ -124,17 +84,8 @@ class AsyncioTransport(Passing):
         if self._eof_written:
             self.close()
             return
-        peer._send_eof()
+        peer._end_writing()
         self._watch_half_close()
-
-    def _orphaned(self, exc: BaseException | None) -> None:
-        """The other side is lost: end as it did; a reset by the network is passed on as one."""
-        self._peer = None
-        if exc is not None and not isinstance(exc, MuxcoreError):
-            exc = passed_on(exc)
-            self._close_with_reset()
-        if exc is not None or not self.is_closing():
-            self._fail(exc)
 
     # -- for the bridges and the engine
 
@@ -146,13 +97,12 @@ class AsyncioTransport(Passing):
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def _made(self, inner: Any) -> None:
+    def _made(self, inner: asyncio.Transport) -> None:
         self._inner = inner
-        self._set_marks()
+        self._marks_changed()
         self._watch_idle()
         self._tell("connection_made", self)
-        if self.declared is not None and self._verb is None and not self.is_closing():
-            self._begin(self.declared)
+        self._begin_declared(self.declared)
         if self._engine.ending:  # it was on its way when the server's end began
             self.close()
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.cli._watching import watched
-from muxcore.descriptors import take_all
 from muxcore.limits import Limits
+from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
 

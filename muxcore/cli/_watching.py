@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from muxcore import address
-from muxcore.dispatch import make_protocol
+from muxcore.parts.dispatch import make_protocol
 from muxcore.protocol import Service
 
 _SHOWN = 60  # bytes of a message that fit a line

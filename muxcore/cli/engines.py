@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from muxcore import registry
-from muxcore.engine import CAPABILITIES
+from muxcore.abc import CAPABILITIES
 
 _EXAMPLES = """\
 examples:

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import IO, Any
 
 from muxcore.address import Address
-from muxcore.descriptors import take_all
 from muxcore.load.config import LoadConfig
+from muxcore.load.descriptors import take_all
 from muxcore.load.generator import LoadError, Phase, generator, window
 from muxcore.load.interrupts import held_back
 from muxcore.load.result import LoadResult

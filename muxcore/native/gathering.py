@@ -13,6 +13,8 @@ import sys
 import time
 from typing import Any
 
+from muxcore.native.core_loop import CoreLoop
+
 SMALL = 1024  # bytes; a larger write crosses by itself
 SAFE = 64 * 1024  # bytes: a connection's share, the default high-water mark; so nobody has to pause
 MOST, MOST_BYTES = 4000, 4 * SAFE  # gathered of all; C takes MUX_WRITES
@@ -23,12 +25,9 @@ _PARTS = 3  # of a write
 SIZES = [size.to_bytes(4, sys.byteorder) for size in range(SMALL + 1)]
 
 
-class Gathering:
+class Gathering(CoreLoop):
     """What of an engine gathers; ``NativeEpollEngine`` is the rest."""
 
-    lib: Any
-    ffi: Any
-    loop: Any
     _transports: list[Any]
 
     def _init_gathering(self) -> None:

@@ -28,15 +28,16 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import Any
 
-from muxcore import accepting, dispatch, forks
+from muxcore import _forks
 from muxcore.limits import Limits
-from muxcore.loop_engine import LoopEngine
 from muxcore.native import core
+from muxcore.native.attempt import Attempt
+from muxcore.native.core_loop import InSlot
 from muxcore.native.gathering import QUICK, Gathering
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
-from muxcore.native.outgoing import Attempt
+from muxcore.parts import dispatch, opening
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 
@@ -52,12 +53,12 @@ _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
 _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED, _KIND_QUEUED = range(5, 9)
 
 
-class NativeEpollEngine(Gathering, LoopEngine):
+class NativeEpollEngine(Gathering):
     """One process, one thread, the C core's loop."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = LoopEngine.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
+    capabilities = Gathering.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -93,24 +94,26 @@ class NativeEpollEngine(Gathering, LoopEngine):
         self._is_quick = False  # the callbacks of the last batch took little time
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
-        self._transports: list[NativeTransport | Attempt | None] = []
-        self._listeners: dict[int, tuple[Any, Service]] = {}
-        self._waiting: list[tuple[Any, Service]] = []  # listeners, until run()
+        self._transports: list[InSlot | None] = []
+        self._listeners: dict[int, tuple[socket.socket, Service]] = {}
+        self._waiting: list[tuple[socket.socket, Service]] = []  # listeners, until run()
         self._forked = False  # this process is a fork of the engine's
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._waiting.append((sock, service))
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
 
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self._serve(attempt.slot, attempt.generation, service, attempt.peername)
-        transport = self._transports[attempt.slot]
+    def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+        self._serve(slot, generation, service, peername)
+        transport = self._transports[slot]
         if isinstance(transport, NativeTransport) and not transport._hold:
             transport.hold_in_c(False)  # C has held it until here
 
@@ -269,7 +272,7 @@ class NativeEpollEngine(Gathering, LoopEngine):
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:
             self._forked = True
-            forks.refuse()
+            _forks.refuse()
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
     def _drain(self) -> None:
@@ -288,13 +291,13 @@ class NativeEpollEngine(Gathering, LoopEngine):
         for slot in self._listeners:
             self.lib.mux_unlisten(self.loop, slot)
         for sock, _ in (*self._listeners.values(), *self._waiting):
-            accepting.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         self._waiting.clear()
 
     # -- connections
 
-    def _listen(self, sock: Any, service: Service) -> None:
+    def _listen(self, sock: socket.socket, service: Service) -> None:
         if sock.family != socket.AF_UNIX:
             # Linux: what is accepted inherits it, which saves a system call a connection
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -330,7 +333,7 @@ class NativeEpollEngine(Gathering, LoopEngine):
         self.set_transport(slot, None)
         self.lib.mux_refuse(self.loop, slot, generation)
 
-    def set_transport(self, slot: int, transport: NativeTransport | Attempt | None) -> None:
+    def set_transport(self, slot: int, transport: InSlot | None) -> None:
         """Have a slot's events go to ``transport``, or to nobody."""
         missing = slot + 1 - len(self._transports)
         if missing > 0:
@@ -340,7 +343,7 @@ class NativeEpollEngine(Gathering, LoopEngine):
     def _open_transports(self) -> list[NativeTransport]:
         return [each for each in self._transports if isinstance(each, NativeTransport)]
 
-    def open(self, sock: Any, service: Service, peername: Any) -> None:
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         generation = self.ffi.new("uint32_t *")
         slot = self.lib.mux_adopt(self.loop, sock.fileno(), VERBS[None], True, generation)
         if slot < 0:
@@ -351,7 +354,7 @@ class NativeEpollEngine(Gathering, LoopEngine):
         sock.detach()
         self._serve(slot, generation[0], service, peername)
 
-    def _lost(self, slot: int, transport: NativeTransport | Attempt, error: int, at: int) -> None:
+    def _lost(self, slot: int, transport: InSlot, error: int, at: int) -> None:
         try:
             transport.lost(error, _IN_OUT.unpack_from(self._arena, at))
         finally:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from muxcore.transport_socket import TransportSocket
+from muxcore.parts.transport_socket import TransportSocket
 
 
 class LentSocket(TransportSocket):

@@ -21,17 +21,18 @@ import sys
 from threading import get_ident
 from typing import Any
 
-from muxcore import dispatch
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
-from muxcore.joining import Joining
 from muxcore.native.core import mark
+from muxcore.native.core_loop import CoreLoop
 from muxcore.native.gathering import SAFE, SIZES, SMALL
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
-from muxcore.protocol import Bytes, Verb
-from muxcore.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
-from muxcore.transport import ENDS_BY_RESET
-from muxcore.transport_socket import TransportSocket
+from muxcore.parts import dispatch
+from muxcore.parts.joining import Joining
+from muxcore.parts.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
+from muxcore.parts.transport import ENDS_BY_RESET
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.protocol import AnyProtocol, Bytes, Verb
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
@@ -52,7 +53,7 @@ class NativeTransport(NativeVerbs):
     __slots__ = ("_gathered", "_head", "_reason", "_totals")
 
     def __init__(
-        self, engine: Any, protocol: Any, peername: Any, slot: int, generation: int
+        self, engine: CoreLoop, protocol: AnyProtocol, peername: Any, slot: int, generation: int
     ) -> None:
         self._slot = slot
         self._generation = generation
@@ -72,7 +73,7 @@ class NativeTransport(NativeVerbs):
             self._peername = self._peername.decoded()
         return super().get_extra_info(name, default)
 
-    def set_protocol(self, protocol: Any) -> None:
+    def set_protocol(self, protocol: AnyProtocol) -> None:
         super().set_protocol(protocol)
         self._hears = self._verb is None and hasattr(protocol, "data_received")
 
@@ -141,7 +142,7 @@ class NativeTransport(NativeVerbs):
         if rest:
             self.on_data(bytes(rest))
 
-    def _fills(self, protocol: Any) -> bool:
+    def _fills(self, protocol: AnyProtocol) -> bool:
         return (
             self._state == OPEN
             and not self._hold
@@ -298,11 +299,11 @@ class NativeTransport(NativeVerbs):
         if not error:
             return None
         if error == IDLE:
-            return IdleTimeout(limits.idle_timeout)
+            return IdleTimeout(limits.idle_timeout or 0.0)
         if error == HALF_CLOSED:
-            return HalfCloseTimeout(limits.half_close_timeout)
+            return HalfCloseTimeout(limits.half_close_timeout or 0.0)
         if error == NOT_TAKEN:
-            return CloseTimeout(limits.close_timeout)
+            return CloseTimeout(limits.close_timeout or 0.0)
         number = error & ~PASSED_ON
         exc = OSError(number, os.strerror(number))
         return exc if number == error else passed_on(exc)
@@ -347,5 +348,4 @@ class NativeTransport(NativeVerbs):
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, and begin the service's verb if it has one."""
         dispatch.call(self, self._protocol, "connection_made", self)
-        if verb is not None and self._state == OPEN and self._verb is None:
-            self._begin(verb)
+        self._begin_declared(verb)

@@ -7,11 +7,12 @@ reading was held, and events of this batch that are yet to come; both go to the 
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Self
 
+from muxcore.native.core_loop import CoreLoop
+from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, OPEN
+from muxcore.parts.transport import BaseTransport
 from muxcore.protocol import Bytes, Verb, handles
-from muxcore.states import HOLD_CLOSING, HOLD_EOF, OPEN
-from muxcore.transport import BaseTransport
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
@@ -22,6 +23,7 @@ class NativeVerbs(BaseTransport):
 
     __slots__ = ("_generation", "_hears", "_kept", "_plain", "_slot")
 
+    _engine: CoreLoop
     _slot: int
     _generation: int
     _kept: list[bytes] | None  # received and not delivered; b"" is the peer's EOF
@@ -33,7 +35,6 @@ class NativeVerbs(BaseTransport):
         """Let gathered writes cross into C."""
 
     def _begin(self, verb: Verb) -> None:
-        self._check(verb, "the connection")
         self._verb = verb
         self._verb_begun(verb)
         kept = self._take_kept()
@@ -51,13 +52,11 @@ class NativeVerbs(BaseTransport):
         engine, verb = self._engine, VERBS[self._verb]
         engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
 
-    def relay(
-        self, peer: Any, *, first: Bytes = b"", back: Bytes = b"", timeout: float | None = None
-    ) -> None:
-        super().relay(peer, first=first, back=back, timeout=timeout)
+    def _wait_for_peer(self) -> None:
+        super()._wait_for_peer()
         self._verb_begun(Verb.RELAY)
 
-    def _join(self, peer: Any, first: Bytes, back: Bytes) -> None:
+    def _join(self, peer: Self, first: Bytes, back: Bytes) -> None:
         self._cross()
         peer._cross()
         engine = self._engine
@@ -100,8 +99,9 @@ class NativeVerbs(BaseTransport):
         engine = self._engine
         if engine.lib.mux_forget(engine.loop, self._slot, self._generation) == 0:
             engine.set_transport(self._slot, None)
-            if self._peer is not None:  # else the other side was forgotten before
-                self._peer._peer = None  # nothing else keeps this object
+            peer = self._partner()
+            if peer is not self:  # else the other side was forgotten before
+                peer._peer = None  # nothing else keeps this object
 
     def _half_closed(self) -> None:
         """C keeps that deadline."""

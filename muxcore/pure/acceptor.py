@@ -9,8 +9,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.pure.forking import exit_with, flush
-from muxcore.timers import LONGEST_WAIT
 
 
 class Acceptor:

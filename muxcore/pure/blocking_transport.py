@@ -16,21 +16,32 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from muxcore import dispatch
+from muxcore.abc import Engine
 from muxcore.errors import (
     CapabilityMissing,
     CloseTimeout,
     HalfCloseTimeout,
 )
-from muxcore.protocol import Bytes, Verb
+from muxcore.parts import dispatch
+from muxcore.parts.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
+from muxcore.parts.transport import BaseTransport
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.protocol import AnyProtocol, Bytes, Verb
 from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.states import CLOSING, HOLD_EOF, HOLD_USER, LOST, OPEN
-from muxcore.transport import BaseTransport
-from muxcore.transport_socket import TransportSocket
+
+T = TypeVar("T")
+
+
+class Waits(Protocol):
+    """What a connection sees of its child."""
+
+    def wait(self, call: Callable[..., T], *args: Any) -> T:
+        """Make a call that may wait; a stop interrupts it."""
 
 
 class BlockingTransport(BaseTransport):
@@ -65,10 +76,10 @@ class BlockingTransport(BaseTransport):
 
     def __init__(
         self,
-        engine: Any,
-        child: Any,
+        engine: Engine,
+        child: Waits,
         sock: socket.socket,
-        protocol: Any,
+        protocol: AnyProtocol,
         peername: Any,
         counters: SharedCounters,
         slot: int,
@@ -103,8 +114,7 @@ class BlockingTransport(BaseTransport):
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, and begin the service's verb if it has one."""
         dispatch.call(self, self._protocol, "connection_made", self)
-        if verb is not None and self._state == OPEN and self._verb is None:
-            self._begin(verb)
+        self._begin_declared(verb)
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -248,7 +258,7 @@ class BlockingTransport(BaseTransport):
         if not isinstance(exc, BlockingIOError):
             self._fail(exc)
         elif not flags & socket.MSG_DONTWAIT:
-            self._idle(self._engine.limits.idle_timeout)
+            self._idle(self._engine.limits.idle_timeout or 0.0)
 
     def count(self, received: int, sent: int) -> None:
         self._moved_at = time.monotonic()

@@ -13,14 +13,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from muxcore import connecting
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.protocol import Service, Verb
+from muxcore.parts import connecting
+from muxcore.parts.timers import LONGEST_WAIT
+from muxcore.protocol import AnyProtocol, Service, Verb
+from muxcore.pure.blocking_connect import Outgoing
 from muxcore.pure.blocking_linger import Linger
-from muxcore.pure.blocking_outgoing import Outgoing
 from muxcore.pure.blocking_transport import BlockingTransport
 from muxcore.pure.shared_counters import SharedCounters
-from muxcore.timers import LONGEST_WAIT
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class Child:
         slot: this child's slot in them.
     """
 
-    def __init__(self, engine: Any, counters: SharedCounters, slot: int) -> None:
+    def __init__(self, engine: Engine, counters: SharedCounters, slot: int) -> None:
         self._engine = engine
         self.counters = counters
         self.slot = slot
@@ -49,7 +50,9 @@ class Child:
         self._heeded = 0  # of these, those that the turn knew of when it began
         self._waits = False
 
-    def serve(self, sock: socket.socket, peername: Any, protocol: Any, verb: Verb | None) -> None:
+    def serve(
+        self, sock: socket.socket, peername: Any, protocol: AnyProtocol, verb: Verb | None
+    ) -> None:
         """Serve the client, and what it connects to, until all have ended."""
         self._client = self.add(sock, peername, protocol, verb)
         while self._transports or self._outgoing or self._lingering:
@@ -85,7 +88,7 @@ class Child:
             self._waits = False
 
     def add(
-        self, sock: socket.socket, peername: Any, protocol: Any, verb: Verb | None
+        self, sock: socket.socket, peername: Any, protocol: AnyProtocol, verb: Verb | None
     ) -> BlockingTransport:
         """Serve one more connection."""
         transport = BlockingTransport(

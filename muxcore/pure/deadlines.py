@@ -12,8 +12,11 @@ from time import monotonic
 from typing import Any
 
 from muxcore.errors import CloseTimeout, HalfCloseTimeout
-from muxcore.states import LOST
-from muxcore.transport import BaseTransport
+from muxcore.parts.states import LOST
+from muxcore.parts.timers import Timer
+from muxcore.parts.transport import BaseTransport
+from muxcore.protocol import AnyProtocol
+from muxcore.pure.watching_loop import WatchingLoop
 
 
 class Deadlines(BaseTransport):
@@ -21,11 +24,13 @@ class Deadlines(BaseTransport):
 
     __slots__ = ("_moved_at", "_taken_at", "_timers")
 
-    def __init__(self, engine: Any, protocol: Any, peername: Any) -> None:
+    _engine: WatchingLoop
+
+    def __init__(self, engine: WatchingLoop, protocol: AnyProtocol, peername: Any) -> None:
         # when a byte last moved: looked at for the idle deadline alone, so kept only where that is
         self._moved_at = monotonic() if engine.clocked else 0.0
         self._taken_at = 0.0  # after close(): when the peer last took something
-        self._timers: dict[str, Any] | None = None  # by what they call
+        self._timers: dict[str, Timer] | None = None  # by what they call
         super().__init__(engine, protocol, peername)
 
     @abc.abstractmethod
@@ -35,6 +40,8 @@ class Deadlines(BaseTransport):
     def _watch_idle(self) -> None:
         """Look again when the deadline would pass if no further byte moved."""
         limit = self._engine.limits.idle_timeout
+        if limit is None:
+            return
         left = self._idle_in(limit)
         if left <= 0:
             self._serve_both()
@@ -47,7 +54,7 @@ class Deadlines(BaseTransport):
             self._alarm(left, self._watch_idle)
 
     def _idle_in(self, limit: float) -> float:
-        other: float = self._partner()._moved_at  # a relay's deadline is the pair's
+        other = self._partner()._moved_at  # a relay's deadline is the pair's
         return max(self._moved_at, other) + limit - monotonic()
 
     def _half_closed(self) -> None:
@@ -62,7 +69,7 @@ class Deadlines(BaseTransport):
                 break
             before = sum(self._counted())
             self._serve_both()
-        self._fail(HalfCloseTimeout(self._engine.limits.half_close_timeout))
+        self._fail(HalfCloseTimeout(self._engine.limits.half_close_timeout or 0.0))
 
     def _watch_close(self) -> None:
         """The connection was closed, and has something to send: see that the peer takes it."""
@@ -72,7 +79,7 @@ class Deadlines(BaseTransport):
             self._alarm(limit, self._close_over)
 
     def _close_over(self) -> None:
-        limit = self._engine.limits.close_timeout
+        limit = self._engine.limits.close_timeout or 0.0
         if self._taken_at + limit <= monotonic():
             self.go_on()
         if self._state == LOST:

@@ -11,9 +11,9 @@ What to know of epoll(7):
 - EPOLLHUP and EPOLLERR are reported whether asked for or not, at every turn under a level trigger.
   A descriptor of which nothing is wanted is therefore watched under an edge trigger, which tells
   once; that is how a reset is heard by those who do not read.
-- Under an edge trigger, data and FIN that arrive together are one event: see
-  ``StreamTransport.read``. A receive also stops short in front of urgent data (recv(2), MSG_OOB),
-  of which EPOLLPRI tells, at no cost where there is none.
+- Under an edge trigger the kernel says "ready" once: whoever stops before EAGAIN has to come back
+  unasked. Data and FIN that arrive together are one event; a receive also stops short in front of
+  urgent data (recv(2), MSG_OOB), of which EPOLLPRI tells, at no cost where there is none.
 - A registration can outlive its descriptor, where somebody else closed that and a child still has
   the file. Nobody can name it any more, so the whole set is made anew.
 """
@@ -22,12 +22,15 @@ from __future__ import annotations
 
 import errno
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from muxcore import forks
+from muxcore import _forks
+from muxcore.limits import Limits
+from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, LOST, OPEN
 from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.readiness import ReadinessEngine
+from muxcore.pure.stream_transport import StreamTransport
 
 _EVENTS_PER_WAIT = 512  # what one epoll_wait returns; the rest comes at the next turn
 # s; a set that cannot be made anew for want of descriptors or memory is tried again after so long
@@ -45,10 +48,10 @@ class EpollPoller:
     """Who is ready, by epoll, level- or edge-triggered."""
 
     def __init__(self, trigger: str) -> None:
-        self.edge = trigger == "edge"
+        self._edge = trigger == "edge"
         self._epoll = select.epoll()
         self._masks: dict[int, int] = {}
-        self._forks = forks.count
+        self._process = _forks.current
         self._doubtful = False  # the set may hold a registration that nobody can name
         self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
@@ -57,23 +60,23 @@ class EpollPoller:
         return None
 
     def watch(self, fd: int, mask: int) -> None:
-        if forks.count != self._forks:
+        if _forks.current is not self._process:
             return  # the set is the parent's too
         self._waiting.pop(fd, None)
         known = self._masks.get(fd)
         if known is None:
             self._register(fd, mask)
-        elif known != mask and not self.edge:
+        elif known != mask and not self._edge:
             self._epoll.modify(fd, mask or select.EPOLLET)
         self._masks[fd] = mask
 
     def _register(self, fd: int, mask: int) -> None:
         # edge: once, for all; an edge that nobody wants costs nothing
-        self._epoll.register(fd, _EDGE if self.edge else mask or select.EPOLLET)
+        self._epoll.register(fd, _EDGE if self._edge else mask or select.EPOLLET)
 
     def forget(self, fd: int) -> bool:
         self._waiting.pop(fd, None)
-        if self._masks.pop(fd, None) is None or forks.count != self._forks:
+        if self._masks.pop(fd, None) is None or _forks.current is not self._process:
             return True
         try:
             self._epoll.unregister(fd)
@@ -125,6 +128,45 @@ class EpollPoller:
             self._masks[fd] = mask
 
 
+class EdgeTransport(StreamTransport):
+    """A connection of which the kernel tells once."""
+
+    __slots__ = ()
+
+    def read(self, events: int) -> None:
+        """Receive until nothing is left, this turn's budget is spent, or reading is held.
+
+        A short receive means that the socket is empty, and saves the receive that would say so; but
+        a FIN that came with the data gives no event of its own, nor does what stands behind urgent
+        data, so after these only EAGAIN or EOF ends the reading.
+        """
+        limits = self._engine.limits
+        chunk = size = limits.read_chunk
+        to_the_end = events & ~(READ | WRITE)
+        for _ in range(limits.reads_per_turn):
+            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
+                if size == chunk and not self._hold & HOLD_EOF:
+                    self._unread = True  # it was told of, and is left
+                return
+            size = self._receive(chunk)
+            if size < 0 or (size < chunk and not to_the_end):
+                return
+        self._engine.left_over(self.go_on)
+
+    def _ended(self) -> int:
+        was_open = self._state == OPEN
+        super()._ended()
+        # recv(2) hides a reset behind the FIN, and an edge has told of both at once
+        if was_open and self._state == OPEN:
+            self._heard_error()
+        return -1
+
+    def _reading_changed(self) -> None:
+        super()._reading_changed()
+        if self._state != LOST and not self._hold & ~HOLD_CLOSING:
+            self._engine.left_over(self.go_on)  # the edge may have come while reading was held
+
+
 class EpollEngine(ReadinessEngine):
     """One process, one thread, epoll."""
 
@@ -141,3 +183,22 @@ class EpollEngine(ReadinessEngine):
         if hasattr(select, "epoll"):
             return None
         return "it needs Linux: this system has no epoll", "take pure-select"
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self._left: dict[Callable[[], object], None] = {}  # those that have to come back
+        if trigger == "edge":
+            self.transport_class = EdgeTransport
+
+    def left_over(self, go_on: Callable[[], object]) -> None:
+        if self.trigger == "edge":
+            if not self._left:
+                self.call_soon(self._go_on)
+            self._left[go_on] = None
+
+    def _go_on(self) -> None:
+        left, self._left = self._left, {}
+        for go_on in left:
+            go_on()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from muxcore import dispatch
+from muxcore.parts import dispatch
 
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 

@@ -13,10 +13,12 @@ import fcntl
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
+from muxcore.parts.timers import Timer
 from muxcore.pure.poller import READ
+from muxcore.pure.watching_loop import WatchingLoop
 
 # s; no event tells of an acknowledgement, so it is asked for: soon, then half as often each time
 _FIRST_LOOK = 0.01
@@ -28,28 +30,37 @@ class Lingering:
     Args:
         engine: the readiness engine.
         sock: the socket.
-        outgoing: whether it is counted as an outgoing connection.
+        ended: called with this object once the socket is closed.
     """
 
-    __slots__ = ("_engine", "_fd", "_over", "_pause", "_sock", "_timer", "_until", "outgoing")
+    __slots__ = ("_ended", "_engine", "_fd", "_over", "_pause", "_sock", "_timer", "_until")
 
-    def __init__(self, engine: Any, sock: socket.socket, outgoing: bool) -> None:
+    def __init__(
+        self, engine: WatchingLoop, sock: socket.socket, ended: Callable[[Lingering], object]
+    ) -> None:
         self._engine = engine
         self._sock = sock
         self._fd = sock.fileno()
-        self.outgoing = outgoing
-        self._until: float = monotonic() + engine.limits.linger_timeout
+        self._ended = ended
+        self._until = monotonic() + engine.limits.linger_timeout
         self._pause = _FIRST_LOOK
-        self._timer: Any = None
+        self._timer: Timer | None = None
         self._over = False
 
     def begin(self) -> None:
         """Look at once: over a fast network the peer has acknowledged all by now."""
         if not self._look():
-            self._engine.watch_lingering(self, self._fd, READ)
-            self._again()
+            try:
+                self._engine.watch(self, self._fd, READ)
+            except OSError:
+                self.end()
+            else:
+                self._again()
 
     def on_event(self, events: int) -> None:
+        self._look()
+
+    def go_on(self) -> None:
         self._look()
 
     def end(self) -> None:
@@ -59,9 +70,10 @@ class Lingering:
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
-        self._engine.forget_lingering(self, self._fd)
+        self._engine.forget(self, self._fd)
         with contextlib.suppress(OSError):  # somebody else closed it
             self._sock.close()
+        self._ended(self)
 
     def disowned(self) -> None:
         """Give up: somebody else closed the descriptor, whose number may be another's by now."""
@@ -75,7 +87,7 @@ class Lingering:
     def _look(self) -> bool:
         """Drop what came, and return whether this is over; it is closed then."""
         if not self._over and (
-            self._ended() or self.is_acknowledged() or monotonic() >= self._until
+            self._peer_ended() or self.is_acknowledged() or monotonic() >= self._until
         ):
             self.end()
         return self._over
@@ -89,7 +101,7 @@ class Lingering:
         if not self._look():
             self._again()
 
-    def _ended(self) -> bool:
+    def _peer_ended(self) -> bool:
         """Drop what came, no more than a turn's budget; return whether the peer has ended."""
         limits = self._engine.limits
         try:
@@ -100,8 +112,7 @@ class Lingering:
             return False
         except OSError:  # a reset
             return True
-        if self._engine.edge:
-            self._engine.call_soon(self.on_event, READ)
+        self._engine.left_over(self.go_on)
         return False
 
     def is_acknowledged(self) -> bool:

@@ -13,16 +13,11 @@ from typing import Protocol
 READ = 1  # POLLIN: bytes, a connection to accept, or EOF
 WRITE = 4  # POLLOUT: room in the send buffer
 ERROR = 8  # POLLERR: the connection was reset, or is broken in another way
+ANYTHING = ~0  # nobody has asked the kernel: a call will tell
 
 
 class Poller(Protocol):
-    """Who is ready?
-
-    Attributes:
-        edge: readiness is reported once, when it begins; it must be used up before it comes again.
-    """
-
-    edge: bool
+    """Who is ready?"""
 
     def __init__(self, trigger: str) -> None: ...
 

@@ -29,20 +29,21 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, ClassVar
 
-from muxcore import accepting, dispatch
+from muxcore import _forks
 from muxcore import address as addresses
+from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.engine import Engine
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
-from muxcore.protocol import Service, verb_of
+from muxcore.parts import dispatch, opening, sockets
+from muxcore.parts.signals import StopSignals
+from muxcore.parts.waker import Waker
+from muxcore.protocol import Handle, Service
 from muxcore.pure.acceptor import Acceptor
 from muxcore.pure.child import Child
 from muxcore.pure.forking import end_with_parent, exit_with, flush, sigchld_wakes, signal_name
 from muxcore.pure.shared_counters import SharedCounters
 from muxcore.stats import Stats
-from muxcore.timers import Timer
-from muxcore.wakeup import StopSignals, Waker
 
 _NUDGE = 0.1  # s between the nudges of a child that was told to end
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
@@ -85,15 +86,15 @@ class ProcessEngine(Engine):
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         self._listeners[sock.fileno()] = (sock, service)
 
-    def adopt(self, sock: Any, service: Service) -> None:
+    def adopt(self, sock: socket.socket, service: Service) -> None:
         self.need("adopt")
 
     def connect(
         self, address: str | int | Address, service: Service, timeout: float | None = None
-    ) -> Any:
+    ) -> Handle:
         if self._child is None:
             raise RuntimeError("connect() is for callbacks, and those run in the children")
         seconds = self._time_to_connect(timeout)
@@ -101,7 +102,7 @@ class ProcessEngine(Engine):
 
     # -- calls
 
-    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         self.need("timers")
         raise AssertionError("unreachable")
 
@@ -174,7 +175,7 @@ class ProcessEngine(Engine):
 
     def close(self) -> None:
         for sock, _ in self._listeners.values():
-            accepting.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         self._waker.close()
         self._close_control()
@@ -215,12 +216,12 @@ class ProcessEngine(Engine):
             if not self._counters.room():
                 return
             try:
-                accepted = accepting.accept(listener)
+                accepted = sockets.accept(listener)
                 if accepted is None:
                     return
                 with accepted[0]:  # the parent's copy is closed at the end of the block
                     self._fork_child(*accepted, service)
-            except (accepting.OutOfResources, OSError) as exc:
+            except (sockets.OutOfResources, OSError) as exc:
                 self._rest(exc)
                 return
             self._failing = False
@@ -272,7 +273,7 @@ class ProcessEngine(Engine):
     def _wind_down(self) -> bool:
         """Close the listeners, then end the children: kindly, firmly, and at last by force."""
         for sock, _ in self._listeners.values():
-            accepting.close_listener(sock)
+            opening.close_listener(sock)
         self._listeners.clear()
         drained = self._end_children(signal.SIGTERM, self.limits.drain_timeout)
         drained = self._end_children(signal.SIGTERM, _KILL_AFTER) and drained
@@ -309,9 +310,9 @@ class ProcessEngine(Engine):
 
     def _accept_until_told(self, control: socket.socket) -> int:
         self._control = control
-        self.pid = os.getpid()
+        self.process = _forks.current
         for sock, _ in self._listeners.values():
-            accepting.inherit(sock)
+            opening.inherit(sock)
         with StopSignals(self.signal_fileno(), self.stop, self.abort):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the parent decides
             return 0 if self.run() else _CUT_SHORT
@@ -334,7 +335,7 @@ class ProcessEngine(Engine):
         slot: int,
         mask: set[int | signal.Signals],
     ) -> int:
-        self.pid, self.owner = os.getpid(), threading.get_ident()
+        self.process, self.owner = _forks.current, threading.get_ident()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -342,15 +343,10 @@ class ProcessEngine(Engine):
             listener.close()
         self._waker.close()
         self._close_control()
-        try:
-            protocol = dispatch.make_protocol(service)
-        except BaseException as exc:
-            dispatch.let_pass(exc)
-            name = dispatch.describe(service)
-            dispatch.logger.error("service %s failed; its client is refused", name, exc_info=exc)
-            self._counters.failed(slot, type(exc).__name__)
-            return 1
         child = self._child = Child(self, self._counters, slot)
+        made = dispatch.made_for(service, lambda protocol: protocol, child.failed)
+        if made is None:
+            return 1
 
         def stop(number: int, frame: FrameType | None) -> None:
             if self.is_copy():  # a callback has forked: that is no child of ours
@@ -363,7 +359,7 @@ class ProcessEngine(Engine):
         # as the program has it, but for the one signal by which we end a child
         signal.pthread_sigmask(signal.SIG_SETMASK, mask - {signal.SIGTERM})
         end_with_parent(self._parent, child.stop)
-        child.serve(sock, peername, protocol, verb_of(service) or verb_of(protocol))
+        child.serve(sock, peername, *made)
         return 0
 
     # -- small things

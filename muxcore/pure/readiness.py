@@ -1,82 +1,68 @@
 """The loop that select and epoll share: one thread, and a poller that says who is ready.
 
-A turn has five stages, in this order, so that what a callback does holds for every later stage:
+A turn has four stages, in this order, so that what a callback does holds for every later stage:
 
-1. wait for events, no longer than the next timer allows, and not at all if work is left over;
+1. wait for events, no longer than the next timer allows, and not at all if calls are queued;
 2. events: connections send and receive, listeners accept;
-3. those whose turn's budget ran out, or whose edge was held back, go on;
-4. timers that are due;
-5. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so
+3. timers that are due;
+4. calls that were queued, ``connection_lost`` among them: a connection is closed only here, so
    within one turn no descriptor is given to a new connection while an event for the old one may
    still come.
 
-A descriptor may be closed by somebody else, and its number come up again: whoever had it hears so
-before the new one is watched. In a fork of the process that made it, an engine closes descriptors
-and does nothing else.
+In a fork of the process that made it, an engine closes descriptors and does nothing else.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, ClassVar
+from typing import Any
 
-from muxcore import accepting, dispatch, forks
-from muxcore.errors import BindError, EngineUnavailable
+from muxcore import _forks
+from muxcore.errors import BindError
 from muxcore.limits import Limits
-from muxcore.listening import Listener
-from muxcore.loop_engine import LoopEngine
+from muxcore.parts import dispatch, opening
+from muxcore.parts.listener import Listener
 from muxcore.protocol import Service
+from muxcore.pure.attempt import Attempt
 from muxcore.pure.lingering import Lingering
-from muxcore.pure.outgoing import Attempt
-from muxcore.pure.poller import READ, WRITE, Poller
+from muxcore.pure.poller import READ
 from muxcore.pure.stream_transport import StreamTransport
+from muxcore.pure.watching_loop import Connection, WatchingLoop
 from muxcore.stats import Stats
 
 
-class ReadinessEngine(LoopEngine):
+class ReadinessEngine(WatchingLoop):
     """Everything of the select and epoll engines but who is ready."""
 
-    poller: ClassVar[type[Poller]]
+    transport_class: type[StreamTransport] = StreamTransport
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
-        # whether a connection notes when its bytes move: two looks at the clock, 0.1 µs a message
-        self.clocked = self.limits.idle_timeout is not None
-        self.counters = Stats(errors=self.errors)
-        self._forks = forks.count
-        self._poller = type(self).poller(trigger)
-        self.edge = self._poller.edge
-        # under a level trigger the next wait reports what is left, so one receive a turn is fairest
-        self.reads_per_turn = self.limits.reads_per_turn if self.edge else 1
-        self._handlers: dict[int, Any] = {self._waker.fileno(): self}
-        self._transports: dict[
-            StreamTransport, bool
-        ] = {}  # in the order they were opened: outgoing?
+        # in the order they were opened: outgoing?
+        self._transports: dict[StreamTransport, bool] = {}
         self._listeners: list[Listener] = []
-        self._again: dict[StreamTransport, None] = {}
-        self._lingering: dict[Lingering, None] = {}
-        reason = self.refuse(self._waker.fileno())
-        if reason is not None:
-            self._poller.close()
-            self._waker.close()
-            advice = "make the server before so many are open, or take pure-epoll"
-            raise EngineUnavailable(self.name, reason, advice)
-        self._poller.watch(self._waker.fileno(), READ)
+        self._lingering: dict[Lingering, bool] = {}  # outgoing?
+
+    def settle(self) -> None:
+        """Stay the first process's, as what the kernel has of it does: ``_turn`` refuses a fork."""
 
     # -- what it serves
 
-    def listen(self, sock: Any, service: Service) -> None:
+    def listen(self, sock: socket.socket, service: Service) -> None:
         reason = self.refuse(sock.fileno())
         if reason is not None:
-            accepting.close_listener(sock)
+            opening.close_listener(sock)
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(Listener(self, sock, service))
 
-    def open(self, sock: Any, service: Service, peername: Any, *, outgoing: bool = False) -> None:
+    def open(
+        self, sock: socket.socket, service: Service, peername: Any, *, outgoing: bool = False
+    ) -> None:
         fd = sock.fileno()
         reason = self.refuse(fd) if fd >= 0 else "something in this process closed its descriptor"
         if reason is not None:
@@ -84,12 +70,12 @@ class ReadinessEngine(LoopEngine):
             self.errors["refused"] += 1
             sock.close()
             return
-        made = self.transport_for(service, lambda p: StreamTransport(self, sock, p, peername))
+        made = self.transport_for(service, lambda p: self.transport_class(self, sock, p, peername))
         if made is None:
             sock.close()
             return
         transport, verb = made
-        self._claim(fd, transport)
+        self.claim(transport, fd)
         self._transports[transport] = outgoing
         if outgoing:
             self.counters.outgoing += 1
@@ -100,11 +86,10 @@ class ReadinessEngine(LoopEngine):
 
     # -- outgoing connections
 
-    def attempt(self, family: int, sockaddr: Any, done: Callable[[Any, int], object]) -> Attempt:
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
-
-    def open_attempt(self, attempt: Attempt, service: Service) -> None:
-        self.open(attempt.sock, service, attempt.peername, outgoing=True)
 
     def outgoing(self) -> int:
         return self.counters.outgoing + len(self.connecting)
@@ -132,8 +117,8 @@ class ReadinessEngine(LoopEngine):
         if self._closed:
             return
         self._closed = self._calls.closed = True  # an adopt() from now on is refused
-        if forks.count != self._forks:
-            self._abandon()
+        if self.is_copy():
+            self.abandon()
             return
         raised: list[BaseException] = []
 
@@ -164,47 +149,28 @@ class ReadinessEngine(LoopEngine):
         if raised:
             raise raised[0]
 
-    def _abandon(self) -> None:
-        """Close every descriptor: the connections and the epoll set are the parent's."""
-        for handler in list(self._handlers.values()):
-            if handler is not self:
-                handler.abandon()
+    def abandon(self) -> None:
         for transport in self._open_transports():  # those that wait for connection_lost
             transport.abandon()
         for listener in self._listeners:
             listener.abandon()
-        self._calls.clear()
-        self.timers.clear()
-        self._poller.close()
-        self._waker.close()
-        self.owner = None
+        super().abandon()
 
     # -- one turn
 
     def _turn(self) -> None:
-        if forks.count != self._forks:
-            forks.refuse()
+        if _forks.current is not self.process:
+            _forks.refuse()
         handlers = self._handlers
-        timeout = 0.0 if self._again or self._calls else self.timers.delay()
+        timeout = 0.0 if self._calls else self.timers.delay()
         for fd, events in self._poller.wait(timeout):
             handler = handlers.get(fd)
             if handler is not None:  # None: an earlier callback of this turn ended it
                 handler.on_event(events)
-        if self._again:
-            again, self._again = self._again, {}
-            for transport in again:
-                transport.go_on()
         self.timers.run_due()
         self._calls.run()
         if self._stop_asked:
             self._wind_down()
-
-    def on_event(self, events: int) -> None:
-        """The waker's event: the loop is awake, which is all it was for."""
-        self._waker.drain()
-
-    def disowned(self) -> None:
-        raise RuntimeError("something in this process closed the descriptor of the engine's waker")
 
     def _clients(self) -> int:
         return self.counters.open
@@ -222,74 +188,21 @@ class ReadinessEngine(LoopEngine):
             self._clean = self._clean and lingering.is_acknowledged()
             lingering.end()
 
-    # -- for transports, listeners and attempts
-
-    def refuse(self, fd: int) -> str | None:
-        """Return why this descriptor cannot be watched, or None."""
-        return self._poller.refuse(fd)
+    # -- for listeners and connections
 
     def watch_listener(self, listener: Listener, fd: int) -> None:
-        self._claim(fd, listener)
-        self._poller.watch(fd, READ)
+        self.watch(listener, fd, READ)
 
-    def forget_listener(self, fd: int) -> None:
-        if isinstance(self._handlers.get(fd), Listener):
-            del self._handlers[fd]
-            self._poller.forget(fd)
+    def forget_listener(self, listener: Listener, fd: int) -> None:
+        self.forget(listener, fd)
 
-    def watch_attempt(self, attempt: Attempt, fd: int) -> None:
-        self._claim(fd, attempt)
-        self._poller.watch(fd, WRITE)
-
-    def forget_attempt(self, attempt: Attempt, fd: int) -> None:
-        self._forget(fd, attempt)
-
-    def watch_lingering(self, lingering: Lingering, fd: int, mask: int) -> None:
-        self._claim(fd, lingering)
-        try:
-            self._poller.watch(fd, mask)
-        except OSError:
-            lingering.end()
-
-    def forget_lingering(self, lingering: Lingering, fd: int) -> None:
-        self._forget(fd, lingering)
-        if lingering in self._lingering:
-            del self._lingering[lingering]
-            self._gone(lingering.outgoing)
-
-    def watch(self, transport: StreamTransport, mask: int) -> None:
-        """Report a connection's readiness from now on; what cannot be watched is closed."""
-        try:
-            self._poller.watch(transport.fd, mask)
-        except OSError as exc:  # ENOSPC: epoll(7), max_user_watches
-            transport.broken(exc)
-
-    def again(self, transport: StreamTransport) -> None:
-        """Let a connection go on at the next turn, without waiting for an event."""
-        self._again[transport] = None
-
-    def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
-        """Take a connection out of the loop; ``connection_lost`` and close follow at stage 5."""
+    def release(self, transport: Connection, exc: BaseException | None) -> None:
         # it stays a handler until it is closed: whoever claims the number till then disowns it
         if self._handlers.get(transport.fd) is transport and not self._poller.forget(transport.fd):
             transport.disowned()
-        self._again.pop(transport, None)
         if exc is not None:
             self.errors[type(exc).__name__] += 1
         self._calls.append((self._lost, (transport, exc)))
-
-    def _forget(self, fd: int, handler: Any) -> None:
-        """Have a descriptor watched no longer, unless its number is another's by now."""
-        if self._handlers.get(fd) is handler:
-            del self._handlers[fd]
-            self._poller.forget(fd)
-
-    def _claim(self, fd: int, handler: Any) -> None:
-        """Have a descriptor's events go to ``handler``; whoever had the number lost it."""
-        before = self._handlers.get(fd)
-        if before is not None and before is not handler:
-            before.disowned()
-        self._handlers[fd] = handler
 
     def _lost(self, transport: StreamTransport, exc: BaseException | None) -> None:
         if transport not in self._transports:
@@ -304,9 +217,12 @@ class ReadinessEngine(LoopEngine):
             if sock is None:
                 self._gone(outgoing)
             else:
-                lingering = Lingering(self, sock, outgoing)
-                self._lingering[lingering] = None
+                lingering = Lingering(self, sock, self._lingered)
+                self._lingering[lingering] = outgoing
                 lingering.begin()
+
+    def _lingered(self, lingering: Lingering) -> None:
+        self._gone(self._lingering.pop(lingering))
 
     def _gone(self, outgoing: bool) -> None:
         """A connection's descriptor is closed: there is room for another."""

@@ -28,8 +28,6 @@ FD_SETSIZE = 1024  # <sys/select.h>; fixed when libc was compiled, whatever `uli
 class SelectPoller:
     """Who is ready, by select()."""
 
-    edge = False
-
     def __init__(self, trigger: str) -> None:
         self._readers: set[int] = set()
         self._writers: set[int] = set()

@@ -1,8 +1,7 @@
 """One non-blocking connection of the pure engines: its receives, its sends and its end.
 
-Written for both triggers. What differs is one question, asked in three places: under an edge
-trigger the kernel says "ready" once, so whoever stops before EAGAIN must come back by himself
-(``_engine.again``); under a level trigger the kernel says it again.
+One receive a turn is fairest: the next wait tells of what is left. (Under an edge trigger it would
+not: see ``epoll_engine.py``.)
 
 A descriptor may be blocking although the engine made it non-blocking (somebody's ``dup()`` shares
 the flag), so every call says MSG_DONTWAIT. And it may be closed by somebody else: its number is
@@ -20,12 +19,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from muxcore import dispatch
-from muxcore.protocol import Bytes, Verb
-from muxcore.pure.deadlines import Deadlines
-from muxcore.pure.poller import ERROR, READ, WRITE
-from muxcore.pure.send_queue import SendQueue
-from muxcore.states import (
+from muxcore.parts import dispatch
+from muxcore.parts.states import (
     CLOSING,
     HOLD_BACKLOG,
     HOLD_CLOSING,
@@ -35,7 +30,12 @@ from muxcore.states import (
     LOST,
     OPEN,
 )
-from muxcore.transport_socket import TransportSocket
+from muxcore.parts.transport_socket import TransportSocket
+from muxcore.protocol import AnyProtocol, Bytes, Verb
+from muxcore.pure.deadlines import Deadlines
+from muxcore.pure.poller import ANYTHING, ERROR, READ, WRITE
+from muxcore.pure.send_queue import SendQueue
+from muxcore.pure.watching_loop import WatchingLoop
 
 # Of one connection in one turn: each takes what the kernel's buffer has room for, up to 4 MB, and a
 # peer that reads as fast as we send would have the loop to itself
@@ -68,7 +68,9 @@ class StreamTransport(Deadlines):
         "fd",
     )
 
-    def __init__(self, engine: Any, sock: socket.socket, protocol: Any, peername: Any) -> None:
+    def __init__(
+        self, engine: WatchingLoop, sock: socket.socket, protocol: AnyProtocol, peername: Any
+    ) -> None:
         self._sock = sock
         self.fd = sock.fileno()
         self._queue = SendQueue()
@@ -81,13 +83,8 @@ class StreamTransport(Deadlines):
     # -- events
 
     def on_event(self, events: int) -> None:
-        """Handle readiness; called by the loop.
-
-        Args:
-            events: READ, WRITE, ERROR, and whatever else poll(2) and epoll(7) say.
-        """
         if events == READ:
-            self.read(False)
+            self.read(events)
         elif events & ERROR and self._hold & ~HOLD_CLOSING and not self._queue.size:
             self._heard_error()
         else:
@@ -96,36 +93,26 @@ class StreamTransport(Deadlines):
             if events & ~READ and self._queue.size:
                 self._flush()
             if events != WRITE:
-                self.read(events & ~(READ | WRITE) != 0)
+                self.read(events)
 
     def go_on(self) -> None:
         """Send and receive what can be, without an event."""
         if self._queue.size:
             self._flush()
-        self.read()
+        if self._state != LOST:
+            self.read(ANYTHING)
 
-    def read(self, hung_up: bool = True) -> None:
-        """Receive until nothing is left, this turn's budget is spent, or reading is held.
+    def read(self, events: int) -> None:
+        """Receive once, unless reading is held.
 
-        A short receive means that the socket is empty, and saves the receive that would say so; but
-        under an edge trigger a FIN that came with the data gave no event of its own, nor does what
-        stands behind urgent data, so after these only EAGAIN or EOF ends the reading.
+        Args:
+            events: what the kernel says of the connection.
         """
-        engine = self._engine
-        chunk = engine.limits.read_chunk
-        left = engine.reads_per_turn
-        size = chunk
-        while left:
-            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
-                if size == chunk and not self._hold & HOLD_EOF:
-                    self._unread = True  # it was told of, and is left
-                return
-            size = self._receive(chunk)
-            if size < 0 or (size < chunk and not hung_up):
-                return
-            left -= 1
-        if engine.edge:
-            engine.again(self)
+        if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
+            if not self._hold & HOLD_EOF:
+                self._unread = True  # it was told of, and is left
+        else:
+            self._receive(self._engine.limits.read_chunk)
 
     def _receive(self, chunk: int) -> int:
         """Receive once and deliver; return the bytes received, or -1 when there is no more now."""
@@ -199,9 +186,6 @@ class StreamTransport(Deadlines):
         self._unread = False
         if self._state == OPEN:
             self._eof_received()
-            # recv(2) hides a reset behind the FIN, and an edge has told of both at once
-            if self._engine.edge and self._state == OPEN:
-                self._heard_error()
         else:
             self._hold |= HOLD_EOF
             self._update_interest()
@@ -267,8 +251,7 @@ class StreamTransport(Deadlines):
             if not queue.size:
                 break
         else:
-            if self._engine.edge:
-                self._engine.again(self)
+            self._engine.left_over(self.go_on)
         if self._state != LOST:
             self._shrunk(queue.size)
         if self._state != LOST and not queue.size:
@@ -317,12 +300,13 @@ class StreamTransport(Deadlines):
         elif self._state == CLOSING and self._queue.size:
             self._watch_close()  # this is close()
         self._update_interest()
-        if self._engine.edge and not self._hold & ~HOLD_CLOSING:
-            self._engine.again(self)  # the edge may have come while reading was held
 
     def _update_interest(self) -> None:
         mask = (0 if self._hold & ~HOLD_CLOSING else READ) | (WRITE if self._queue.size else 0)
-        self._engine.watch(self, mask)
+        try:
+            self._engine.watch(self, self.fd, mask)
+        except OSError as exc:
+            self.broken(exc)
 
     def _verb_begun(self, verb: Verb) -> None:
         if verb is Verb.DISCARD:
@@ -341,12 +325,10 @@ class StreamTransport(Deadlines):
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, begin the service's verb if it has one, and start to read."""
         dispatch.call(self, self._protocol, "connection_made", self)
-        if verb is not None and self._state < CLOSING and self._verb is None:
-            self._begin(verb)
+        self._begin_declared(verb)
         if self._state != LOST:
             self._update_interest()
-        if self._engine.limits.idle_timeout is not None:
-            self._watch_idle()
+        self._watch_idle()
 
     def lost(self, exc: BaseException | None) -> None:
         """Deliver ``connection_lost``, then close, unless the socket is to linger."""

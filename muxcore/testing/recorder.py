@@ -194,6 +194,14 @@ class Recorder(Journaled):
         self.record("connection_lost", None if exc is None else type(exc).__name__)
 
 
+class StaysOpen(Recorder):
+    """A recorder whose connection stays open after the peer's EOF."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return True
+
+
 class FlowRecorder(Recorder):
     """A recorder that hears of flow control, and so is not protected."""
 

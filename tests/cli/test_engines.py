@@ -7,8 +7,8 @@ import json
 import pytest
 
 import muxcore
+from muxcore.abc import CAPABILITIES
 from muxcore.cli import main
-from muxcore.engine import CAPABILITIES
 from muxcore.pure.epoll_engine import EpollEngine
 
 Output = pytest.CaptureFixture[str]

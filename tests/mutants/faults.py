@@ -7,23 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LISTENING = "listening.py"
-LOOP = "loop_engine.py"
+LISTENER = "parts/listener.py"
+LOOP = "parts/loop.py"
 DEADLINES = "pure/deadlines.py"
 READINESS = "pure/readiness.py"
 STREAM = "pure/stream_transport.py"
-TRANSPORT = "transport.py"
-RELAYING = "relaying.py"
+TRANSPORT = "parts/transport.py"
+RELAY = "parts/relay.py"
 EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
 
 
-_HELD = (
-    "            if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
-    "                if size == chunk and not self._hold & HOLD_EOF:\n"
-    "                    self._unread = True  # it was told of, and is left\n"
-    "                return\n"
-)
+_HELD = "        if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
 
 
 @dataclass(frozen=True)
@@ -45,33 +40,6 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "a single accept under an edge trigger",
-        "PureEpollEdge",
-        ((LISTENING, "            if self._closed or self._resting:\n", "            if True:\n"),),
-        ("twenty_clients_that_connect_at_the_same_moment_are_all_served",),
-    ),
-    Mutant(
-        "a single receive under an edge trigger",
-        "PureEpollEdge",
-        (
-            (STREAM, "left = engine.reads_per_turn", "left = 1"),
-            (STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),
-        ),
-        ("five_thousand_bytes_at_once_come_back_whole",),
-    ),
-    Mutant(
-        "the budget of a turn is spent and nobody comes back",
-        "PureEpollEdge",
-        ((STREAM, "        if engine.edge:\n            engine.again(self)\n\n", "\n"),),
-        ("five_thousand_bytes_at_once_come_back_whole",),
-    ),
-    Mutant(
-        "a short receive ends the reading although a FIN came along",
-        "PureEpollEdge",
-        ((STREAM, "(size < chunk and not hung_up)", "size < chunk"),),
-        ("data_and_eof_that_come_together_are_both_heard",),
-    ),
-    Mutant(
         "event == EPOLLIN",
         "PureEpollLevel",
         (
@@ -82,12 +50,6 @@ MUTANTS = [
             ),
         ),
         ("a_reset_reaches_connection_lost_as_an_error",),
-    ),
-    Mutant(
-        "resuming under an edge trigger waits for an edge that has passed",
-        "PureEpollEdge",
-        ((STREAM, "if self._engine.edge and not self._hold & ~HOLD_CLOSING:", "if False:"),),
-        ("a_paused_connection_hears_nothing_until_it_resumes",),
     ),
     Mutant(
         "send for sendall",  # a blocking send ends early only where a signal interrupts it
@@ -106,7 +68,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                "accepting.py",
+                "parts/sockets.py",
                 "sock.setblocking(False)\n    if sock",
                 "sock.setblocking(True)\n    if sock",
             ),
@@ -175,7 +137,7 @@ MUTANTS = [
                 ),
             ),
             (READINESS, "            handler = handlers.get(fd)\n", ""),
-            (STREAM, _HELD, ""),
+            (STREAM, _HELD, "        if False:\n"),
             (STREAM, "        if self._state != OPEN:\n            return size  #", "        #"),
         ),
         ("aborting_another_connection_takes_its_event_of_the_same_turn",),
@@ -183,13 +145,13 @@ MUTANTS = [
     Mutant(
         "a connection that was paused in the same turn is read",
         "PureSelect",
-        ((STREAM, _HELD, ""),),
+        ((STREAM, _HELD, "        if False:\n"),),
         ("pausing_another_connection_takes_its_data_of_the_same_turn",),
     ),
     Mutant(
         "an exception in a callback is logged and the connection lives on",
         "PureEpollLevel",
-        (("dispatch.py", "    transport._fail(exc)", "    pass"),),
+        (("parts/dispatch.py", "    transport._fail(exc)", "    pass"),),
         ("an_exception_in_data_received_closes_that_connection_only",),
     ),
     Mutant(
@@ -215,12 +177,6 @@ MUTANTS = [
             ),
         ),
         ("protection_does_not_lift_the_protocols_own_pause",),
-    ),
-    Mutant(
-        "the write buffer has no cap",
-        "PureEpollEdge",
-        ((TRANSPORT, "if size > self._engine.limits.write_buffer:", "if False:"),),
-        ("a_write_buffer_beyond_its_cap_aborts_the_connection",),
     ),
     Mutant(
         "pause_writing at the mark instead of above it",
@@ -252,8 +208,8 @@ MUTANTS = [
         (
             (
                 TRANSPORT,
-                "self._eof_written = True\n            if not self.get_write_buffer_size():",
-                "self._eof_written = True\n            if True:",
+                "        if not self.get_write_buffer_size():\n            self._shutdown_write()",
+                "        if True:\n            self._shutdown_write()",
             ),
         ),
         ("write_eof_comes_after_all_that_was_written",),
@@ -289,7 +245,7 @@ MUTANTS = [
         "PureEpollLevel",
         (
             (
-                LISTENING,
+                LISTENER,
                 "        engine.alarm(engine.limits.accept_pause, self._rested)",
                 "        self._rested()",
             ),
@@ -314,7 +270,7 @@ MUTANTS = [
     Mutant(
         "there is no cap on connections",
         "PureEpollLevel",
-        ((LISTENING, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
+        ((LISTENER, "if engine.counters.open >= engine.limits.connections:", "if False:"),),
         ("at_the_cap_of_connections_clients_wait_for_their_turn",),
     ),
     Mutant(
@@ -357,16 +313,10 @@ MUTANTS = [
         "a forked child unregisters what its parent serves",
         "PureEpollLevel",
         (
-            (READINESS, "            self._abandon()\n            return\n", "            pass\n"),
-            (EPOLL, "is None or forks.count != self._forks:", "is None:"),
+            (READINESS, "            self.abandon()\n            return\n", "            pass\n"),
+            (EPOLL, "is None or _forks.current is not self._process:", "is None:"),
         ),
         ("a_child_that_a_callback_forked_may_end_by_sys_exit",),
-    ),
-    Mutant(
-        "urgent data ends the reading under an edge trigger",
-        "PureEpollEdge",
-        ((EPOLL, "| select.EPOLLPRI |", "|"),),
-        ("what_stands_behind_urgent_data_is_heard",),
     ),
     Mutant(
         "those who do not read hear of no reset",

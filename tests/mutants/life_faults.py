@@ -5,6 +5,7 @@ from __future__ import annotations
 from .faults import LOOP, PROCESS, Mutant
 
 SERVER = "server.py"
+SIGNALS = "parts/signals.py"
 _THIRD = """        else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
@@ -14,25 +15,25 @@ LIFE_MUTANTS = [
     Mutant(
         "a wait is as long as the next timer is far away",
         "PureEpollLevel",
-        (("timers.py", "time.monotonic()), LONGEST_WAIT)", "time.monotonic()), 1e300)"),),
+        (("parts/timers.py", "time.monotonic()), LONGEST_WAIT)", "time.monotonic()), 1e300)"),),
         ("a_timer_that_is_due_late_harms_nobody_until_then",),
     ),
     Mutant(
         "any time will do for a time-out",
         "PureSelect",
-        (("engine.py", 'seconds("a timeout", timeout)', "timeout"),),
+        (("abc.py", 'seconds("a timeout", timeout)', "timeout"),),
         ("a_timeout_that_is_no_time_is_refused_and_nothing_has_begun",),
     ),
     Mutant(
         "an adopted socket stays the caller's",
         "PureSelect",
-        ((LOOP, "accepting.taken_over(sock)", "sock"),),
+        ((LOOP, "sockets.taken_over(sock)", "sock"),),
         ("what_the_caller_does_with_an_adopted_socket_is_without_effect",),
     ),
     Mutant(
         "a listener stays the caller's",
         "PureEpollLevel",
-        (("accepting.py", "taken_over(sock) if sock in wheres else sock", "sock"),),
+        (("parts/opening.py", "taken_over(sock) if sock in wheres else sock", "sock"),),
         ("a_listener_that_was_handed_over_is_the_servers",),
     ),
     Mutant(
@@ -56,13 +57,16 @@ LIFE_MUTANTS = [
     Mutant(
         "a third signal aborts once more",
         "PureSelect",
-        (("wakeup.py", _THIRD, ""), ("wakeup.py", "elif len(self.received) == 2:", "else:")),
+        (
+            ("parts/signals.py", _THIRD, ""),
+            ("parts/signals.py", "elif len(self.received) == 2:", "else:"),
+        ),
         ("a_third_signal_ends_a_callback_that_never_returns",),
     ),
     Mutant(
         "a unix socket's full backlog is an error at once",
         "PureEpollLevel",
-        (("connecting.py", "if error == errno.EAGAIN and ", "if False and "),),
+        (("parts/connecting.py", "if error == errno.EAGAIN and ", "if False and "),),
         ("a_unix_socket_with_a_full_backlog_is_waited_for_as_at_a_tcp_address",),
     ),
     Mutant(
@@ -70,7 +74,7 @@ LIFE_MUTANTS = [
         "PureSelect",
         (
             (
-                "connecting.py",
+                "parts/connecting.py",
                 "self._engine.call_from_thread(",
                 "self._engine.call_soon_threadsafe(",
             ),
@@ -82,7 +86,7 @@ LIFE_MUTANTS = [
         "PureSelect",
         (
             (
-                "dispatch.py",
+                "parts/dispatch.py",
                 "        if _never_runs(getattr(owner, name, None)):",
                 "        if False:",
             ),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .faults import DEADLINES, RELAYING, TRANSPORT, Mutant
+from .faults import DEADLINES, RELAY, TRANSPORT, Mutant
 
-CONNECTING = "connecting.py"
+VERBS = "parts/verbs.py"
+CONNECTING = "parts/connecting.py"
 _CLOSE = "    def close(self) -> None:\n        "
 _ORPHANED = "    def _orphaned(self, exc: BaseException | None) -> None:\n        "
 
@@ -14,7 +15,7 @@ RELAY_MUTANTS = [
         "PureEpollLevel",
         (
             (
-                RELAYING,
+                RELAY,
                 "            if not peer.get_write_buffer_size():\n                peer._shutdown",
                 "            if True:\n                peer._shutdown",
             ),
@@ -26,7 +27,7 @@ RELAY_MUTANTS = [
         "PureSelect",
         (
             (
-                RELAYING,
+                RELAY,
                 "all(side._eof_written and not side.get_write_buffer_size() for",
                 "all(side._eof_written for",
             ),
@@ -62,7 +63,7 @@ RELAY_MUTANTS = [
         "PureEpollLevel",
         (
             (
-                RELAYING,
+                RELAY,
                 "if side._hold & HOLD_EOF:  # it was heard before: pass",
                 "if False:  # it was heard before: pass",
             ),
@@ -84,7 +85,7 @@ RELAY_MUTANTS = [
     Mutant(
         "which side failed cannot be told",
         "PureEpollLevel",
-        ((RELAYING, "            exc = passed_on(exc)\n", ""),),
+        ((VERBS, "            exc = passed_on(exc)\n", ""),),
         ("a_reset_of_one_client_is_heard_on_both_sides",),
     ),
     Mutant(
@@ -102,7 +103,7 @@ RELAY_MUTANTS = [
     Mutant(
         "a backlog from before the join is forgotten",
         "PureEpollEdge",
-        ((RELAYING, "            if other._choked:\n", "            if False:\n"),),
+        ((RELAY, "            if other._choked:\n", "            if False:\n"),),
         ("a_backlog_from_before_the_join_holds_up_the_other_side",),
     ),
     Mutant(
@@ -110,7 +111,7 @@ RELAY_MUTANTS = [
         "PureSelect",
         (
             (
-                RELAYING,
+                RELAY,
                 "                side._put(head)\n",
                 "                self._engine.call_later(0.1, side._put, head)\n",
             ),
@@ -127,15 +128,15 @@ RELAY_MUTANTS = [
         "abort leaves the other side open",
         "PureSelect",
         (
-            (RELAYING, "if exc is not None or self._state == OPEN:", "if exc is not None:"),
-            (TRANSPORT, "            peer._fail(None)\n", "            pass\n"),
+            (VERBS, "if exc is not None or not self.is_closing():", "if exc is not None:"),
+            (VERBS, "            peer._fail(None)\n", "            pass\n"),
         ),
         ("either_of_two_clients_may_be_closed_or_aborted",),
     ),
     Mutant(
         "each side of a relay has an idle deadline of its own",
         "PureEpollLevel",
-        ((DEADLINES, "other: float = self._partner()._moved_at", "other: float = self._moved_at"),),
+        ((DEADLINES, "other = self._partner()._moved_at", "other = self._moved_at"),),
         ("a_relay_whose_reader_is_slow_is_not_idle",),
     ),
     Mutant(
@@ -154,8 +155,8 @@ RELAY_MUTANTS = [
         "a client that is closed goes on being connected",
         "PureEpollLevel",
         (
-            ("joining.py", _CLOSE + "self._cancel()", _CLOSE + "pass"),
-            ("joining.py", _ORPHANED + "self._cancel()", _ORPHANED + "pass"),
+            ("parts/joining.py", _CLOSE + "self._cancel()", _CLOSE + "pass"),
+            ("parts/joining.py", _ORPHANED + "self._cancel()", _ORPHANED + "pass"),
         ),
         ("close_while_it_connects_ends_that_too",),
     ),
@@ -192,7 +193,7 @@ RELAY_MUTANTS = [
     Mutant(
         "a server that ends goes on connecting",
         "PureSelect",
-        (("engine.py", "            each.fail(ended())\n", "            pass\n"),),
+        (("parts/loop.py", "            each.fail(ended())\n", "            pass\n"),),
         ("the_end_of_the_server_ends_what_is_on_its_way",),
     ),
     Mutant(

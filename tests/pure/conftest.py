@@ -39,14 +39,12 @@ class Still:
         self.owner = get_ident()
         self.limits = Limits(**limits)
         self.clocked = self.limits.idle_timeout is not None
-        self.edge = False
-        self.reads_per_turn = 1
         self.errors: Counter[str] = Counter()
         self.counters = Stats(errors=self.errors)
         self.now = 0.0
         self.alarms: list[tuple[float, Callable[[], object]]] = []
         self.masks: list[int] = []
-        self.coming_back: list[StreamTransport] = []
+        self.coming_back: list[Callable[[], object]] = []
         self.ends: list[BaseException | None] = []
 
     def need(self, capability: str) -> None:
@@ -64,11 +62,11 @@ class Still:
             first[1]()
         self.now = now
 
-    def watch(self, transport: StreamTransport, mask: int) -> None:
+    def watch(self, transport: StreamTransport, fd: int, mask: int) -> None:
         self.masks.append(mask)
 
-    def again(self, transport: StreamTransport) -> None:
-        self.coming_back.append(transport)
+    def left_over(self, go_on: Callable[[], object]) -> None:
+        self.coming_back.append(go_on)
 
     def release(self, transport: StreamTransport, exc: BaseException | None) -> None:
         self.ends.append(exc)
@@ -96,3 +94,18 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         yield ours, theirs
+
+
+@pytest.fixture
+def emptied() -> Callable[[socket.socket], int]:
+    """Return what takes all that a socket has received, and says how much that was."""
+
+    def emptied(sock: socket.socket) -> int:
+        size = 0
+        while True:
+            try:
+                size += len(sock.recv(65_536))
+            except BlockingIOError:
+                return size
+
+    return emptied

@@ -189,7 +189,7 @@ def test_whoever_had_a_number_that_comes_up_again_hears_so_once(suite: EngineSui
 
     first, second = Had("first"), Had("second")
     for each in (first, first, second):
-        engine._claim(900, each)
+        engine.claim(each, 900)
     assert told == ["first"]
     engine._handlers.pop(900)
     engine.close()

@@ -25,14 +25,15 @@ _DEADLINE = 900.0  # s; ten thousand seeds take half a minute
 
 EPOLL = "pure/epoll_engine.py"
 LINGERING = "pure/lingering.py"
-LISTENING = "listening.py"
+LISTENER = "parts/listener.py"
 QUEUE = "pure/send_queue.py"
 READINESS = "pure/readiness.py"
 SELECT = "pure/select_engine.py"
 STREAM = "pure/stream_transport.py"
-TIMERS = "timers.py"
-TRANSPORT = "transport.py"
-RELAYING = "relaying.py"
+WATCHING = "pure/watching_loop.py"
+TIMERS = "parts/timers.py"
+TRANSPORT = "parts/transport.py"
+RELAY = "parts/relay.py"
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,21 @@ FAULTS = [
     one(
         "a handler is forgotten too early: its number is closed under another",
         READINESS,
-        "        self._again.pop(transport, None)\n        if exc",
-        "        self._handlers.pop(transport.fd, None)\n"
-        "        self._again.pop(transport, None)\n        if exc",
+        "            transport.disowned()\n        if exc",
+        "            transport.disowned()\n"
+        "        self._handlers.pop(transport.fd, None)\n        if exc",
     ),
     one(
         "a new owner of a number leaves the old one in place",
-        READINESS,
-        "            before.disowned()\n",
-        "            pass\n",
+        WATCHING,
+        "                before.disowned()\n",
+        "                pass\n",
     ),
     one(
         "an event of a closed listener is handled",
-        LISTENING,
-        "            self._pause()\n            self._closed = True\n            accepting",
-        "            self._closed = True\n            accepting",
+        LISTENER,
+        "            self._pause()\n            self._closed = True\n            opening",
+        "            self._closed = True\n            opening",
     ),
     one(
         "what the new epoll set has no room for is not watched again",
@@ -94,20 +95,20 @@ FAULTS = [
     # -- reading
     one(
         "the list of those that go on is lost under an edge trigger",
-        READINESS,
-        "            for transport in again:\n                transport.go_on()\n",
-        "            for transport in list(again)[:1]:\n                transport.go_on()\n",
+        EPOLL,
+        "        for go_on in left:\n",
+        "        for go_on in list(left)[:1]:\n",
     ),
     one(
         "an edge that came while reading was held is not used up",
-        STREAM,
-        "        if self._engine.edge and not self._hold & ~HOLD_CLOSING:\n",
-        "        if self._engine.edge and self._hold & HOLD_USER:\n",
+        EPOLL,
+        "        if self._state != LOST and not self._hold & ~HOLD_CLOSING:\n",
+        "        if self._state != LOST and self._hold & ~HOLD_CLOSING:\n",
     ),
     one(
         "a FIN that came with the data is left under an edge trigger",
-        STREAM,
-        "if size < 0 or (size < chunk and not hung_up):",
+        EPOLL,
+        "if size < 0 or (size < chunk and not to_the_end):",
         "if size < chunk:",
     ),
     one(
@@ -167,8 +168,8 @@ FAULTS = [
     one(
         "EOF is sent although bytes are queued",
         TRANSPORT,
-        "            self._eof_written = True\n            if not self.get_write_buffer_size():\n",
-        "            self._eof_written = True\n            if True:\n",
+        "        if not self.get_write_buffer_size():\n            self._shutdown_write()",
+        "        if True:\n            self._shutdown_write()",
     ),
     one(
         "EOF that waited for the queue is never sent",
@@ -199,7 +200,7 @@ FAULTS = [
     ),
     one(
         "a relay whose both sides have ended goes on",
-        RELAYING,
+        RELAY,
         "if all(side._eof_written and not side.get_write_buffer_size() for side in sides):",
         "if False:",
     ),
@@ -222,11 +223,16 @@ FAULTS = [
         "        self._unread = size == chunk\n",
         "        self._unread = False\n",
     ),
-    one(
+    Fault(
         "what this turn told of is not known to be unread",
-        STREAM,
-        "                if size == chunk and not self._hold & HOLD_EOF:\n",
-        "                if not chunk:\n",
+        (
+            (
+                STREAM,
+                "            if not self._hold & HOLD_EOF:\n                self._unread = True",
+                "            if False:\n                self._unread = True",
+            ),
+            (EPOLL, "if size == chunk and not self._hold & HOLD_EOF:", "if not chunk:"),
+        ),
     ),
     one(
         "a socket that lingers is closed too early",
@@ -237,8 +243,8 @@ FAULTS = [
     one(
         "a socket that lingers is never closed",
         LINGERING,
-        "self._ended() or self.is_acknowledged() or monotonic() >= self._until",
-        "self._ended()",
+        "self._peer_ended() or self.is_acknowledged() or monotonic() >= self._until",
+        "self._peer_ended()",
     ),
     one(
         "connection_lost is told twice",
@@ -262,25 +268,25 @@ FAULTS = [
     # -- listeners and timers
     one(
         "a listener that rests never comes back",
-        LISTENING,
+        LISTENER,
         "        self._resting = False\n        self.resume()\n",
         "        self._resting = False\n",
     ),
     one(
         "a listener that is refused by epoll is given up",
-        LISTENING,
+        LISTENER,
         "            self._rest(exc)\n\n    def make_room",
         "            self._failing = True\n\n    def make_room",
     ),
     one(
         "a listener at its cap never comes back",
-        LISTENING,
+        LISTENER,
         "        if self._full:\n            self._full = False\n",
         "        if self._full:\n",
     ),
     one(
         "a listener accepts beyond its cap",
-        LISTENING,
+        LISTENER,
         "if engine.counters.open >= engine.limits.connections:",
         "if engine.counters.open > engine.limits.connections:",
     ),

@@ -239,7 +239,7 @@ def _check_left(run: Run) -> None:
         ("lingering", engine._lingering),
         ("connecting", engine.connecting),
         ("timers", engine.timers.heap),
-        ("again", engine._again),
+        ("left over", getattr(engine, "_left", None)),
     ):
         if left:
             run.fail("left", f"{len(left)} {what}: {left!r}")

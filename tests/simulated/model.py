@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from muxcore.joining import Joining
+from muxcore.parts.joining import Joining
 
 from .ends import End
 

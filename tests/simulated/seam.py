@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from muxcore import accepting, connecting, timers, wakeup
-from muxcore.pure import deadlines, epoll_engine, lingering, outgoing, select_engine
+from muxcore.parts import connecting, sockets, timers, waker
+from muxcore.pure import attempt, deadlines, epoll_engine, lingering, select_engine
 from muxcore.pure import stream_transport as streams
 
 from . import kernel as kernels
@@ -163,7 +163,7 @@ class _Epoll(kernels.Epoll):
 
 
 class Lookups:
-    """In place of ``muxcore.lookups``: names that wait for their answer.
+    """In place of ``muxcore.parts.lookups``: names that wait for their answer.
 
     Attributes:
         waiting: whom to tell.
@@ -194,11 +194,11 @@ def _like(module: Any, **changed: Any) -> SimpleNamespace:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Let the engines call the simulated kernel while this is entered."""
-    sockets = _like(socket, socket=Socket, socketpair=_socketpair)
+    simulated = _like(socket, socket=Socket, socketpair=_socketpair)
     places: list[tuple[Any, str, Any]] = [
-        (accepting, "socket", sockets),
-        (outgoing, "socket", sockets),
-        (wakeup, "socket", sockets),
+        (sockets, "socket", simulated),
+        (attempt, "socket", simulated),
+        (waker, "socket", simulated),
         (connecting, "lookups", LOOKUPS),
         (epoll_engine, "select", _like(select, epoll=_Epoll)),
         (epoll_engine, "_EVENTS_PER_WAIT", epoll_engine._EVENTS_PER_WAIT),

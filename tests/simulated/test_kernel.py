@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from muxcore.transport import RESET
+from muxcore.parts.transport import RESET
 
 from .ends import End
 from .kernel import Kernel

@@ -103,10 +103,11 @@ class Calls(EngineSuite):
     def test_what_is_for_callbacks_is_refused_in_another_thread(self) -> None:
         self.needs("threadsafe_calls", "timers", "connect")
         with self.serving(Recorder) as run:
-            for call in (
+            calls: tuple[Callable[[], object], ...] = (
                 lambda: run.server.call_later(0, print),
                 lambda: run.server.connect("127.0.0.1:1", muxcore.Echo),
-            ):
+            )
+            for call in calls:
                 with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
                     call()
             assert run.server.stats().outgoing == 0

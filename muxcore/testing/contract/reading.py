@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muxcore.testing.peer import Peer, pattern
-from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Journaled, Recorder, data
+from muxcore.testing.recorder import EOF, LOST, MADE, Journal, Journaled, Recorder, StaysOpen, data
 from muxcore.testing.suite import EngineSuite, Run, eventually
 
 MIB = 1 << 20
@@ -136,12 +136,7 @@ class Reading(EngineSuite):
     def test_after_eof_a_connection_kept_open_stays_open(self) -> None:
         self.needs("half_close", "threadsafe_calls")
 
-        class Stays(Recorder):
-            def eof_received(self) -> bool:
-                super().eof_received()
-                return True
-
-        with self.serving(Stays) as run:
+        with self.serving(StaysOpen) as run:
             peer = run.connect()
             peer.shutdown_write()
             run.wait_for(EOF, peer)

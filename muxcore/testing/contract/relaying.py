@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from muxcore import Limits
@@ -95,25 +97,27 @@ class Relaying(EngineSuite):
 
     def test_a_reset_by_the_client_passes_to_the_upstream(self) -> None:
         self.needs("relay")
-        with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
-            client = run.connect()
-            client.send(b"x")
-            there = run.accept(upstream)
-            there.read(1)
+        with self._pair() as (run, client, there):
             client.reset()
             there.read_reset()
             assert run.life(client) == [MADE, lost("ConnectionResetError")]
 
     def test_a_reset_by_the_upstream_passes_to_the_client(self) -> None:
         self.needs("relay")
+        with self._pair() as (run, client, there):
+            there.reset()
+            client.read_reset()
+            assert run.life(client) == [MADE, lost("ConnectionResetError")]
+
+    @contextmanager
+    def _pair(self) -> Iterator[tuple[Run, Peer, Peer]]:
+        """A client that is joined with an upstream, which has had a byte of it."""
         with Upstream() as upstream, self.serving(relays(upstream.address)) as run:
             client = run.connect()
             client.send(b"x")
             there = run.accept(upstream)
             there.read(1)
-            there.reset()
-            client.read_reset()
-            assert run.life(client) == [MADE, lost("ConnectionResetError")]
+            yield run, client, there
 
     def test_an_upstream_that_reads_slowly_holds_up_the_client_and_loses_nothing(self) -> None:
         self.needs("relay")

@@ -42,7 +42,17 @@ class Strictness(EngineSuite):
         def make() -> Any:
             return Waits()
 
-        with self.serving(make) as run:
+        self._refuses_its_client(make)
+
+    def test_a_relay_that_a_protocol_declares_is_refused_its_client(self) -> None:
+        class HalfAPair:
+            def __init__(self) -> None:
+                self.verb = muxcore.Verb.RELAY
+
+        self._refuses_its_client(HalfAPair)
+
+    def _refuses_its_client(self, service: Any) -> None:
+        with self.serving(service) as run:
             peer = run.connect()
             peer.read_end()
             eventually(lambda: run.server.stats().errors == {"ServiceError": 1}, "it is counted")
@@ -57,6 +67,22 @@ class Strictness(EngineSuite):
             peer = run.connect()
             peer.read_end()
             assert run.life(peer) == [MADE, lost("Planned")]
+
+    def test_a_declared_verb_that_connection_made_has_ruled_out_closes_that_connection(
+        self,
+    ) -> None:
+        class EndsFirst(Recorder):
+            verb = muxcore.Verb.ECHO
+
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.write_eof()
+
+        with self.serving(EndsFirst) as run:
+            for _ in range(2):  # the engine goes on
+                peer = run.connect()
+                peer.read_end()
+                assert run.life(peer) == [MADE, lost("ValueError")]
 
     def test_an_exception_in_data_received_closes_that_connection_only(self) -> None:
         class Fails(Recorder):

@@ -15,7 +15,7 @@ import muxcore
 from muxcore.limits import Limits
 from muxcore.testing.patience import paced, soon
 from muxcore.testing.peer import SMALL, Peer, narrow, pattern
-from muxcore.testing.recorder import LOST, MADE, FlowRecorder, Recorder, data, lost
+from muxcore.testing.recorder import LOST, MADE, FlowRecorder, Recorder, StaysOpen, data, lost
 from muxcore.testing.suite import EngineSuite, eventually
 
 MIB = 1 << 20
@@ -235,12 +235,7 @@ class Clients(EngineSuite):
     def test_a_half_closed_idle_client_costs_no_cpu(self) -> None:
         self.needs("half_close", "shared_state")
 
-        class Stays(Recorder):
-            def eof_received(self) -> bool:
-                super().eof_received()
-                return True
-
-        with self.serving(Stays) as run:
+        with self.serving(StaysOpen) as run:
             peer = run.connect()
             peer.shutdown_write()
             run.wait_for("eof_received", peer)

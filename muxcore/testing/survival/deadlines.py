@@ -9,7 +9,7 @@ from muxcore.limits import Limits
 from muxcore.testing.contract.relaying import relays
 from muxcore.testing.patience import paced
 from muxcore.testing.peer import SMALL, narrow
-from muxcore.testing.recorder import EOF, MADE, FlowRecorder, Recorder, lost
+from muxcore.testing.recorder import EOF, MADE, FlowRecorder, Recorder, StaysOpen, lost
 from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.survival.clients import EchoWriter
 from muxcore.testing.upstream import Silent, Upstream
@@ -70,12 +70,7 @@ class Deadlines(EngineSuite):
     def test_a_reset_is_heard_after_the_peers_eof(self) -> None:
         self.needs("hears_resets")
 
-        class Stays(Recorder):
-            def eof_received(self) -> bool:
-                super().eof_received()
-                return True
-
-        with self.serving(Stays) as run:
+        with self.serving(StaysOpen) as run:
             peer = run.connect()
             peer.shutdown_write()
             run.wait_for(EOF, peer)

@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 
 import muxcore
-from muxcore.engine import Engine
+from muxcore.abc import Engine
 from muxcore.limits import Limits
 from muxcore.testing.patience import soon
 from muxcore.testing.peer import DEADLINE, Peer

@@ -11,8 +11,6 @@ from muxcore.pure.readiness import ReadinessEngine
 class Poller:
     """Who is ready, by poll()."""
 
-    edge = False
-
     def __init__(self, trigger: str) -> None:
         self._poll = select.poll()
         self._watched: set[int] = set()

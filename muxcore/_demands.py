@@ -1,0 +1,66 @@
+"""What a service brings: the capabilities that it requires of an engine, and limits of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from muxcore import registry
+from muxcore.abc import Engine
+from muxcore.errors import CapabilityMissing, ServiceError
+from muxcore.limits import Limits
+from muxcore.parts import dispatch
+from muxcore.protocol import Service
+
+
+def check_requirements(service: Service, chosen: type[Engine]) -> None:
+    """Compare what a service ``requires`` with what an engine can do.
+
+    Raises:
+        ServiceError: ``requires`` is no set of names.
+        CapabilityMissing: the engine lacks something; the message names engines that have it all.
+    """
+    required = _required(service)
+    missing = required - chosen.capabilities
+    if missing:
+        able = [i.name for i in registry.engines() if i.available and required <= i.capabilities]
+        raise CapabilityMissing(
+            f"the service requires {', '.join(sorted(missing))}, which engine {chosen.name!r} "
+            f"does not have; {'take ' + ' or '.join(able) if able else 'no engine here has it'}"
+        )
+
+
+def _required(service: Service) -> frozenset[str]:
+    """Return the names; a name alone, without a set around it, is that one name."""
+    requires = getattr(service, "requires", None) or ()
+    try:
+        required = frozenset([requires] if isinstance(requires, str) else requires)
+    except TypeError:
+        required = frozenset([requires])
+    if not all(isinstance(name, str) for name in required):
+        raise ServiceError(
+            f"service {dispatch.describe(service)} requires {requires!r}: name capabilities, as in "
+            "requires = {'relay', 'timers'}"
+        )
+    return required
+
+
+def limits_with(service: Service, limits: Limits) -> Limits:
+    """Lay the limits that a service brings over the server's.
+
+    Raises:
+        ServiceError: they are no mapping, or cannot be.
+    """
+    brought = getattr(service, "limits", None)
+    if brought is None:
+        return limits
+    name = dispatch.describe(service)
+    if not isinstance(brought, Mapping):
+        raise ServiceError(
+            f"service {name} brings limits that are no mapping but {brought!r}: name those that it "
+            "changes, as in limits = {'idle_timeout': 30}; all others are the server's"
+        )
+    try:
+        return dataclasses.replace(limits, **brought)
+    except (TypeError, ValueError) as exc:
+        raise ServiceError(f"service {name} brings limits that cannot be: {exc}") from exc

@@ -1,0 +1,261 @@
+"""What an engine promises: the base class of all of them, and the names of what they can do.
+
+An engine is one implementation of one model. It is created, given listening sockets, run (in the
+caller's thread, or in the background), and stopped; it cannot be run twice. Everything above it
+(``Server``, the command line, the comparison) uses what stands here and nothing else.
+
+A third party's engine derives from :class:`Engine`, is named in the entry-point group
+``muxcore.engines``, and proves itself with the suites in ``muxcore.testing``.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from muxcore import _forks
+from muxcore.address import Address
+from muxcore.errors import CapabilityMissing
+from muxcore.limits import Limits, seconds
+from muxcore.protocol import Handle, ServerCalls, Service
+from muxcore.stats import Stats
+
+logger = logging.getLogger("muxcore")
+
+CAPABILITIES = {
+    "adopt": "server.adopt() takes connected sockets while it runs",
+    "connect": "outgoing connections",
+    "edge_trigger": 'trigger="edge"',
+    "flow_control": "pause_writing and resume_writing; write() never blocks",
+    "hears_resets": "a reset is heard while reading is paused, and after the peer's EOF",
+    "half_close": "write_eof, and sending after the peer's EOF",
+    "native_verbs": "verbs run without Python",
+    "relay": "transport.relay()",
+    "shared_state": "all connections live in one process and can reach one another",
+    "threadsafe_calls": "call_soon_threadsafe()",
+    "timers": "call_later()",
+}
+"""Every capability by name, with what it means."""
+
+
+class Engine(abc.ABC):
+    """One implementation of one model.
+
+    Args:
+        limits: the caps it keeps.
+        trigger: "level", or "edge" where the engine has ``edge_trigger``.
+        allow_threads: let an engine that forks start beside running threads.
+
+    Raises:
+        ValueError: an unknown trigger.
+        CapabilityMissing: an edge trigger on an engine without it.
+    """
+
+    name: ClassVar[str]
+    model: ClassVar[str]
+    capabilities: ClassVar[frozenset[str]]
+    priority: ClassVar[int] = 0  # of a plug-in: above 0 it is among what "auto" may take
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        if trigger not in ("level", "edge"):
+            raise ValueError(f"trigger must be 'level' or 'edge', not {trigger!r}")
+        if trigger == "edge":
+            self.need("edge_trigger")
+        self.limits = limits or Limits()
+        self.trigger = trigger
+        self.allow_threads = allow_threads
+        self.server: ServerCalls = self  # what transport.server returns; Server puts itself here
+        self.ending = False  # from then on nothing is connected to
+        # ident of the thread that runs it; None: nobody does; 0: its thread is starting
+        self.owner: int | None = None
+        self.process = _forks.current  # that it belongs to: in a fork it is a copy
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None  # what ended it, where that was an error
+        self._untold: BaseException | None = None  # the same, until join() has raised it
+        self._drained = True
+
+    @classmethod
+    def unavailable(cls) -> tuple[str, str] | None:
+        """Return (reason, advice) where the engine cannot run on this system, else None."""
+        return None
+
+    def need(self, capability: str) -> None:
+        """Raise ``CapabilityMissing`` unless the engine has the capability."""
+        if capability not in self.capabilities:
+            raise CapabilityMissing(
+                f"engine {self.name!r} has no {capability} ({CAPABILITIES[capability]}): "
+                "`muxcore engines` shows which have it"
+            )
+
+    def refuse_thread(self, what: str) -> None:
+        """Raise if another thread runs the engine than this one.
+
+        A caller compares ``owner`` with its own ident first: this is the slow path.
+
+        Args:
+            what: the call that was made, for the message.
+
+        Raises:
+            RuntimeError: it was made in another thread than the engine's.
+        """
+        if self.owner is not None and self.owner != threading.get_ident():
+            raise RuntimeError(
+                f"{what} in thread {threading.current_thread().name!r}, which is not the engine's: "
+                f"use server.call_soon_threadsafe(…) to have it called there"
+            )
+
+    def is_copy(self) -> bool:
+        """Whether this process is a fork of the one that the engine belongs to."""
+        return _forks.current is not self.process
+
+    def settle(self) -> None:
+        """Belong to this process, which may be a fork of the one that made the engine.
+
+        Called before :meth:`listen`.
+        """
+        self.process = _forks.current
+
+    def refuse_ended(self) -> None:
+        """Raise ``RuntimeError`` if the engine has ended: nobody would do what is asked for."""
+        if self.ending and self.owner is None:
+            raise RuntimeError("the server has ended")
+
+    # -- what it serves
+
+    @abc.abstractmethod
+    def listen(self, sock: socket.socket, service: Service) -> None:
+        """Serve what connects to a listening socket, which the engine owns from now on.
+
+        Called before :meth:`run`.
+        """
+
+    @abc.abstractmethod
+    def adopt(self, sock: socket.socket, service: Service) -> None:
+        """Serve a socket that is connected already, of which the caller's object is closed by this.
+
+        From any thread; before or while the engine runs.
+
+        Raises:
+            RuntimeError: the engine has ended, or its queue is full; the socket stays as it was.
+        """
+
+    @abc.abstractmethod
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Handle:
+        """Open a connection and serve it; for callbacks.
+
+        Args:
+            address: as in ``Server``; a name is looked up in a thread, and all its addresses tried.
+            service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone where
+                there is no connection; after ``cancel()`` it is not even called.
+            timeout: seconds for all of it; None means ``Limits.connect_timeout``.
+
+        Raises:
+            AddressError: the address is malformed.
+            ServiceError: the service is not callable.
+            TypeError, ValueError: the timeout is no time.
+            CapabilityMissing: the engine has no ``connect``.
+            RuntimeError: the engine has ended.
+        """
+
+    def _time_to_connect(self, timeout: float | None) -> float:
+        return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)
+
+    # -- calls
+
+    @abc.abstractmethod
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        """Run ``call(*args)`` in ``delay`` seconds, in the engine's thread; for callbacks."""
+
+    @abc.abstractmethod
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        """Run ``call(*args)`` in the engine's thread soon; from any thread or signal handler."""
+
+    # -- its life
+
+    @abc.abstractmethod
+    def run(self) -> bool:
+        """Serve in this thread until :meth:`stop`.
+
+        Returns:
+            Whether every connection had sent all its bytes when it was closed.
+        """
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Ask for an end: listeners close, what is queued is sent for ``Limits.drain_timeout``.
+
+        From any thread and in signal handlers: it takes no lock and does not wait.
+        """
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Ask for an end without the drain; as callable as :meth:`stop`."""
+
+    @abc.abstractmethod
+    def signal_fileno(self) -> int:
+        """Return the descriptor that ``signal.set_wakeup_fd`` writes to, to wake the engine."""
+
+    @abc.abstractmethod
+    def stats(self) -> Stats:
+        """Return a snapshot of the counters; from any thread."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release what was never run: listeners and the like. Idempotent; run() ends with it."""
+
+    def start(self) -> None:
+        """Run in the background; here a daemon thread, where a model needs it something else."""
+        name = f"muxcore-{self.name}"
+        self.owner = 0
+        self._thread = threading.Thread(target=self._run_in_thread, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until what :meth:`start` began has ended; False if it goes on after ``timeout``.
+
+        Raises:
+            BaseException: what ended the engine, if that was an error.
+        """
+        if self._thread is not None:
+            self._thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+            if self._thread.is_alive():
+                return False
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
+        return True
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The background thread, where there is one."""
+        return self._thread
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it in the background, where that was an error."""
+        return self._failure
+
+    @property
+    def drained(self) -> bool:
+        """After its end: whether every connection had sent all its bytes."""
+        return self._drained
+
+    def _run_in_thread(self) -> None:
+        try:
+            self._drained = self.run()
+        except BaseException as exc:
+            self._failure = self._untold = exc
+            self._drained, self.owner = False, None
+            logger.critical(
+                "engine %s has ended by an error: its server serves nobody any more",
+                self.name,
+                exc_info=exc,
+            )

@@ -1,0 +1,58 @@
+"""What connections and attempts of the C core see of their engine."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from muxcore.parts.loop import LoopEngine
+from muxcore.protocol import Service
+
+
+class InSlot(Protocol):
+    """What stands in the engine's table for a slot of C: a transport, or an attempt."""
+
+    def lost(self, error: int, in_out: tuple[int, int]) -> None:
+        """C is done with the slot, and has said why: an errno, MUX_IDLE and the like, or 0.
+
+        Args:
+            in_out: the bytes of the connection's life.
+        """
+
+
+class CoreLoop(LoopEngine):
+    """A loop of the C core.
+
+    Attributes:
+        lib, ffi: the compiled core.
+        loop: the ``mux_loop *``.
+        send: ``lib.mux_send``.
+        parts: of each gathered write slot, size and bytes; None: none are gathered in this batch.
+        look_at: at so many parts the clock is looked at.
+        crossings: the number of the crossing that they wait for.
+    """
+
+    lib: Any
+    ffi: Any
+    loop: Any
+    send: Callable[..., int]
+    parts: list[bytes] | None
+    look_at: int
+    crossings: int
+
+    @abc.abstractmethod
+    def look(self) -> None:
+        """Gather no more in this batch if callbacks are slow; let cross what is much."""
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Let what was gathered cross into C, which sends it."""
+
+    @abc.abstractmethod
+    def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
+        """Serve a connection that C has opened for an attempt."""
+
+    @abc.abstractmethod
+    def set_transport(self, slot: int, transport: InSlot | None) -> None:
+        """Have a slot's events go to ``transport``, or to nobody."""

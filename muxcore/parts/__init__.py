@@ -1,0 +1,18 @@
+"""What engines are made of, for their authors; it may change in a minor version.
+
+In the order to read:
+
+- ``states``: the states of a connection, and the reasons for not reading from it;
+- ``dispatch``: a protocol is called, and an error in a callback ends its connection;
+- ``transport_socket``: what ``get_extra_info("socket")`` returns;
+- ``transport``: the rules of one connection, without the bytes;
+- ``verbs``: what every transport refuses in the same words, and the verbs' beginnings;
+- ``relay``, ``joining``: the rules of two that are joined; a first reader skips them;
+- ``sockets``: connections are accepted, taken over, prepared, and why accept(2) fails;
+- ``opening``: listeners are opened and closed; the server's;
+- ``listener``: a listener of a loop: when it accepts, and when it rests;
+- ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
+- ``lookups``, ``connecting``: from a name to a connection;
+- ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
+- ``signals``: SIGINT and SIGTERM ask for a stop; the server's.
+"""

@@ -1,0 +1,67 @@
+"""What brings a relay its other side: it connects, and stands in for the peer until then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from muxcore.abc import Engine
+from muxcore.address import Address
+
+
+class Side(Protocol):
+    """The transport that waits for its other side."""
+
+    _engine: Engine
+    _peer: Any  # the object here, or the other side once that is joined
+
+    def _join(self, peer: Any, first: bytes, back: bytes) -> None: ...
+
+    def _fail(self, exc: BaseException | None) -> None: ...
+
+
+class Joining:
+    """The protocol of a connection that is opened to be joined.
+
+    Args:
+        side: the transport that waits for it.
+        where: the address to connect to.
+        first: bytes that go there before all others.
+        back: bytes that go to ``side`` before all others.
+        timeout: seconds; None means ``Limits.connect_timeout``.
+    """
+
+    __slots__ = ("_back", "_cancel", "_first", "_side")
+
+    def __init__(
+        self, side: Side, where: Address, first: bytes, back: bytes, timeout: float | None
+    ) -> None:
+        self._side = side
+        self._first = first
+        self._back = back
+        handle = side._engine.connect(where, lambda: self, timeout)
+        self._cancel: Callable[[], object] = handle.cancel
+
+    def connection_made(self, transport: Any) -> None:
+        transport.set_protocol(None)  # nobody is there to hear of its end
+        try:
+            self._side._join(transport, self._first, self._back)
+        except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
+            transport.set_protocol(self)
+            self._cancel = transport.abort
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._side._peer is self:
+            self._side._peer = None
+            self._side._fail(exc)
+
+    # -- in the peer's place
+
+    def close(self) -> None:
+        self._cancel()
+
+    def _orphaned(self, exc: BaseException | None) -> None:
+        self._cancel()
+
+    def _fail(self, exc: BaseException | None) -> None:
+        self._cancel()

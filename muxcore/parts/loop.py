@@ -1,0 +1,213 @@
+"""What engines of one thread and one loop have in common, whoever waits for the events in them.
+
+A loop is told three things from other threads and from signal handlers, without a lock: a call is
+queued, ``stop()`` was asked for, ``abort()`` was asked for. A byte for its waker lets it look.
+"""
+
+from __future__ import annotations
+
+import abc
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from muxcore import address as addresses
+from muxcore.abc import Engine
+from muxcore.address import Address
+from muxcore.limits import Limits
+from muxcore.parts import dispatch, sockets
+from muxcore.parts.calls import Calls
+from muxcore.parts.connecting import Attempt, Connecting, ended
+from muxcore.parts.timers import Timer, Timers
+from muxcore.parts.waker import Waker
+from muxcore.protocol import AnyProtocol, Service, Transport, Verb
+
+T = TypeVar("T")
+
+
+class LoopEngine(Engine):
+    """An engine of one loop: its timers, its queue of calls, its waker, and how it ends."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {
+            "adopt",
+            "connect",
+            "flow_control",
+            "half_close",
+            "relay",
+            "shared_state",
+            "threadsafe_calls",
+            "timers",
+        }
+    )
+
+    def __init__(
+        self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        self.errors: Counter[str] = Counter()  # by kind
+        self.timers = Timers(self.limits.timers)
+        self.connecting: dict[Connecting, None] = {}  # in the order they began
+        self._calls = Calls(self.limits.callbacks)
+        self._waker = Waker()
+        self._stop_asked = self._abort_asked = self._closed = False
+        self._clean = True  # no connection was cut short by the end of the engine
+
+    # -- what an engine fills in
+
+    @abc.abstractmethod
+    def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
+        """Serve a connected, non-blocking socket."""
+
+    @abc.abstractmethod
+    def attempt(
+        self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
+    ) -> Attempt:
+        """Begin connect(2): see ``Connects``, the page of what a connection on its way asks."""
+
+    @abc.abstractmethod
+    def outgoing(self) -> int:
+        """Return how many outgoing connections are open, or on their way."""
+
+    @abc.abstractmethod
+    def _clients(self) -> int:
+        """Return how many connections are open that others opened."""
+
+    @abc.abstractmethod
+    def _close_listeners(self) -> None:
+        """Accept nothing from now on."""
+
+    @abc.abstractmethod
+    def _open_transports(self) -> Sequence[Transport]:
+        """Return those whose ``connection_lost`` has not been called."""
+
+    # -- what it serves
+
+    def adopt(self, sock: socket.socket, service: Service) -> None:
+        self._calls.refuse()
+        ours = sockets.taken_over(sock)
+        self.call_from_thread(self._adopted, ours, service)
+        if self._calls.closed:  # it has ended meanwhile: nobody else will close it
+            ours.close()
+
+    def _adopted(self, sock: socket.socket, service: Service) -> None:
+        if self.ending:
+            sock.close()
+            return
+        if self._clients() >= self.limits.connections:
+            dispatch.logger.warning("an adopted socket is closed: see Limits.connections")
+            self.errors["refused"] += 1
+            sock.close()
+            return
+        sockets.prepare(sock)
+        try:
+            peername = sock.getpeername()
+        except OSError:
+            peername = None  # reset before we came to it: the first receive will say so
+        self.open(sock, service, peername)
+
+    def transport_for(
+        self, service: Service, make: Callable[[AnyProtocol], T]
+    ) -> tuple[T, Verb | None] | None:
+        """Call the service for a connection: see ``dispatch.made_for``."""
+        return dispatch.made_for(service, make, self._count)
+
+    # -- outgoing connections
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Connecting:
+        self.refuse_ended()
+        return Connecting(self, addresses.parse(address), service, self._time_to_connect(timeout))
+
+    def connect_failed(self, exc: BaseException) -> None:
+        """Count a connection that did not come about."""
+        self._count(exc)
+
+    def _count(self, exc: BaseException) -> None:
+        self.errors[type(exc).__name__] += 1
+
+    def end_connecting(self) -> None:
+        """Let what is on its way fail, and whatever else is asked for: the engine is ending.
+
+        Raises:
+            BaseException: what a protocol that heard of it raised to end the program; the others
+                have heard of it, too.
+        """
+        self.ending = True
+        raised: BaseException | None = None
+        for each in list(self.connecting):
+            try:
+                each.fail(ended())
+            except BaseException as exc:
+                raised = raised or exc
+        if raised is not None:
+            raise raised
+
+    # -- calls
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        self.refuse_ended()
+        return self.timers.add(delay, call, *args)
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        self._calls.add(call, args)
+        self._waker.wake()
+
+    def call_from_thread(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue one from any thread, as ``call_soon_threadsafe`` does; it counts in no cap.
+
+        After the engine's end it is dropped.
+        """
+        self._calls.append((call, args))
+        self._waker.wake()
+
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        """Queue one for later, in seconds; it counts in no cap."""
+        return self.timers.add_own(delay, call, *args)
+
+    def call_soon(self, call: Callable[..., object], *args: Any) -> None:
+        """Queue a call of the engine's own, in its thread: this turn's end, or the next."""
+        self._calls.append((call, args))
+
+    def left_over(self, go_on: Callable[[], object]) -> None:
+        """Hear that ``go_on`` is to be called once more: a turn's budget was spent before its work.
+
+        Here nothing is to be done: the kernel says again what is ready.
+        """
+
+    # -- its end
+
+    def stop(self) -> None:
+        self._stop_asked = True
+        self._waker.wake()
+
+    def abort(self) -> None:
+        self._abort_asked = True
+        self.stop()
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def _wind_down(self) -> None:
+        """Answer ``stop()`` and ``abort()``, once each."""
+        if not self.ending:
+            self._close_listeners()
+            self.end_connecting()
+            self._drain()
+            self.alarm(self.limits.drain_timeout, self.abort)
+        if self._abort_asked:
+            self._abort_asked = False
+            self._cut_short()
+
+    def _drain(self) -> None:
+        """Close every connection, which sends what is queued first."""
+        for transport in self._open_transports():
+            transport.close()
+
+    def _cut_short(self) -> None:
+        """Abort what is still open."""
+        for transport in self._open_transports():
+            self._clean = self._clean and not transport.get_write_buffer_size()
+            transport.abort()

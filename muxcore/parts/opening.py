@@ -1,0 +1,216 @@
+"""Listeners: they are opened, or it is said why not, and closed with what is theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from typing import Any
+
+from muxcore import address as addresses
+from muxcore.address import Address
+from muxcore.errors import BindError
+from muxcore.limits import Limits
+from muxcore.parts.sockets import taken_over
+
+
+class UnixListener(socket.socket):
+    """A listener at a path that we bound: ours to remove, as long as it is the same file.
+
+    Attributes:
+        path: absolute, so that a chdir(2) does not change what is meant.
+        file: (st_dev, st_ino) at bind(2): what somebody else binds there later is another file.
+        owner: pid of the process that removes the path; a forked child only has a copy.
+    """
+
+    __slots__ = ("file", "owner", "path")
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.path = ""
+        self.file: tuple[int, int] | None = None
+        self.owner = 0
+
+    def remember(self, path: str) -> None:
+        """Note what was bound just now."""
+        self.path = os.path.abspath(path)
+        self.file = _file_at(self.path)
+        self.owner = os.getpid()
+
+    def remove(self) -> None:
+        """Remove the path, if it is ours still."""
+        if os.getpid() == self.owner and self.file and _file_at(self.path) == self.file:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def open_all(
+    wheres: Sequence[Address | socket.socket], limits: Limits, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Open listeners for several addresses, or none.
+
+    Bound sockets among them become ours once all is open; if something cannot be opened, they stay
+    the caller's, though they may be listening by then.
+
+    Raises:
+        BindError: see :func:`open_listeners` and :func:`listen_on`.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for where in wheres:
+            if isinstance(where, socket.socket):
+                listen_on(where, limits)
+                opened.append(where)
+            else:
+                opened += open_listeners(where, limits, reuse_port=reuse_port)
+    except BaseException:
+        for sock in opened:
+            if sock not in wheres:
+                close_listener(sock)
+        raise
+    return [taken_over(sock) if sock in wheres else sock for sock in opened]
+
+
+def open_listeners(
+    where: str | int | Address, limits: Limits, *, reuse_port: bool = False
+) -> list[socket.socket]:
+    """Open a non-blocking listener for each address that ``where`` resolves to.
+
+    A unix socket is bound with the permissions that the umask leaves (umask(2)): who may write to
+    it may connect (unix(7)).
+
+    Args:
+        where: an address.
+        limits: the backlog is taken from it.
+        reuse_port: set SO_REUSEPORT, so that several processes can share one port.
+
+    Raises:
+        AddressError: the address is malformed.
+        BindError: it is taken, forbidden, or not this machine's.
+    """
+    parsed = addresses.parse(where)
+    opened: list[socket.socket] = []
+    try:
+        for family, sockaddr in addresses.resolve(parsed, passive=True):
+            if opened and parsed.port == 0:
+                # one free port for every address of the name, as a client of the name expects
+                sockaddr = (sockaddr[0], opened[0].getsockname()[1], *sockaddr[2:])
+            opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port))
+    except OSError as exc:
+        for sock in opened:
+            close_listener(sock)
+        raise BindError(exc.errno, f"cannot listen on {parsed}: {_why(exc, parsed)}") from exc
+    return opened
+
+
+def listen_on(sock: socket.socket, limits: Limits) -> None:
+    """Let a socket listen that the caller has bound; listen(2) again only sets its backlog.
+
+    Raises:
+        BindError: it is closed, not bound, or no stream socket.
+    """
+    try:
+        sock.listen(_backlog(limits))
+    except OSError as exc:
+        raise BindError(
+            exc.errno, f"cannot listen on the socket {sock!r}: {exc.strerror}; bind it first"
+        ) from exc
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Close a listener; a path that we bound goes with it, and nobody else's does."""
+    if isinstance(sock, UnixListener) and sock.fileno() >= 0:
+        sock.remove()
+    sock.close()
+
+
+def inherit(sock: socket.socket) -> None:
+    """Make a forked child's copy of a listener the one whose end removes the path."""
+    if isinstance(sock, UnixListener):
+        sock.owner = os.getpid()
+
+
+def _backlog(limits: Limits) -> int:
+    return limits.backlog or socket.SOMAXCONN
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Return which file a path names."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _bound(
+    family: socket.AddressFamily, sockaddr: Any, backlog: int, reuse_port: bool
+) -> socket.socket:
+    sock: socket.socket
+    if family == socket.AF_UNIX and not sockaddr.startswith("\0"):
+        _remove_stale(sockaddr)
+        sock = UnixListener(family, socket.SOCK_STREAM)
+    else:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family != socket.AF_UNIX:
+            # else a restart within a minute meets the last one's TIME_WAIT: socket(7)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # "[::]" is IPv6 alone: "0.0.0.0" is written out beside it where both are meant
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        if isinstance(sock, UnixListener):
+            sock.remember(sockaddr)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        close_listener(sock)
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a unix socket that nobody listens on any more, left by a process that was killed."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is EAGAIN: somebody listens, and may be stuck
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass  # bind will say what is wrong
+
+
+def _why(exc: OSError, address: Address) -> str:
+    """Say what to do about a failed bind(2)."""
+    if isinstance(exc, socket.gaierror):
+        return f"the name has no address ({exc.strerror})"
+    if address.path and exc.errno == errno.EADDRINUSE and _is_no_socket(address.path):
+        return "there is a file or folder of that name; remove it, or take another path"
+    advice = {
+        errno.EADDRINUSE: "another socket listens there; end it, or take port 0 for a free port",
+        errno.EACCES: "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this is no address of this machine",
+        errno.EAFNOSUPPORT: "this system has no such address family (IPv6 may be off)",
+        errno.ENOENT: f"there is no folder for {address.path}",
+        errno.EMFILE: "this process is out of descriptors (`ulimit -n`)",
+    }
+    return advice.get(exc.errno or 0, exc.strerror or str(exc))
+
+
+def _is_no_socket(path: str) -> bool:
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

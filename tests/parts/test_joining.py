@@ -1,0 +1,104 @@
+"""What brings a relay its other side, where one of the two is lost while they are joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from muxcore.address import Address
+from muxcore.parts.joining import Joining
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Engine:
+    """Connects when it is told to."""
+
+    def __init__(self) -> None:
+        self.handle = Handle()
+
+    def connect(self, where: Address, service: Callable[[], Any], timeout: float | None) -> Handle:
+        self.service = service
+        return self.handle
+
+
+class Side:
+    """The transport that waits; what joins it finds it, or the other, lost."""
+
+    def __init__(self, *, lost: bool) -> None:
+        self._engine = Engine()
+        self._peer: Any = None
+        self.joined: list[Any] = []
+        self.failed: list[Any] = []
+        self._lost = lost
+
+    def _join(self, peer: Any, first: bytes, back: bytes) -> None:
+        if self._lost:
+            raise ValueError("relay(): one of them is closing")
+        self._peer = peer
+        self.joined.append((peer, first, back))
+
+    def _fail(self, exc: BaseException | None) -> None:
+        self.failed.append(exc)
+
+
+class Upstream:
+    def __init__(self) -> None:
+        self.protocol: Any = "nobody's"
+        self.aborted = 0
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def joining(*, lost: bool) -> tuple[Side, Joining, Upstream]:
+    side = Side(lost=lost)
+    side._peer = joins = Joining(side, Address("127.0.0.1", 9), b"first", b"back", None)
+    upstream = Upstream()
+    joins.connection_made(upstream)
+    return side, joins, upstream
+
+
+def test_a_connection_is_joined_and_nobody_hears_of_it_any_more() -> None:
+    side, _, upstream = joining(lost=False)
+    assert side.joined == [(upstream, b"first", b"back")]
+    assert upstream.protocol is None
+
+
+def test_an_upstream_that_is_lost_before_it_is_joined_takes_the_waiting_side_along() -> None:
+    side, joins, upstream = joining(lost=True)
+    assert upstream.protocol is joins
+    exc = ConnectionResetError()
+    joins.connection_lost(exc)
+    assert side.failed == [exc]
+
+
+@pytest.mark.parametrize("end", ["close", "orphaned", "fail"])
+def test_a_waiting_side_that_is_lost_before_it_is_joined_takes_its_upstream_along(
+    end: str,
+) -> None:
+    side, joins, upstream = joining(lost=True)
+    {
+        "close": joins.close,
+        "orphaned": lambda: joins._orphaned(None),
+        "fail": lambda: joins._fail(None),
+    }[end]()
+    assert upstream.aborted == 1
+    assert not side._engine.handle.cancelled
+
+
+def test_a_side_that_ends_while_it_is_connected_for_cancels_that() -> None:
+    side = Side(lost=False)
+    Joining(side, Address("127.0.0.1", 9), b"", b"", None).close()
+    assert side._engine.handle.cancelled
