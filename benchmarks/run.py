@@ -5,6 +5,7 @@
     python benchmarks/run.py --subjects pure-epoll asyncio uvloop gevent trio --cells 64B-50
     python benchmarks/run.py --subjects relay-floor relay-haproxy relay-nginx
     python benchmarks/run.py --fairness --subjects native-epoll pure-epoll asyncio uvloop
+    python benchmarks/run.py --turns --subjects native-epoll pure-epoll asyncio uvloop
     python benchmarks/run.py --list
 
 The method, and its limits, are in README.md beside this file.
@@ -25,6 +26,7 @@ from typing import Any
 
 import fairness
 import peers
+import turns
 from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
 from muxcore import engines
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if options.turns:
+        return _turns(options)
     options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
         writing.check(options.json)
@@ -110,6 +114,27 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     return 0
 
 
+def _turns(options: argparse.Namespace) -> int:
+    known = {info.name: info for info in engines()}
+    for name in options.subjects:
+        if name not in known or not known[name].available:
+            reason = known[name].reason if name in known else "there is no such engine"
+            print(f"benchmarks: --turns measures engines; {name}: {reason}", file=sys.stderr)
+            return 2
+    try:
+        writing.check(options.json)
+        rng = random.Random(options.seed)
+        rows = turns.measure(
+            options.subjects, rounds=options.rounds, blocks=options.blocks, rng=rng
+        )
+        print(turns.report(rows))
+        _write(options, environment(), [], {"turns": rows})
+    except writing.FileError as exc:
+        print(f"benchmarks: {exc}", file=sys.stderr)
+        return 2
+    return 1 if any(row["stopped"] for row in rows) else 0
+
+
 def _write(
     options: argparse.Namespace,
     where: dict[str, Any],
@@ -147,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blocks", type=int, default=3, help="fresh starts of every server")
     parser.add_argument(
         "--fairness", action="store_true", help="what one flooder costs 100 quiet clients; no cells"
+    )
+    parser.add_argument(
+        "--turns", action="store_true", help="sends of a fan-out, first answer of a slow turn"
     )
     parser.add_argument("--memory", action="store_true", help="bytes of an idle connection, too")
     parser.add_argument("--seed", type=int, help="of the order within rounds")

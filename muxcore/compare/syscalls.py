@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from muxcore.compare.accounting import descendants
@@ -37,25 +39,48 @@ def per_message(subject: Subject, cell: Cell) -> float | None:
             try:
                 if not window(source, 0.0, 0.02).ok:  # connects
                     return None
-                with tempfile.TemporaryDirectory() as folder:
-                    counts = Path(folder, "counts")
-                    tracer = _attach(strace, server.pid, counts)
+                with traced(strace, server.pid) as counted:
                     result = window(source, 0.0, _WINDOW)
-                    tracer.send_signal(signal.SIGTERM)
-                    tracer.communicate()
-                    calls = _total(counts.read_text())
             finally:
                 source.close()
     except (ServerFailed, OSError, subprocess.SubprocessError):
         return None
-    return calls / result.answered if calls and result.answered else None
+    return counted[0] / result.answered if counted[0] and result.answered else None
 
 
-def _attach(strace: str, pid: int, counts: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def traced(strace: str, pid: int, *calls: str) -> Iterator[list[int]]:
+    """Count the system calls of a process and its children while it is entered.
+
+    Args:
+        strace: the program.
+        pid: of the process.
+        calls: names of those that count; none: all.
+
+    Returns:
+        A list that holds the count, from the end on.
+
+    Raises:
+        OSError: strace could not attach.
+    """
+    counted = [0]
+    with tempfile.TemporaryDirectory() as folder:
+        counts = Path(folder, "counts")
+        tracer = _attach(strace, pid, counts, calls)
+        try:
+            yield counted
+        finally:
+            tracer.send_signal(signal.SIGTERM)
+            tracer.communicate()
+        counted[0] = _total(counts.read_text())
+
+
+def _attach(strace: str, pid: int, counts: Path, calls: Sequence[str]) -> subprocess.Popen[str]:
     pids = descendants(pid)
     targets = [part for each in pids for part in ("-p", str(each))]
+    which = ["-e", f"trace={','.join(calls)}"] if calls else []
     tracer = subprocess.Popen(
-        [strace, "-f", "-c", "-o", str(counts), *targets],
+        [strace, "-f", "-c", *which, "-o", str(counts), *targets],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

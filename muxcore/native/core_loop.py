@@ -28,7 +28,7 @@ class CoreLoop(LoopEngine):
         lib, ffi: the compiled core.
         loop: the ``mux_loop *``.
         send: ``lib.mux_send``.
-        parts: of each gathered write slot, size and bytes; None: none are gathered in this batch.
+        parts: of each gathered write slot, size and bytes.
         look_at: at so many parts the clock is looked at.
         crossings: the number of the crossing that they wait for.
     """
@@ -37,13 +37,13 @@ class CoreLoop(LoopEngine):
     ffi: Any
     loop: Any
     send: Callable[..., int]
-    parts: list[bytes] | None
+    parts: list[bytes]
     look_at: int
     crossings: int
 
     @abc.abstractmethod
     def look(self) -> None:
-        """Gather no more in this batch if callbacks are slow; let cross what is much."""
+        """Let cross what is much, or was written by a slow callback."""
 
     @abc.abstractmethod
     def flush(self) -> None:

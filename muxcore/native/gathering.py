@@ -3,7 +3,7 @@
 A crossing costs as much as all that Python does for a message. So ``NativeTransport.write`` puts
 small writes into ``parts``, in the form of csrc/gather.h, and the engine hands them over when it
 polls. What has to know the state of a send queue lets them cross first. Nobody waits for a slow
-callback: where those of the last batch took long, ``parts`` is None, and each write crosses alone.
+callback: the clock is looked at every eighth write, and at each where callbacks take long.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SMALL = 1024  # bytes; a larger write crosses by itself
 SAFE = 64 * 1024  # bytes: a connection's share, the default high-water mark; so nobody has to pause
 MOST, MOST_BYTES = 4000, 4 * SAFE  # gathered of all; C takes MUX_WRITES
 LOOK_EVERY = 8  # writes the clock, and what there is, are looked at
-QUICK = 50e-6  # s a callback; where they take longer, nothing is gathered
+QUICK = 50e-6  # s a callback; where they take longer, each write crosses at once
 
 _PARTS = 3  # of a write
 SIZES = [size.to_bytes(4, sys.byteorder) for size in range(SMALL + 1)]
@@ -31,32 +31,34 @@ class Gathering(CoreLoop):
     _transports: list[Any]
 
     def _init_gathering(self) -> None:
-        self.parts: list[bytes] | None = []  # of each write: slot, size, bytes
+        self.parts: list[bytes] = []  # of each write: slot, size, bytes
         self.crossings = 1  # the next one's number
-        self.look_at = _PARTS * LOOK_EVERY  # so many parts: at the clock
+        self._step = 1  # writes until the next look
+        self.look_at = _PARTS * self._step  # so many parts: at the clock
         self._looked = 0.0  # at the clock; 0: not since the last crossing
         self._size = self._seen = 0  # bytes of the first so many parts
         self._shares: dict[bytes, int] | None = None  # the same by connection, where all is much
         self._left = self.lib.mux_loop_left(self.loop)  # of those with a queue: slot, bytes
 
     def look(self) -> None:
-        """Gather no more in this batch if callbacks are slow; let cross what is much."""
-        assert self.parts is not None
+        """Let cross what is much, or was written by a slow callback."""
         now, before = time.monotonic(), self._looked
+        is_slow = before > 0 and now - before > self._step * QUICK
+        self._step = 1 if is_slow else min(2 * self._step, LOOK_EVERY)
+        if is_slow or self._is_much():
+            self.flush()
         self._looked = now
-        if before and now - before > LOOK_EVERY * QUICK:
-            self.flush()
-            self.parts = None
-            return
-        if self._is_much():
-            self.flush()
-        else:
-            self.look_at = len(self.parts) + _PARTS * LOOK_EVERY
+        self.look_at = len(self.parts) + _PARTS * self._step
+
+    def _judge(self, callbacks: int, began: float) -> None:
+        """Look at the clock at each write after a batch of slow callbacks, else seldom."""
+        are_slow = time.monotonic() - began > callbacks * QUICK
+        self._step = 1 if are_slow else LOOK_EVERY
+        self.look_at = _PARTS * self._step
 
     def _is_much(self) -> bool:
         """Whether all, or some connection's share, may pass its bound before the next look."""
         parts, seen = self.parts, self._seen
-        assert parts is not None
         if len(parts) <= _PARTS * (SAFE // SMALL):
             return False
         self._size += sum(map(len, parts[seen + 2 :: _PARTS]))
@@ -77,13 +79,11 @@ class Gathering(CoreLoop):
 
     def _joined(self) -> bytes:
         """Return what was gathered, which is to cross now, in the form of csrc/gather.h."""
-        parts = self.parts
-        assert parts is not None
-        data = b"".join(parts)
-        parts.clear()
+        data = b"".join(self.parts)
+        self.parts.clear()
         self.crossings += 1
         if self._looked:
-            self.look_at, self._looked, self._shares = _PARTS * LOOK_EVERY, 0.0, None
+            self.look_at, self._looked, self._shares = _PARTS * self._step, 0.0, None
             self._size = self._seen = 0
         return data
 

@@ -33,7 +33,7 @@ from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
 from muxcore.native.core_loop import InSlot
-from muxcore.native.gathering import QUICK, Gathering
+from muxcore.native.gathering import Gathering
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
@@ -91,7 +91,6 @@ class NativeEpollEngine(Gathering):
         )
         self._poll, self.send = self.lib.mux_loop_send_poll, self.lib.mux_send
         self._init_gathering()
-        self._is_quick = False  # the callbacks of the last batch took little time
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
         # by slot: half the memory of a dict
         self._transports: list[InSlot | None] = []
@@ -223,8 +222,6 @@ class NativeEpollEngine(Gathering):
             events = (_EVENT.unpack_from(self._events),)
         elif count > 1:
             events = self._unheard = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
-            if not self._is_quick:
-                self.parts = None
             began = self._looked = time.monotonic()
         elif count:
             self._poll_failed(-count)
@@ -265,9 +262,7 @@ class NativeEpollEngine(Gathering):
                 else:
                     transport.on_connected(value)
         if count > 1:
-            self._is_quick = time.monotonic() - began < count * QUICK
-            if self.parts is None:
-                self.parts = []
+            self._judge(count, began)
 
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:

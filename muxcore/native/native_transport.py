@@ -174,10 +174,10 @@ class NativeTransport(NativeVerbs):
             super().write(data)
             return
         engine, size = self._engine, len(data)
-        parts = engine.parts
-        if size <= SMALL and parts is not None:
+        if size <= SMALL:
             if get_ident() != engine.owner:
                 engine.refuse_thread("write()")
+            parts = engine.parts
             parts += (self._head, SIZES[size], data)
             self._gathered = engine.crossings
             if len(parts) >= engine.look_at:

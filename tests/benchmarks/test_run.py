@@ -52,6 +52,24 @@ def test_fairness_is_measured_with_and_without_the_flood(tmp_path: Path) -> None
     assert "beside a flood" in done.stdout
 
 
+def test_what_a_turn_costs_is_measured(tmp_path: Path) -> None:
+    where = tmp_path / "figures.json"
+    options = ("--rounds", "4", "--blocks", "1", "--json", str(where))
+    done = run("--turns", "--subjects", "pure-epoll", "pure-select", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for row in json.loads(where.read_text())["turns"]:
+        assert row["first_answer_ms"] >= 5
+        assert row.get("sends", 1000) == 1000  # one each, on the pure engines
+    assert row["against"]["median"] > 0
+    assert "sends of a fan-out" in done.stdout
+
+
+def test_a_turn_is_an_engine_s() -> None:
+    done = run("--turns", "--subjects", "floor")
+    assert done.returncode == 2
+    assert "--turns measures engines; floor: there is no such engine" in done.stderr
+
+
 @pytest.mark.parametrize("more", [("--cells", "64B-50"), ("--memory",)])
 def test_fairness_is_a_measurement_of_its_own(more: tuple[str, ...]) -> None:
     done = run("--fairness", "--subjects", "pure-epoll", *more)

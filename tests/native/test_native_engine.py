@@ -276,6 +276,43 @@ def test_what_is_written_to_many_in_one_callback_crosses_once(
             ours.close()
 
 
+def test_no_answer_waits_for_a_slow_callback_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "QUICK", -1.0)  # all are slow
+    engine = native_engine.NativeEpollEngine()
+    pairs = [socket.socketpair() for _ in range(3)]
+    waiting: list[list[int]] = []  # those with an answer, at each callback
+
+    class Slow(Upper):
+        def data_received(self, data: bytes) -> None:
+            waiting.append([ours.fileno() for ours, _ in pairs if answered(ours)])
+            super().data_received(data)
+
+    def answered(sock: socket.socket) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            return bool(sock.recv(100, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        return False
+
+    engine.owner = threading.get_ident()
+    for _, theirs in pairs:
+        theirs.setblocking(False)
+        engine.open(theirs, Slow, None)
+    try:
+        for turn in range(2):  # the first tells that callbacks are slow
+            waiting.clear()
+            for ours, _ in pairs:
+                ours.send(b"x")
+            engine._turn()
+            engine.call_soon(int)  # so that the next poll does not wait
+            engine._turn()
+            for ours, _ in pairs:
+                assert read(ours, 1) == b"X"
+        assert turn and [len(each) for each in waiting] == [0, 1, 2]
+    finally:
+        engine.close()
+        for ours, _ in pairs:
+            ours.close()
+
+
 def test_small_writes_of_a_callback_keep_their_order_and_pause_in_time() -> None:
     heard: list[str] = []
 
