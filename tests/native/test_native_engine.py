@@ -297,7 +297,7 @@ def test_no_answer_waits_for_a_slow_callback_of_another(monkeypatch: pytest.Monk
         theirs.setblocking(False)
         engine.open(theirs, Slow, None)
     try:
-        for turn in range(2):  # the first tells that callbacks are slow
+        for _ in range(2):  # the first turn tells that callbacks are slow
             waiting.clear()
             for ours, _ in pairs:
                 ours.send(b"x")
@@ -306,7 +306,7 @@ def test_no_answer_waits_for_a_slow_callback_of_another(monkeypatch: pytest.Monk
             engine._turn()
             for ours, _ in pairs:
                 assert read(ours, 1) == b"X"
-        assert turn and [len(each) for each in waiting] == [0, 1, 2]
+        assert [len(each) for each in waiting] == [0, 1, 2]
     finally:
         engine.close()
         for ours, _ in pairs:
