@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 import muxcore
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
+
+from .model import MODELS, Start, running
 
 _ROOT = Path(__file__).parents[2]
 
@@ -91,3 +94,14 @@ def _started(
             yield program
         finally:
             program.kill()
+
+
+@pytest.fixture(params=MODELS)
+def model(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start(model: str, tmp_path: Path) -> Start:
+    """What runs the model; see ``model.running``."""
+    return partial(running, model, tmp_path)

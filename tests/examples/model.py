@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from muxcore.testing import Peer
@@ -172,3 +173,6 @@ def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     with socket.socket() as sock:
         return sock.connect_ex((host, int(port))) == 0
+
+
+Start = Callable[..., AbstractContextManager[Model]]
