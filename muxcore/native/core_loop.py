@@ -30,7 +30,6 @@ class CoreLoop(LoopEngine):
         send: ``lib.mux_send``.
         parts: of each gathered write slot, size and bytes.
         look_at: at so many parts the clock is looked at.
-        crossings: the number of the crossing that they wait for.
     """
 
     lib: Any
@@ -39,7 +38,6 @@ class CoreLoop(LoopEngine):
     send: Callable[..., int]
     parts: list[bytes]
     look_at: int
-    crossings: int
 
     @abc.abstractmethod
     def look(self) -> None:

@@ -22,6 +22,7 @@ LOOK_EVERY = 8  # writes the clock, and what there is, are looked at
 QUICK = 50e-6  # s a callback; where they take longer, each write crosses at once
 
 _PARTS = 3  # of a write
+FEW = 16 * _PARTS  # parts: 1 us to look through
 SIZES = [size.to_bytes(4, sys.byteorder) for size in range(SMALL + 1)]
 
 
@@ -32,7 +33,6 @@ class Gathering(CoreLoop):
 
     def _init_gathering(self) -> None:
         self.parts: list[bytes] = []  # of each write: slot, size, bytes
-        self.crossings = 1  # the next one's number
         self._step = 1  # writes until the next look
         self.look_at = _PARTS * self._step  # so many parts: at the clock
         self._looked = 0.0  # at the clock; 0: not since the last crossing
@@ -81,7 +81,6 @@ class Gathering(CoreLoop):
         """Return what was gathered, which is to cross now, in the form of csrc/gather.h."""
         data = b"".join(self.parts)
         self.parts.clear()
-        self.crossings += 1
         if self._looked:
             self.look_at, self._looked, self._shares = _PARTS * self._step, 0.0, None
             self._size = self._seen = 0

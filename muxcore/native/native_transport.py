@@ -24,7 +24,7 @@ from typing import Any
 from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.native.core import mark
 from muxcore.native.core_loop import CoreLoop
-from muxcore.native.gathering import SAFE, SIZES, SMALL
+from muxcore.native.gathering import FEW, SAFE, SIZES, SMALL
 from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.parts import dispatch
@@ -50,7 +50,7 @@ class NativeTransport(NativeVerbs):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_gathered", "_head", "_reason", "_totals")
+    __slots__ = ("_head", "_reason", "_totals")
 
     def __init__(
         self, engine: CoreLoop, protocol: AnyProtocol, peername: Any, slot: int, generation: int
@@ -58,7 +58,6 @@ class NativeTransport(NativeVerbs):
         self._slot = slot
         self._generation = generation
         self._head = slot.to_bytes(4, sys.byteorder)  # of a gathered write: csrc/gather.h
-        self._gathered = 0  # the crossing that its last small write waits for
         self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
         self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
@@ -179,12 +178,11 @@ class NativeTransport(NativeVerbs):
                 engine.refuse_thread("write()")
             parts = engine.parts
             parts += (self._head, SIZES[size], data)
-            self._gathered = engine.crossings
             if len(parts) >= engine.look_at:
                 engine.look()
             return
-        if self._gathered == engine.crossings:
-            engine.flush()
+        if engine.parts:
+            self._cross()
         queued = engine.send(engine.loop, self._slot, self._generation, data, size)
         if queued:
             self.sent(queued)
@@ -209,8 +207,10 @@ class NativeTransport(NativeVerbs):
 
     def _cross(self) -> None:
         """Let its gathered writes cross into C, and all others with them."""
-        if self._gathered == self._engine.crossings:
-            self._engine.flush()
+        engine = self._engine
+        # To look for its own costs less than a crossing, as long as there are few
+        if engine.parts and (len(engine.parts) > FEW or self._head in engine.parts):
+            engine.flush()
 
     def _find_plain(self) -> None:
         self._plain = (
