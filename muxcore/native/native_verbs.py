@@ -7,6 +7,7 @@ reading was held, and events of this batch that are yet to come; both go to the 
 from __future__ import annotations
 
 import abc
+import errno
 from typing import Self
 
 from muxcore.native.core_loop import CoreLoop
@@ -50,7 +51,9 @@ class NativeVerbs(BaseTransport):
     def _give_to_verb(self, data: bytes) -> None:
         """Let the verb begin, or go on, with bytes that C has already handed out."""
         engine, verb = self._engine, VERBS[self._verb]
-        engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
+        said = engine.lib.mux_verb(engine.loop, self._slot, self._generation, verb, data, len(data))
+        if said == -errno.EINVAL:  # anything else means that its end is yet to be heard of
+            raise RuntimeError(f"the C core cannot begin the verb {self._verb} here")
 
     def _wait_for_peer(self) -> None:
         super()._wait_for_peer()
