@@ -3,7 +3,8 @@
 A crossing costs as much as all that Python does for a message. So ``NativeTransport.write`` puts
 small writes into ``parts``, in the form of csrc/gather.h, and the engine hands them over when it
 polls. What has to know the state of a send queue lets them cross first. Nobody waits for a slow
-callback: the clock is looked at every eighth write, and at each where callbacks take long.
+callback: the clock is looked at after the first write of a batch, after two more, and so on up to
+every eighth; and after each one where callbacks take long.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from muxcore.native.core_loop import CoreLoop
 SMALL = 1024  # bytes; a larger write crosses by itself
 SAFE = 64 * 1024  # bytes: a connection's share, the default high-water mark; so nobody has to pause
 MOST, MOST_BYTES = 4000, 4 * SAFE  # gathered of all; C takes MUX_WRITES
-LOOK_EVERY = 8  # writes the clock, and what there is, are looked at
+LOOK_EVERY = 8  # writes, at most, the clock and what there is are looked at
 QUICK = 50e-6  # s a callback; where they take longer, each write crosses at once
 
 _PARTS = 3  # of a write
@@ -40,6 +41,12 @@ class Gathering(CoreLoop):
         self._shares: dict[bytes, int] | None = None  # the same by connection, where all is much
         self._left = self.lib.mux_loop_left(self.loop)  # of those with a queue: slot, bytes
 
+    def _watch_callbacks(self) -> None:
+        """Look at the clock from the first write of these callbacks on, and then ever less."""
+        self._looked = time.monotonic()
+        self._step = 1
+        self.look_at = _PARTS
+
     def look(self) -> None:
         """Let cross what is much, or was written by a slow callback."""
         now, before = time.monotonic(), self._looked
@@ -49,12 +56,6 @@ class Gathering(CoreLoop):
             self.flush()
         self._looked = now
         self.look_at = len(self.parts) + _PARTS * self._step
-
-    def _judge(self, callbacks: int, began: float) -> None:
-        """Look at the clock at each write after a batch of slow callbacks, else seldom."""
-        are_slow = time.monotonic() - began > callbacks * QUICK
-        self._step = 1 if are_slow else LOOK_EVERY
-        self.look_at = _PARTS * self._step
 
     def _is_much(self) -> bool:
         """Whether all, or some connection's share, may pass its bound before the next look."""

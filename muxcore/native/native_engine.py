@@ -222,7 +222,7 @@ class NativeEpollEngine(Gathering):
             events = (_EVENT.unpack_from(self._events),)
         elif count > 1:
             events = self._unheard = _EVENT.iter_unpack(self._events[: count * _EVENT.size])
-            began = self._looked = time.monotonic()
+            self._watch_callbacks()
         elif count:
             self._poll_failed(-count)
         for slot, kind, value, at in events:
@@ -261,8 +261,6 @@ class NativeEpollEngine(Gathering):
                     transport.on_drained(value)
                 else:
                     transport.on_connected(value)
-        if count > 1:
-            self._judge(count, began)
 
     def _poll_failed(self, error: int) -> None:
         if error == errno.ECHILD:
