@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from muxcore.compare import accounting
 from muxcore.compare.rounds import explain
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core, pin
 from muxcore.compare.servers import command as guarded
@@ -37,8 +38,8 @@ _QUIET: dict[str, Any] = {
 }
 _WINDOW = 0.25  # s: 500 messages
 _FLOOD = ("--workload", "bulk", "--connections", "1", "--warmup", "0", "--duration", "3600")
-_BEGUN = 0.05  # s of CPU that the server has spent on the flood when it is under way
-_TRIES = 100  # windows of 0.05 s that the flood may take to begin
+_BEGUN = 0.5  # s of CPU that the flood has spent when it is under way: its start takes 0.2
+_TRIES = 1000  # windows of 0.05 s that it may take to begin: ten, unless the machine is busy
 
 
 def measure(subjects: Sequence[Subject], *, rounds: int, blocks: int) -> list[dict[str, Any]]:
@@ -114,13 +115,13 @@ def _block(server: ServerProcess, rounds: int) -> tuple[LoadResult, LoadResult, 
         _right(window(clients, 0.0, _WINDOW))  # connects; its figures are not used
         alone = _windows(clients, rounds)
         with _flood(server) as flood:
-            began = server.cpu_ns()
             for _ in range(_TRIES):
                 _right(window(clients, 0.0, 0.05))
-                if server.cpu_ns() - began > _BEGUN * 1e9:
+                if accounting.cpu_ns(flood.pid) > _BEGUN * 1e9:
                     break
             else:
                 raise _Failed("the flood did not begin")
+            os.sched_setscheduler(flood.pid, os.SCHED_IDLE, os.sched_param(0))
             beside = _windows(clients, rounds)
             rate = _ended(flood)
     return alone, beside, rate
@@ -170,7 +171,6 @@ def _flood(server: ServerProcess) -> Iterator[subprocess.Popen[bytes]]:
     )
     try:
         pin(flood.pid, server=False)
-        os.sched_setscheduler(flood.pid, os.SCHED_IDLE, os.sched_param(0))
         yield flood
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -179,6 +179,7 @@ def _flood(server: ServerProcess) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _ended(flood: subprocess.Popen[bytes]) -> float:
+    os.sched_setscheduler(flood.pid, os.SCHED_OTHER, os.sched_param(0))  # so that it hears of it
     flood.send_signal(signal.SIGTERM)  # it ends early, with its result
     assert flood.stdout is not None
     said = flood.stdout.read()
