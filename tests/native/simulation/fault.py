@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .build import Change
 
 API = "api.c"
+GATHER = "gather.c"
 CONNECT = "connect.c"
 CONNECTION = "connection.c"
 ECHO = "verb_echo.c"

@@ -9,6 +9,7 @@ from .fault import (
     API,
     CONNECTION,
     EPOLL,
+    GATHER,
     LISTENER,
     LOOP,
     PYTHON,
@@ -199,7 +200,12 @@ FAULTS = [
     ),
     one("the waker wakes nobody", EPOLL, "    self->base.sink->woken(self->base.loop);\n", ""),
     # -- bytes
-    one("writes to two connections go to one", API, "slots[i] == index", "i < 77"),
+    one(
+        "of three gathered writes the second is left out",
+        GATHER,
+        "            first->last = i;\n",
+        "",
+    ),
     one(
         "what the kernel did not take is sent twice",
         CONNECTION,
