@@ -305,7 +305,10 @@ int64_t world_arrived_at(int file)
 
 void world_over(int file)
 {
-    of(file)->over = of(file)->told <= of(file)->in.read;
+    kernel_file *gone = of(file);
+    gone->over = gone->told <= gone->in.read;
+    if (gone->in.arrived > gone->in.read && gone->arrived_wait == kernel.waits)
+        gone->unseen = true;
 }
 
 bool world_unseen(int file)
