@@ -26,7 +26,6 @@ from muxcore.compare import accounting
 from muxcore.compare.rounds import explain
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, client_core, pin
 from muxcore.compare.servers import command as guarded
-from muxcore.compare.table import table
 from muxcore.compare.warming import warm
 from muxcore.load import Histogram, LoadConfig, LoadResult, generator, numeric, window
 
@@ -68,39 +67,33 @@ def measure(subjects: Sequence[Subject], *, rounds: int, blocks: int) -> list[di
     return rows
 
 
-def report(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a table."""
-    lines = []
-    for row in rows:
-        if row["stopped"]:
-            continue
-        alone, beside = row["alone"], row["beside"]
-        lines.append(
-            [
-                row["subject"],
-                f"{alone['p50_us']:,.0f}",
-                f"{alone['p99_us']:,.0f}",
-                f"{beside['p50_us']:,.0f}",
-                f"{beside['p99_us']:,.0f}",
-                f"{beside['p99_least_us']:,.0f} to {beside['p99_most_us']:,.0f}",
-                f"x{row['ratio']:.1f}",
-                f"{row['flood_megabytes_per_second']:,.0f}",
-                f"{beside['lag_p99_us']:,.0f}",
-            ]
-        )
-    head = [
-        "100 quiet clients of",
-        "p50 us",
-        "p99",
-        "p50 beside a flood",
-        "p99",
-        "in blocks",
-        "p99 / p99",
-        "flood MB/s",
-        "client lag p99",
+HEAD = [
+    "100 quiet clients of",
+    "p50 us",
+    "p99",
+    "p50 beside a flood",
+    "p99",
+    "in blocks",
+    "p99 / p99",
+    "flood MB/s",
+    "client lag p99",
+]
+
+
+def line(row: dict[str, Any]) -> list[str]:
+    """Return a row of figures as it stands in a table, under ``HEAD``."""
+    alone, beside = row["alone"], row["beside"]
+    return [
+        row["subject"],
+        f"{alone['p50_us']:,.0f}",
+        f"{alone['p99_us']:,.0f}",
+        f"{beside['p50_us']:,.0f}",
+        f"{beside['p99_us']:,.0f}",
+        f"{beside['p99_least_us']:,.0f} to {beside['p99_most_us']:,.0f}",
+        f"x{row['ratio']:.1f}",
+        f"{row['flood_megabytes_per_second']:,.0f}",
+        f"{beside['lag_p99_us']:,.0f}",
     ]
-    stops = [f"{row['subject']} stopped: {row['stopped']}" for row in rows if row["stopped"]]
-    return "\n".join([table(head, lines), *stops])
 
 
 class _Failed(Exception):

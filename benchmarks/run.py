@@ -20,7 +20,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmarks: relays and echoes do different work: measure them apart", file=sys.stderr
         )
         return 2
-    if options.fairness and (relays or options.cells or options.memory):
+    alone = [name for name in ("fairness", "turns") if getattr(options, name)]
+    if alone and (relays or options.cells or options.memory or len(alone) > 1):
         print(
-            "benchmarks: --fairness is a measurement of its own, of echoes: leave the rest out",
+            f"benchmarks: --{alone[0]} is a measurement of its own, of echoes: leave the rest out",
             file=sys.stderr,
         )
         return 2
-    if options.turns:
-        return _turns(options)
     options.cells = options.cells or [k for k in CELLS if (k in RELAY_CELLS) == bool(relays)]
     try:
         writing.check(options.json)
+        if options.turns:
+            return _turns(options)
         with contextlib.ExitStack() as stack:
             upstream = (
                 stack.enter_context(ServerProcess(peers.subject("floor"))) if relays else None
@@ -86,9 +87,8 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
         print(line)
     if options.fairness:
         rows = fairness.measure(subjects, rounds=options.rounds, blocks=options.blocks)
-        print("\n" + fairness.report(rows))
         _write(options, where, subjects, {"fairness": rows})
-        return 1 if any(row["stopped"] for row in rows) else 0
+        return _tell(rows, fairness.HEAD, fairness.line)
     wanted = [target for target in TARGETS if target.cell in options.cells]
     comparisons = len(wanted) or 1
     rng = random.Random(options.seed)
@@ -119,20 +119,22 @@ def _turns(options: argparse.Namespace) -> int:
     for name in options.subjects:
         if name not in known or not known[name].available:
             reason = known[name].reason if name in known else "there is no such engine"
-            print(f"benchmarks: --turns measures engines; {name}: {reason}", file=sys.stderr)
-            return 2
-    try:
-        writing.check(options.json)
-        rng = random.Random(options.seed)
-        rows = turns.measure(
-            options.subjects, rounds=options.rounds, blocks=options.blocks, rng=rng
-        )
-        print(turns.report(rows))
-        _write(options, environment(), [], {"turns": rows})
-    except writing.FileError as exc:
-        print(f"benchmarks: {exc}", file=sys.stderr)
-        return 2
-    return 1 if any(row["stopped"] for row in rows) else 0
+            raise LookupError(f"--turns measures engines; {name}: {reason}")
+    rng = random.Random(options.seed)
+    rows = turns.measure(options.subjects, rounds=options.rounds, blocks=options.blocks, rng=rng)
+    _write(options, environment(), [], {"turns": rows})
+    return _tell(rows, turns.HEAD, turns.line)
+
+
+def _tell(
+    rows: Sequence[dict[str, Any]], head: Sequence[str], line: Callable[[dict[str, Any]], list[str]]
+) -> int:
+    """Print rows of figures, and who stopped; return the exit status."""
+    stopped = [row for row in rows if row["stopped"]]
+    print("\n" + table(head, [line(row) for row in rows if not row["stopped"]]))
+    for row in stopped:
+        print(f"{row['subject']} stopped: {row['stopped']}")
+    return 1 if stopped else 0
 
 
 def _write(
@@ -227,7 +229,7 @@ def _judge(target: Target, series: Series, comparisons: int) -> dict[str, Any] |
         "reference": target.reference,
         "metric": target.metric,
         "reach": target.reach,
-        "ratio": {"low": interval.low, "median": interval.median, "high": interval.high},
+        "ratio": record.interval(interval),
         "reached": interval.high >= target.reach,
         "counts": target.metric == "cpu" or busy > BUSY,
     }
@@ -249,7 +251,7 @@ def _memory(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
                         "reference": "bytes, at most",
                         "metric": "memory",
                         "reach": most,
-                        "ratio": {"low": exact.low, "median": exact.median, "high": exact.high},
+                        "ratio": record.interval(exact),
                         "reached": bytes_each <= most,
                         "counts": True,
                     }

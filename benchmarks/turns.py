@@ -15,14 +15,14 @@ import shutil
 import socket
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from muxcore.compare import record, text
 from muxcore.compare.handlers import FanOut, SlowEcho
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, app_subject, client_core
-from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
+from muxcore.compare.statistics import corrected, median_interval, ratios
 from muxcore.compare.syscalls import traced
-from muxcore.compare.table import table
 
 CLIENTS = 50
 _PATIENCE = 30.0  # s: a server that has said nothing by then has failed
@@ -43,51 +43,42 @@ def measure(
         rng: orders the engines within a round.
     """
     strace = shutil.which("strace")
-    rows: list[dict[str, Any]] = [{"engine": name, "stopped": ""} for name in engines]
+    rows: list[dict[str, Any]] = [{"subject": name, "stopped": ""} for name in engines]
     firsts: dict[str, dict[int, float]] = {name: {} for name in engines}
     for number in range(max(rounds // _SLOW_TURNS, 1)):
         for row in rng.sample(rows, len(rows)):
             if not row["stopped"]:
                 with _noting(row):
-                    found = _first_answers(_subject(row["engine"], SlowEcho))
+                    found = _first_answers(_subject(row["subject"], SlowEcho))
                     for turn, first in enumerate(found):
-                        firsts[row["engine"]][number * _SLOW_TURNS + turn] = first
+                        firsts[row["subject"]][number * _SLOW_TURNS + turn] = first
     for row in rows:
         if row["stopped"]:
             continue
-        of = firsts[row["engine"]]
+        of = firsts[row["subject"]]
         row["first_answer_ms"] = 1000 * statistics.median(of.values())
-        if row["engine"] != _REFERENCE and firsts.get(_REFERENCE):
-            row["against"] = _as_json(
+        if row["subject"] != _REFERENCE and firsts.get(_REFERENCE):
+            row["against"] = record.interval(
                 median_interval(list(ratios(firsts[_REFERENCE], of).values()), corrected(len(rows)))
             )
         with _noting(row):
             if strace:
-                subject = _subject(row["engine"], FanOut)
+                subject = _subject(row["subject"], FanOut)
                 row["sends"] = max(_fan_out(strace, subject) for _ in range(blocks))
     return rows
 
 
-def report(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a table."""
-    lines = []
-    for row in rows:
-        if row["stopped"]:
-            continue
-        against = row.get("against")
-        lines.append(
-            [
-                row["engine"],
-                str(row.get("sends", "no strace")),
-                f"{row['first_answer_ms']:.1f}",
-                f"x{against['median']:.2f} [{against['low']:.2f}, {against['high']:.2f}]"
-                if against
-                else "",
-            ]
-        )
-    head = ["engine", "sends of a fan-out", "first of 50 slow answers, ms", f"{_REFERENCE} / it"]
-    stops = [f"{row['engine']} stopped: {row['stopped']}" for row in rows if row["stopped"]]
-    return "\n".join([table(head, lines), *stops])
+HEAD = ["engine", "sends of a fan-out", "first of 50 slow answers, ms", f"{_REFERENCE} / it"]
+
+
+def line(row: dict[str, Any]) -> list[str]:
+    """Return a row of figures as it stands in a table, under ``HEAD``."""
+    return [
+        row["subject"],
+        str(row.get("sends", "no strace")),
+        f"{row['first_answer_ms']:.1f}",
+        text.ratio(row["against"]) if "against" in row else "",
+    ]
 
 
 def _subject(engine: str, service: type) -> Subject:
@@ -95,15 +86,11 @@ def _subject(engine: str, service: type) -> Subject:
 
 
 @contextlib.contextmanager
-def _noting(row: dict[str, Any]) -> Any:
+def _noting(row: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except (ServerFailed, OSError) as exc:
         row["stopped"] = str(exc)
-
-
-def _as_json(interval: Interval) -> dict[str, float]:
-    return {"low": interval.low, "median": interval.median, "high": interval.high}
 
 
 def _connect(stack: contextlib.ExitStack, server: ServerProcess) -> list[socket.socket]:

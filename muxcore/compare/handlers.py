@@ -25,6 +25,7 @@ class FanOut(CallbackEcho):
     _members: ClassVar[list[Any]] = []
 
     def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
         self._members.append(transport)
         transport.write(self.GREETING)
 
@@ -34,7 +35,7 @@ class FanOut(CallbackEcho):
                 member.write(bytes(self.SIZE))
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._members.clear()
+        self._members.remove(self._transport)
 
 
 class SlowEcho(CallbackEcho):

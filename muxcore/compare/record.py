@@ -33,7 +33,7 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
         "window_seconds": work.seconds,
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "findings": [_finding(each) for each in judged.findings],
-        "twin": {metric: _interval(each) for metric, each in judged.twin.items()},
+        "twin": {metric: interval(each) for metric, each in judged.twin.items()},
         "unstable": any(each.reach > 1 + UNSTABLE for each in judged.twin.values()),
         "stopped": dict(judged.stopped),
         **_windows(judged),
@@ -94,13 +94,14 @@ def _finding(each: Finding) -> dict[str, Any]:
         "metric": each.metric,
         "subject": each.subject,
         "reference": each.reference,
-        "ratio": _interval(each.verdict.interval),
+        "ratio": interval(each.verdict.interval),
         "verdict": each.verdict.word,
         "counts": each.counts,
     }
 
 
-def _interval(each: Interval) -> dict[str, float | None]:
+def interval(each: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON takes it."""
     return {"low": _number(each.low), "median": each.median, "high": _number(each.high)}
 
 

@@ -70,11 +70,12 @@ def test_a_turn_is_an_engine_s() -> None:
     assert "--turns measures engines; floor: there is no such engine" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["--fairness", "--turns"])
 @pytest.mark.parametrize("more", [("--cells", "64B-50"), ("--memory",)])
-def test_fairness_is_a_measurement_of_its_own(more: tuple[str, ...]) -> None:
-    done = run("--fairness", "--subjects", "pure-epoll", *more)
+def test_fairness_and_turns_are_measurements_of_their_own(name: str, more: tuple[str, ...]) -> None:
+    done = run(name, "--subjects", "pure-epoll", *more)
     assert done.returncode == 2
-    assert "--fairness is a measurement of its own" in done.stderr
+    assert f"{name} is a measurement of its own" in done.stderr
 
 
 def test_figures_that_could_not_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
