@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -87,10 +88,9 @@ def test_a_connection_whose_bytes_wait_is_not_idle(still: Callable[..., Any], pa
     assert [type(exc) for exc in engine.ends] == [IdleTimeout]
 
 
-def test_a_half_closed_relay_may_first_pass_on_what_waits(
-    still: Callable[..., Any], pair: Pair
-) -> None:
-    engine = still(half_close_timeout=10)
+@contextlib.contextmanager
+def half_closed_relay(engine: Any, pair: Pair) -> Iterator[socket.socket]:
+    """Relay, hear the first side's EOF, and pass it on; yield the other side's peer."""
     here, there = socket.socketpair()
     with here, there:
         for sock in (here, there):
@@ -99,6 +99,14 @@ def test_a_half_closed_relay_may_first_pass_on_what_waits(
         one.relay(two)
         pair[1].shutdown(socket.SHUT_WR)
         one.on_event(READ)
+        yield there
+
+
+def test_a_half_closed_relay_may_first_pass_on_what_waits(
+    still: Callable[..., Any], pair: Pair
+) -> None:
+    engine = still(half_close_timeout=10)
+    with half_closed_relay(engine, pair) as there:
         assert there.recv(1) == b""
         there.send(b"the answer")
         there.shutdown(socket.SHUT_WR)
@@ -111,14 +119,7 @@ def test_a_half_closed_relay_that_goes_on_is_ended_in_time(
     still: Callable[..., Any], pair: Pair
 ) -> None:
     engine = still(half_close_timeout=10)
-    here, there = socket.socketpair()
-    with here, there:
-        for sock in (here, there):
-            sock.setblocking(False)
-        one, two = (StreamTransport(engine, sock, Silent(), None) for sock in (pair[0], here))
-        one.relay(two)
-        pair[1].shutdown(socket.SHUT_WR)
-        one.on_event(READ)
+    with half_closed_relay(engine, pair) as there:
         there.send(b"a piece, and no end")
         engine.pass_time_until(10)
         assert [type(exc) for exc in engine.ends] == [HalfCloseTimeout, HalfCloseTimeout]
