@@ -179,6 +179,12 @@ static void drained(conn *of, int32_t size)
     react(of);
 }
 
+/* Whether it may have ended before Python closed it: a batch without room for the event told of it late. */
+static bool ended_before_its_close(const conn *of)
+{
+    return of->closed && of->died_batch == model.crowded_batch && of->died_batch + 1 == model.batch;
+}
+
 /* Whether the deadline that has ended it was right to. */
 static void idle(const conn *of)
 {
@@ -187,13 +193,14 @@ static void idle(const conn *of)
         moved = world_moved_at(conn_at(of->peer)->file);
     /* a verb closes it by itself, after EOF */
     if ((of->closed && of->died_batch < model.batch) || (of->verb && of->why == MUX_NOT_TAKEN)) {
-        moved = world_sent_at(of->file);
-        if (!of->verb && of->closed_time > moved)
-            moved = of->closed_time;
+        int64_t sent = world_sent_at(of->file);
+        if (!of->verb && of->closed_time > sent)
+            sent = of->closed_time;
         int64_t limit = of->why == MUX_IDLE ? model.options.idle : model.options.close;
-        if (!limit || world_now() - moved < limit)
+        if (limit && world_now() - sent >= limit)
+            return;
+        if (!ended_before_its_close(of))
             fail("deadline", "connection %d is closed, and ends too early", conn_index(of));
-        return;
     }
     if (!model.options.idle || of->why != MUX_IDLE)
         fail("deadline", "connection %d is idle, and there is no deadline", conn_index(of));
@@ -307,6 +314,18 @@ static void one(const mux_event *event)
     }
 }
 
+/* Whether a batch leaves no room for the event of an end, or for its bytes. */
+static bool is_crowded(const mux_event *events, int count)
+{
+    size_t used = 0;
+    for (int i = 0; i < count; i++) {
+        used = events[i].data;
+        if (events[i].kind == MUX_EV_DATA)
+            used += (size_t)events[i].value;
+    }
+    return count + MUX_EVENTS_SPARE > MUX_EVENTS || used + 2 * sizeof(uint64_t) > MUX_ARENA;
+}
+
 /* Nothing grows beyond what was asked for. */
 static void check_bounds(void)
 {
@@ -350,6 +369,8 @@ void side_poll(int64_t wait)
     const mux_event *events = mux_loop_events(model.loop);
     bool left = count && events[0].kind == MUX_EV_QUEUED;
     side_crossed(left ? events[0].value : 0, true);
+    if (is_crowded(events, count))
+        model.crowded_batch = model.batch;
     for (int i = left; i < count; i++)
         one(&events[i]);
     side_flush();

@@ -62,6 +62,22 @@ def changed(name: str, text: str, changes: Iterable[Change]) -> str:
     return text
 
 
+def core(changes: tuple[Change, ...] = ()) -> dict[str, str]:
+    """Return the files of the core by name, with small sizes, and changed.
+
+    Raises:
+        ValueError: a change does not find its file, or its text.
+    """
+    for file, _, _ in changes:
+        if not (CSRC / file).exists():
+            raise ValueError(f"there is no csrc/{file}")
+    return {
+        path.name: changed(path.name, small(path.name, path.read_text()), changes)
+        for path in sorted(CSRC.glob("*.[ch]"))
+        if not path.name.startswith("_")
+    }
+
+
 class Builder:
     """Compiles into a folder; what several programs share is compiled once.
 
@@ -98,34 +114,31 @@ class Builder:
         name = "fuzz" if fuzz else "real" if real else "simulate"
         if changes:
             name += f"-{abs(hash(changes)):x}"
-        core = self._folder / f"{name}.core"
-        core.mkdir(parents=True, exist_ok=True)
-        headers = ""
-        for file, _, _ in changes:
-            if not (CSRC / file).exists():
-                raise ValueError(f"there is no csrc/{file}")
-        for path in sorted(CSRC.glob("*.[ch]")):
-            if not path.name.startswith("_"):
-                text = changed(path.name, small(path.name, path.read_text()), changes)
-                (core / path.name).write_text(text)
-                headers += text if path.suffix == ".h" else ""
+        folder = self._folder / f"{name}.core"
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = core(changes)
+        for file, text in texts.items():
+            (folder / file).write_text(text)
+        headers = "".join(text for file, text in texts.items() if file.endswith(".h"))
         left_out = {*_OWN, *(_SIMULATED if real else ())}
         own = [path for path in sorted(HERE.glob("*.c")) if path.name not in left_out]
         own.append(HERE / ("fuzz.c" if fuzz else "main.c"))
         if real:
             own.append(HERE / "world_real.c")
-        units = [path for path in sorted(core.glob("*.c")) if real or path.name != "syscalls.c"]
+        units = [path for path in sorted(folder.glob("*.c")) if real or path.name != "syscalls.c"]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(lambda path: self._compiled(path, core, headers), own + units))
+            objects = list(
+                pool.map(lambda path: self._compiled(path, folder, headers), own + units)
+            )
         target = self._folder / name
         self._run("-o", target, *objects, *(["-fsanitize=fuzzer"] if fuzz else []))
         return target
 
-    def _compiled(self, source: Path, core: Path, headers: str) -> Path:
+    def _compiled(self, source: Path, folder: Path, headers: str) -> Path:
         key = source.name, f"{hash((headers, source.read_text())):x}"
         if key not in self._objects:
             target = self._folder / f"{source.stem}{key[1]}.o"
-            self._run(f"-I{core}", f"-I{HERE}", "-c", source, "-o", target)
+            self._run(f"-I{folder}", f"-I{HERE}", "-c", source, "-o", target)
             self._objects[key] = target
         return self._objects[key]
 

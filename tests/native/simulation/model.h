@@ -84,6 +84,7 @@ struct model {
     int16_t owner[SLOTS_MOST]; /* of a slot: a connection; -1: nobody */
     uint32_t refused_batch[SLOTS_MOST];
     uint32_t batch; /* polls so far */
+    uint32_t crowded_batch; /* the last that was full */
     bool walking;
     int gathered[GATHERED_MOST], gathered_size[GATHERED_MOST], gathered_count;
     uint64_t events;

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .build import Builder
+from .build import Builder, core
 from .faults import FAULTS
 
 _SEEDS = 3000  # under a second
@@ -102,3 +102,5 @@ def test_a_planted_fault_is_found(builder: Builder, number: int) -> None:
 def test_enough_faults_are_planted_and_each_finds_its_text() -> None:
     assert len(FAULTS) >= 25
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    for fault in FAULTS:
+        assert core(fault.changes) != core()
