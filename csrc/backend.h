@@ -53,6 +53,11 @@ typedef struct mux_backend_ops {
     /* One wait of at most `timeout` ns (0: none, -1: for ever), and what it brought. Returns -errno, or whether
      * all that had happened by then was reported: if not, nobody's deadline is to be kept yet. */
     int (*turn)(mux_backend *backend, int64_t timeout);
+    /* Whether a turn would do something that `watched` does not show. */
+    bool (*busy)(const mux_backend *backend);
+    /* A descriptor, readable while a wait would bring something; or -errno. It is another one where the backend
+     * says so by being busy, and is closed in the turn after that. */
+    int (*watched)(const mux_backend *backend);
     void (*close)(mux_backend *backend); /* nothing is on its way afterwards */
 } mux_backend_ops;
 

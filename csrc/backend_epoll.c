@@ -138,6 +138,13 @@ static bool epoll_unacknowledged(mux_backend *backend, mux_slot *slot)
 
 /* -- the set */
 
+static void close_retired(mux_epoll *self)
+{
+    if (self->retired >= 0)
+        (void)mux_sys_close(self->retired);
+    self->retired = -1;
+}
+
 /* Register every live slot in a new set, and so get rid of what nobody can remove any more. Where there can
  * be no new set the old one goes on, and this is tried again. */
 static void rebuild(mux_epoll *self)
@@ -150,7 +157,8 @@ static void rebuild(mux_epoll *self)
         (void)mux_sys_close(epoll);
         return;
     }
-    (void)mux_sys_close(self->epoll);
+    close_retired(self);
+    self->retired = self->epoll;
     self->epoll = epoll;
     for (uint32_t i = 0; i < slots->used; i++) {
         mux_slot *slot = mux_slots_at(slots, i);
@@ -207,6 +215,8 @@ static void run_todo(mux_epoll *self)
 static int epoll_turn(mux_backend *backend, int64_t timeout)
 {
     mux_epoll *self = (mux_epoll *)backend;
+    if (self->retired >= 0)
+        close_retired(self);
     run_todo(self);
     if (self->cursor == self->ready) {
         int ready = wait(self, self->todo.count || !self->base.sink->may_wait(self->base.loop) ? 0 : timeout);
@@ -245,9 +255,21 @@ static int epoll_turn(mux_backend *backend, int64_t timeout)
     return !more || self->behind > backend->slots->used / EVENTS + 1;
 }
 
+static bool epoll_busy(const mux_backend *backend)
+{
+    const mux_epoll *self = (const mux_epoll *)backend;
+    return self->todo.count || self->cursor < self->ready || self->retired >= 0;
+}
+
+static int epoll_watched(const mux_backend *backend)
+{
+    return ((const mux_epoll *)backend)->epoll;
+}
+
 static void epoll_close(mux_backend *backend)
 {
     mux_epoll *self = (mux_epoll *)backend;
+    close_retired(self);
     if (self->epoll >= 0)
         (void)mux_sys_close(self->epoll);
     mux_sys_free(self);
@@ -264,6 +286,8 @@ static const mux_backend_ops ops = {
     .release = epoll_release,
     .descriptor = epoll_descriptor,
     .turn = epoll_turn,
+    .busy = epoll_busy,
+    .watched = epoll_watched,
     .close = epoll_close,
 };
 
@@ -277,6 +301,7 @@ mux_backend *mux_epoll_open(mux_backend host, const mux_options *options, const 
         return NULL;
     self->base = host;
     self->base.ops = &ops;
+    self->retired = -1;
     self->forks = mux_sys_forks();
     self->wake = options->wake;
     self->edge = options->edge;

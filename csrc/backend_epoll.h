@@ -17,6 +17,7 @@ typedef struct mux_epoll {
     mux_backend base;
     unsigned forks; /* of this process when it was opened */
     int epoll, wake;
+    int retired;             /* the set before this one: another loop may watch it until it has asked; or -1 */
     bool edge;
     uint32_t reads, accepts; /* of one connection, of one listener, in one turn */
     uint32_t grant;          /* accepts of this turn: an accept(2) that finds nobody is half the cost of one */

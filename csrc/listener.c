@@ -83,10 +83,14 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
     mux_conn_hold(loop, listener, MUX_HOLD_REST);
 }
 
+bool mux_listeners_may_resume(const mux_loop *loop)
+{
+    /* a connection that ended gave a descriptor back, but the pause bounds the attempts */
+    return loop->resting && (loop->rest_until ? loop->rest_until <= loop->now : loop->room);
+}
+
 void mux_listeners_resume(mux_loop *loop)
 {
-    if (loop->rest_until > loop->now || (!loop->rest_until && !loop->room))
-        return; /* a connection that ended gave a descriptor back, but the pause bounds the attempts */
     loop->rest_until = 0;
     loop->room = false;
     for (uint32_t i = 0; loop->resting && i < loop->slots.used; i++) {

@@ -3,7 +3,8 @@
 
 #include "loop_internal.h"
 
-void mux_listeners_resume(mux_loop *loop); /* those that rest, if it is time */
+bool mux_listeners_may_resume(const mux_loop *loop); /* those that rest, if any: it is time */
+void mux_listeners_resume(mux_loop *loop);
 
 /* The backend's reports: see mux_sink. */
 bool mux_on_may_accept(mux_loop *loop, mux_slot *listener);

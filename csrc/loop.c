@@ -206,11 +206,9 @@ static void keep_deadlines(mux_loop *loop)
     mux_relay_overdue(loop, &looks);
 }
 
-static int64_t how_long(const mux_loop *loop, int64_t deadline)
+/* The earliest deadline of its own, or `until`. */
+static int64_t next_deadline(const mux_loop *loop, int64_t until)
 {
-    int64_t until = deadline;
-    if (!may_wait(loop))
-        return 0;
     for (int i = 0; i < MUX_LOST - MUX_OPEN; i++)
         if (mux_wheel_due(&loop->wheels[i]) < until)
             until = mux_wheel_due(&loop->wheels[i]);
@@ -218,6 +216,14 @@ static int64_t how_long(const mux_loop *loop, int64_t deadline)
         until = mux_relay_due(loop);
     if (loop->resting && loop->rest_until && loop->rest_until < until)
         until = loop->rest_until;
+    return until;
+}
+
+static int64_t how_long(const mux_loop *loop, int64_t deadline)
+{
+    const int64_t until = next_deadline(loop, deadline);
+    if (!may_wait(loop))
+        return 0;
     if (until == INT64_MAX)
         return -1;
     return until > loop->now ? until - loop->now : 0;
@@ -232,7 +238,7 @@ static int serve(mux_loop *loop, int64_t deadline)
         bury(loop);
         if (loop->batch.count > before)
             break; /* Python closes them first: what a wait would tell of them is no use to anybody */
-        if (loop->resting)
+        if (mux_listeners_may_resume(loop))
             mux_listeners_resume(loop);
         int done = loop->backend->ops->turn(loop->backend, how_long(loop, deadline));
         if (done < 0)
@@ -276,6 +282,27 @@ int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t de
 int mux_loop_poll(mux_loop *loop, int64_t deadline)
 {
     return mux_loop_send_poll(loop, NULL, 0, deadline);
+}
+
+/* -- inside another loop */
+
+int mux_loop_fd(mux_loop *loop)
+{
+    if (mux_loop_foreign(loop))
+        return -EPERM;
+    return loop ? loop->backend->ops->watched(loop->backend) : -ESTALE;
+}
+
+int64_t mux_loop_due(mux_loop *loop)
+{
+    if (mux_loop_foreign(loop))
+        return -EPERM;
+    if (!loop)
+        return INT64_MAX;
+    if (loop->batch.ended_first != MUX_NONE || mux_listeners_may_resume(loop) ||
+        loop->backend->ops->busy(loop->backend))
+        return 0;
+    return next_deadline(loop, INT64_MAX);
 }
 
 /* -- what Python looks at */

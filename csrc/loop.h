@@ -39,6 +39,11 @@ void mux_loop_free(mux_loop *loop);
 int mux_loop_poll(mux_loop *loop, int64_t deadline);
 /* The same after mux_send_batch: one crossing for both. */
 int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t deadline);
+/* For a loop inside another one: what that watches (level-triggered), or -errno, which includes that nothing can
+ * be watched; and when a poll has something to do that this does not show: ns, CLOCK_MONOTONIC; 0: now, and the
+ * descriptor may be another by then; INT64_MAX: never. Both are asked between two polls. */
+int mux_loop_fd(mux_loop *loop);
+int64_t mux_loop_due(mux_loop *loop);
 const mux_event *mux_loop_events(const mux_loop *loop);
 uint32_t mux_loop_events_cap(const mux_loop *loop);
 const char *mux_loop_arena(const mux_loop *loop);

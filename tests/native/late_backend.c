@@ -324,6 +324,12 @@ static int late_turn(mux_backend *backend, int64_t timeout)
     return !self->busy;
 }
 
+static bool late_is_busy(const mux_backend *backend)
+{
+    const scripted *self = (const scripted *)backend;
+    return self->busy || self->woken || self->todo.count;
+}
+
 static void late_close(mux_backend *backend)
 {
     scripted *self = (scripted *)backend;
@@ -352,6 +358,8 @@ static const mux_backend_ops ops = {
     .release = late_release,
     .descriptor = script_descriptor,
     .turn = late_turn,
+    .busy = late_is_busy,
+    .watched = script_watched,
     .close = late_close,
 };
 

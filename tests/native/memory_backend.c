@@ -104,6 +104,12 @@ static int memory_turn(mux_backend *backend, int64_t timeout)
     return 1;
 }
 
+static bool memory_is_busy(const mux_backend *backend)
+{
+    const scripted *self = (const scripted *)backend;
+    return self->busy || self->woken;
+}
+
 static void memory_close(mux_backend *backend)
 {
     script_free((scripted *)backend);
@@ -120,6 +126,8 @@ static const mux_backend_ops ops = {
     .release = memory_release,
     .descriptor = script_descriptor,
     .turn = memory_turn,
+    .busy = memory_is_busy,
+    .watched = script_watched,
     .close = memory_close,
 };
 

@@ -86,6 +86,12 @@ int script_descriptor(mux_backend *backend, const mux_slot *slot)
     return -EBADF;
 }
 
+int script_watched(const mux_backend *backend)
+{
+    (void)backend;
+    return -ENOTSUP; /* there is no descriptor anywhere */
+}
+
 /* -- what a test does */
 
 int script_listener(scripted *script)

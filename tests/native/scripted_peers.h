@@ -44,5 +44,6 @@ int script_begin_connect(mux_backend *backend, mux_slot *slot, const void *addre
 int script_shutdown_write(mux_backend *backend, mux_slot *slot);
 bool script_unacknowledged(mux_backend *backend, mux_slot *slot);
 int script_descriptor(mux_backend *backend, const mux_slot *slot);
+int script_watched(const mux_backend *backend);
 
 #endif
