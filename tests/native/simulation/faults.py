@@ -22,6 +22,7 @@ from .fault import (
     one,
 )
 from .faults_ends import ENDS
+from .faults_guest import GUEST
 
 FAULTS = [
     # -- names, slots and their lives
@@ -257,4 +258,5 @@ FAULTS = [
         "false && relieved)",
     ),
     *ENDS,
+    *GUEST,
 ]

@@ -24,8 +24,8 @@ void final_settle(const char *when, int64_t pause)
         if (round > ROUNDS_MOST)
             fail("progress", "%s, and after %d polls it still goes on", when, round);
         remote_turn(true);
-        side_poll(MS);
-        quiet = moved() == before ? quiet + 1 : 0;
+        bool rests = side_wait(MS);
+        quiet = rests && moved() == before ? quiet + 1 : 0;
         if (quiet == 1) /* a listener may rest: let it try again */
             world_pass(pause);
     }
@@ -167,6 +167,7 @@ static void free_all(void)
 {
     mux_loop *loop = model.loop;
     model.loop = NULL;
+    world_watch(-1);
     mux_loop_free(loop);
     for (int i = 0; i < LISTENERS; i++)
         if (model.listeners[i].slot >= 0)

@@ -82,6 +82,7 @@ struct kernel {
     int held[KERNEL_FDS], held_count; /* by the child */
     int answers[KERNEL_FILES], answer_count;
     int wake_fd;
+    int watched; /* by a loop that the core's is a guest of; -1: none */
 };
 
 extern struct kernel kernel;

@@ -237,6 +237,8 @@ int mux_sys_close(int fd)
     const kernel_file *file = &kernel.files[index];
     if (!kernel.fds[fd].core)
         fail("foreign", "close of descriptor %d, which is not the core's", fd);
+    if (fd == kernel.watched)
+        fail("guest", "descriptor %d is closed while a host watches it", fd);
     if (file->in.arrived > file->in.read && file->arrived_wait == kernel.waits)
         kernel.files[index].unseen = true;
     bool waited = file->shut && kernel.clock - file->shut_at >= kernel.options.linger;

@@ -24,6 +24,7 @@ void world_begin(const world_options *options)
     kernel.clock = INT64_C(1000000000000);
     kernel.moves = kernel.moves_seen = kernel.waits = kernel.lost_to_faults = 0;
     kernel.idle_waits = 0;
+    kernel.watched = -1;
     kernel.allocations = 0;
     kernel.file_count = kernel.watch_count = kernel.held_count = kernel.answer_count = 0;
     for (int i = 0; i < KERNEL_FDS; i++)

@@ -151,6 +151,47 @@ int mux_sys_epoll_wait(int epoll, struct epoll_event *events, int count, int tim
     return found;
 }
 
+/* -- the set in a set: ep_eventpoll_poll of fs/eventpoll.c */
+
+static bool readable(int set)
+{
+    if (kernel.idle_waits < SPURIOUS_MOST && kernel_wrong(WORLD_SPURIOUS))
+        return true;
+    for (int i = 0; i < kernel.watch_count; i++) {
+        kernel_watch *watch = &kernel.watches[i];
+        if (watch->epoll != set || !watch->ready || kernel_wrong(WORLD_LATE))
+            continue;
+        if (kernel_poll(&kernel.files[watch->file]) & (watch->events | ALWAYS))
+            return true;
+        watch->ready = false;
+    }
+    return false;
+}
+
+void world_watch(int fd)
+{
+    if (fd >= 0 && kernel_file_of(fd)->kind != FILE_EPOLL)
+        fail("descriptor", "a host is to watch %d, which is no epoll set", fd);
+    kernel.watched = fd;
+}
+
+bool world_readable(int64_t until)
+{
+    const int set = kernel.fds[kernel.watched].file;
+    const int64_t wait = until == INT64_MAX ? INT64_C(1000000000) : until - kernel.clock;
+    kernel_move();
+    for (int i = 0; !readable(set); i++) {
+        if (i > 1000 * STEPS)
+            fail("hang", "a host waits for ever, and nothing is to come");
+        if (kernel.clock >= until)
+            return false;
+        kernel.clock += wait / STEPS + 1;
+        kernel.idle_waits = 0; /* it did not spin */
+        kernel_move();
+    }
+    return true;
+}
+
 int64_t mux_sys_now(void)
 {
     kernel.clock += 100 + rng_below(&kernel.noise, 1000);

@@ -74,6 +74,8 @@ struct model {
     rng chance; /* what the Python side does on its own */
     bool reacts; /* it does something when an event comes; it polls only otherwise */
     bool plain;  /* all comes to rest after each operation: the same on a real kernel */
+    bool guest;  /* it polls as a guest of another loop does */
+    int watched; /* what that watches; -1: nothing yet */
     bool ending; /* no new connections, no new reactions */
     conn conns[CONNS];
     int conn_count;
@@ -154,6 +156,9 @@ void side_close_unseen(bool at_once);
 
 /* batch.c: what Python does with a batch of events */
 void side_poll(int64_t wait);
+/* guest.c: the same, or as much of it as a guest does in that time. Returns whether nothing more is to be done by
+ * itself. */
+bool side_wait(int64_t wait);
 /* final.c: faults are over: everything has to come to its end */
 void final_settle(const char *when, int64_t pause); /* poll until nothing moves any more */
 void final_check(int how);

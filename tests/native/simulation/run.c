@@ -90,9 +90,9 @@ static void operation(const op *now)
     case OP_POLL:
         if (now->b % 64 == 0) { /* for ever, and it is woken */
             world_wake();
-            side_poll(-1);
+            side_wait(-1);
         } else {
-            side_poll((int64_t)(now->a % 5) * MS);
+            side_wait((int64_t)(now->a % 5) * MS);
         }
         break;
     case OP_DIAL: side_dial((int)(now->a % LISTENERS), !model.plain && now->b % 8 == 1); break;
@@ -125,6 +125,8 @@ static bool begin(const script *what)
         model.listeners[i].slot = -1;
     model.reacts = what->reacts;
     model.plain = what->plain;
+    model.guest = what->guest;
+    model.watched = -1;
     world_options options = what->world;
     options.edge = what->edge;
     options.linger = what->linger_ms * MS;

@@ -118,6 +118,7 @@ void script_draw(script *to, script_source *from)
     to->reacts = draw(from, 6) != 0;
     to->end = draw(from, 1024);
     draw_begin(to, from);
+    to->guest = to->end / 16 % 3 == 0;
     draw_ops(to, from, OPS_MOST - 12, false);
 }
 
@@ -137,6 +138,7 @@ void script_draw_plain(script *to, script_source *from)
     to->end = 2;
     draw_begin(to, from);
     draw_ops(to, from, 60, true);
+    to->guest = !draw(from, 3);
 }
 
 void script_print(const script *what)
@@ -144,12 +146,12 @@ void script_print(const script *what)
     printf("set-up: %s trigger, connections %u, read_chunk %u, high %u, low %u, reads %u, accepts %u,\n"
            "  idle %u ms, close %u ms, linger %u ms, half_close %u ms, accept_pause %u ms; "
            "buffers %u and %u bytes;\n"
-           "  faults %#x, each in %u of 1024 calls; python %s; end %u\n",
+           "  faults %#x, each in %u of 1024 calls; python %s%s; end %u\n",
            what->edge ? "edge" : "level", what->connections, what->read_chunk, what->high, what->low,
            what->reads, what->accepts, what->idle_ms, what->close_ms, what->linger_ms,
            what->half_close_ms, what->pause_ms,
            what->world.send_room, what->world.receive_room, what->world.faults, what->world.rate,
-           what->reacts ? "reacts" : "listens", what->end % 16);
+           what->reacts ? "reacts" : "listens", what->guest ? " as a guest" : "", what->end % 16);
     for (int i = 0; i < what->count; i++)
         printf("  %s %u %u%s\n", op_names[what->ops[i].code], what->ops[i].a, what->ops[i].b,
                what->ops[i].noise ? "" : " (in quiet)");

@@ -28,6 +28,7 @@ typedef struct script {
     uint32_t end;   /* how it ends: see final.c */
     bool plain;     /* all comes to rest after each operation */
     bool reacts;    /* the Python side does something when it hears something */
+    bool guest;     /* it polls as a guest of another loop does */
     int count;
     op ops[OPS_MOST];
 } script;

@@ -78,6 +78,8 @@ void world_reset(int end);
 int64_t world_now(void);
 void world_settle(void); /* let arrive what is on its way */
 void world_pass(int64_t ns); /* let time pass */
+void world_watch(int fd); /* a host of the core's loop watches this descriptor, and no other; -1: none */
+bool world_readable(int64_t until); /* let time pass until it is; false: it is not by then */
 bool world_disturbed(void);  /* waits may be late or interrupted, or the clock jumps */
 uint64_t world_moves(void);  /* grows whenever anything happens */
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@ const bool world_simulated = false;
 static struct {
     int wake[2], service, refusing;
     int ends[ENDS_MOST], end_count; /* those that are open */
+    int watched;
     uint64_t moves;
 } real;
 
@@ -218,6 +220,19 @@ void world_settle(void)
 int64_t world_now(void)
 {
     return mux_sys_now();
+}
+
+void world_watch(int fd)
+{
+    real.watched = fd;
+}
+
+bool world_readable(int64_t until)
+{
+    struct pollfd one = {.fd = real.watched, .events = POLLIN};
+    int64_t left = until - world_now();
+    int ready = poll(&one, 1, until == INT64_MAX ? -1 : left > 0 ? (int)((left + 999999) / 1000000) : 0);
+    return must(ready, "poll") > 0;
 }
 
 uint64_t world_moves(void)
