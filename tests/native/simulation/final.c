@@ -131,6 +131,19 @@ static void check_end(const conn *of)
              of->got_eof ? "EOF" : "a reset");
 }
 
+/* A relay of which one side has ended has its time, and no more. */
+static void check_half_closed(void)
+{
+    if (!model.options.half_close || !world_simulated)
+        return;
+    final_settle("no fault is left", model.options.half_close + MS);
+    for (int i = 0; i < model.conn_count; i++) {
+        const conn *of = conn_at(i), *peer = partner(of);
+        if (peer && running(of) && running(peer) && of->fin != peer->fin)
+            fail("deadline", "connection %d is half a relay, and does not end", i);
+    }
+}
+
 static void end_all(void)
 {
     for (int i = 0; i < model.conn_count; i++) {
@@ -210,6 +223,8 @@ void final_check(int how)
     }
     final_settle("no fault is left", model.options.accept_pause + MS);
     check_open();
+    if (how % 4 == 2)
+        check_half_closed();
     TRACE("everything is ended");
     model.chance.state = 1;
     end_all();

@@ -31,8 +31,6 @@ static bool asleep(int64_t until)
 /* What has been arriving all along, and what was written to the waker, is nothing to sleep over. */
 static void check_asleep(int64_t wait)
 {
-    if (world_disturbed())
-        return;
     if (model.woken && wait >= MS)
         fail("wake", "the wake descriptor was written to, and nobody sees it");
     for (int i = 0; i < model.conn_count; i++) {

@@ -159,7 +159,7 @@ static bool readable(int set)
         return true;
     for (int i = 0; i < kernel.watch_count; i++) {
         kernel_watch *watch = &kernel.watches[i];
-        if (watch->epoll != set || !watch->ready || kernel_wrong(WORLD_LATE))
+        if (watch->epoll != set || !watch->ready)
             continue;
         if (kernel_poll(&kernel.files[watch->file]) & (watch->events | ALWAYS))
             return true;

@@ -67,6 +67,19 @@ static void connection_op(const op *now, conn *of)
         side_serve(of);
 }
 
+/* A few of them, the latest first, as one wait may tell of: some fill the batch, and the others have to wait. */
+static void flood(uint32_t fill, uint32_t more)
+{
+    int left = (int)(fill + more);
+    for (int i = model.conn_count - 1; i >= 0 && left; i--) {
+        conn *to = conn_at(i);
+        if (to->side != SIDE_OPEN || to->verb || to->held || to->fin)
+            continue;
+        remote_send(to, (MUX_ARENA - MUX_ARENA_LEAST / 2) / fill);
+        left--;
+    }
+}
+
 static void adopt(const op *now)
 {
     int verb = (int)(now->a % 3 ? 0 : now->b % 3);
@@ -109,6 +122,7 @@ static void operation(const op *now)
     case OP_PASS: world_pass((int64_t)(now->a % 200) * MS); break;
     case OP_CLOSE_UNSEEN: side_close_unseen(now->a & 1); break;
     case OP_STRAY: world_stray(); break;
+    case OP_FLOOD: flood(1 + now->a % 2, 1 + now->b % 2); break;
     case OP_MISUSE: side_misuse(now->a); break;
     default:
         if (model.conn_count)
