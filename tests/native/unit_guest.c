@@ -126,22 +126,30 @@ TEST(a_full_batch_leaves_the_rest_due)
         if (bytes == 20 * sizeof many)
             break;
         CHECK_EQUAL(mux_loop_due(loop), 0);
-        told_count = 0;
-        (void)poll_once(0);
+        (void)poll_batch();
     }
     CHECK_EQUAL(poll_now(), 0);
     CHECK_EQUAL(mux_loop_due(loop), NEVER);
     end();
 }
 
-TEST(ends_that_a_full_batch_has_no_room_for_are_due)
+TEST(an_end_that_a_full_batch_has_no_room_for_is_due)
 {
+    static char many[65536]; /* four of them are an arena, to the last byte */
     mux_options options = usual();
-    options.connections = 2 * MUX_EVENTS;
+    options.read_chunk = sizeof many;
+    options.idle = SECOND;
     begin(options);
-    for (int i = 0; i < PEERS_MANY; i++)
-        adopted(MUX_VERB_NONE, 1);
+    adopted(MUX_VERB_NONE, 1);
     CHECK_EQUAL(poll_now(), 0);
+    mux_fault_clock += 2 * SECOND;
+    for (int i = 0; i < 4; i++)
+        script_arrive(script, adopted(MUX_VERB_NONE, 1), many, sizeof many);
+    CHECK_EQUAL(poll_batch(), 4);
+    CHECK_EQUAL(mux_loop_due(loop), 0);
+    (void)as_guest(mux_fault_clock);
+    CHECK_EQUAL(told_count, 1);
+    expect(0, MUX_EV_LOST, MUX_IDLE);
     end();
 }
 

@@ -85,6 +85,8 @@ static void *call_everything(void *with)
         CHECK_EQUAL(mux_adopt(loop, wake[0], MUX_VERB_ECHO, 0, &generation), -EPERM);
         CHECK_EQUAL(mux_connect(loop, "", 2, &generation), -EPERM);
         CHECK_EQUAL(mux_loop_poll(loop, 0), -EPERM);
+        CHECK_EQUAL(mux_loop_fd(loop), -EPERM);
+        CHECK_EQUAL(mux_loop_due(loop), -EPERM);
     }
     (void)send(wake[1], "", 1, MSG_NOSIGNAL);
     return NULL;

@@ -108,8 +108,8 @@ ENDS = [
     one(
         "a failed accept is tried again at once",
         LISTENER,
-        "    mux_conn_hold(loop, listener, MUX_HOLD_REST);\n}\n\nvoid mux_listeners",
-        "}\n\nvoid mux_listeners",
+        "    mux_conn_hold(loop, listener, MUX_HOLD_REST);\n}\n\nbool mux_listeners",
+        "}\n\nbool mux_listeners",
     ),
     one(
         "a listener rests for ever",
