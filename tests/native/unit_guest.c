@@ -1,9 +1,9 @@
-/* The loop on the scripted backends, inside another loop: when that is to poll although no descriptor says so. */
+/* The loop on the scripted backends, inside another: when that is to poll although no descriptor says so. */
 #include "scripted.h"
 
 #define NEVER INT64_MAX
 
-/* Poll as a guest does, when it is due and without waiting, until nothing is due before `until`. How often. */
+/* Poll as a guest does, when it is due and without waiting, up to `until`. Returns how often. */
 static int as_guest(int64_t until)
 {
     int polls = 0;

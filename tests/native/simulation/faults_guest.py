@@ -1,4 +1,4 @@
-"""Planted faults of a loop inside another one: what its descriptor does not show, and when to poll for it."""
+"""Planted faults of a loop inside another one: what its descriptor does not show."""
 
 from __future__ import annotations
 

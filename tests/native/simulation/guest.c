@@ -1,5 +1,5 @@
-/* The Python side as a guest of another loop, which watches a descriptor and keeps a time: it polls when one of
- * them says so, and then without waiting. Where the core forgets to say something, it is never done. */
+/* The Python side as a guest of another loop, which watches a descriptor and keeps a time: it polls when one
+ * of them says so, and without waiting. What the core forgets to say, nobody does. */
 #include "fail.h"
 #include "model.h"
 

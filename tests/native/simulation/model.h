@@ -156,8 +156,7 @@ void side_close_unseen(bool at_once);
 
 /* batch.c: what Python does with a batch of events */
 void side_poll(int64_t wait);
-/* guest.c: the same, or as much of it as a guest does in that time. Returns whether nothing more is to be done by
- * itself. */
+/* guest.c: the same, or what a guest does in that time. Whether nothing more is to be done without a cause. */
 bool side_wait(int64_t wait);
 /* final.c: faults are over: everything has to come to its end */
 void final_settle(const char *when, int64_t pause); /* poll until nothing moves any more */

@@ -41,6 +41,12 @@ static conn *any(uint32_t number)
     return model.conn_count ? conn_at((int)(number % (uint32_t)model.conn_count)) : NULL;
 }
 
+static void gather(conn *of, uint32_t size, int writes) /* a callback may write more than once */
+{
+    for (; writes; writes--)
+        side_gather(of, size);
+}
+
 static void connection_op(const op *now, conn *of)
 {
     switch (now->code) {
@@ -50,7 +56,7 @@ static void connection_op(const op *now, conn *of)
     case OP_REMOTE_END: remote_end(of, (int)(now->b % 3)); break;
     case OP_REMOTE_EOF: remote_end(of, 0); break;
     case OP_SEND: side_send(of, now->b % 4096); break;
-    case OP_GATHER: side_gather(of, 1 + now->b % 2000); break;
+    case OP_GATHER: gather(of, 1 + now->b % 2000, now->b % 5 ? 1 : 3); break;
     case OP_HOLD: side_hold(of, now->b & 1); break;
     case OP_VERB: side_verb(of, now->b & 1 ? MUX_VERB_ECHO : MUX_VERB_DISCARD); break;
     case OP_RELAY: side_relay(of, any(now->b)); break;
@@ -67,7 +73,7 @@ static void connection_op(const op *now, conn *of)
         side_serve(of);
 }
 
-/* A few of them, the latest first, as one wait may tell of: some fill the batch, and the others have to wait. */
+/* A few, the latest first, as one wait may tell of: some fill the batch, and the others have to wait. */
 static void flood(uint32_t fill, uint32_t more)
 {
     int left = (int)(fill + more);
