@@ -37,6 +37,7 @@ static int by_id(const void *one, const void *other)
 static void look(void)
 {
     struct epoll_event events[PAIRS * 2];
+    printf("  the set is %s\n", world_readable(world_now()) ? "readable" : "quiet");
     int count = mux_sys_epoll_wait(epoll, events, PAIRS * 2, 0);
     qsort(events, count > 0 ? (size_t)count : 0, sizeof *events, by_id);
     for (int i = 0; i < count; i++)
@@ -123,6 +124,7 @@ void calls_run(uint64_t seed)
     world_begin(&options);
     world_quiet(true);
     epoll = mux_sys_epoll_create();
+    world_watch(epoll);
     for (int i = 0; i < PAIRS; i++) {
         pairs[i].end = world_pair(&pairs[i].fd);
         world_give(pairs[i].fd, true);
@@ -140,6 +142,7 @@ void calls_run(uint64_t seed)
     for (int i = 0; i < PAIRS; i++)
         if (pairs[i].fd >= 0)
             (void)mux_sys_close(pairs[i].fd);
+    world_watch(-1);
     (void)mux_sys_close(epoll);
     world_end();
 }
