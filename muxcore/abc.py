@@ -15,7 +15,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from muxcore import _forks
 from muxcore.address import Address
@@ -31,6 +31,7 @@ CAPABILITIES = {
     "connect": "outgoing connections",
     "edge_trigger": 'trigger="edge"',
     "flow_control": "pause_writing and resume_writing; write() never blocks",
+    "guest": "it can run inside another event loop, such as asyncio's",
     "hears_resets": "a reset is heard while reading is paused, and after the peer's EOF",
     "half_close": "write_eof, and sending after the peer's EOF",
     "native_verbs": "verbs run without Python",
@@ -40,6 +41,22 @@ CAPABILITIES = {
     "timers": "call_later()",
 }
 """Every capability by name, with what it means."""
+
+
+class Host(Protocol):
+    """A host loop: what an engine asks of somebody else's loop that it runs in, as a guest."""
+
+    def watch(self, fd: int, call: Callable[[], object]) -> None:
+        """Call ``call()`` whenever ``fd`` is readable: level-triggered, from the loop itself."""
+
+    def forget(self, fd: int) -> None:
+        """Watch it no longer; it is open until then."""
+
+    def soon(self, call: Callable[[], object]) -> object:
+        """Call ``call()`` before the loop next sleeps, and never from within this."""
+
+    def later(self, delay: float, call: Callable[[], object]) -> Handle:
+        """Call ``call()`` in ``delay`` seconds, a day at the most, unless that is cancelled."""
 
 
 class Engine(abc.ABC):
@@ -210,6 +227,20 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Release what was never run: listeners and the like. Idempotent; run() ends with it."""
+
+    def be_guest(self, host: Host, ended: Callable[[BaseException | None], object]) -> None:
+        """Run in somebody else's loop, in the thread of this call, until :meth:`stop`.
+
+        Args:
+            host: the loop; an engine has one in its life.
+            ended: called once, when all is closed: with what ended the engine, where that was an
+                error, or what a callback raised that means the program.
+
+        Raises:
+            CapabilityMissing: the engine cannot be a ``guest``.
+        """
+        self.need("guest")
+        raise NotImplementedError(f"engine {self.name!r} does not do what its capability says")
 
     def start(self) -> None:
         """Run in the background; here a daemon thread, where a model needs it something else."""

@@ -20,13 +20,12 @@ import signal
 import socket
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from threading import get_ident
 from types import TracebackType
 from typing import Any, Self
 
-from muxcore import _demands, address, registry
+from muxcore import _at_exit, _demands, address, hosts, registry
 from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.limits import Limits
@@ -204,7 +203,7 @@ class Server:
             self._ended()
             self._engine.close()
             raise
-        self._hook = _stop_at_exit(self)
+        self._hook = _at_exit.stop(self)
         return self
 
     def stop(self) -> bool:
@@ -305,6 +304,43 @@ class Server:
             return 128 + signal.SIGINT
         return 0 if self._drained else 1
 
+    # -- in somebody else's loop
+
+    async def run_async(self, on_ready: Callable[[Server], object] | None = None) -> bool:
+        """Serve in the event loop that awaits this: asyncio's, uvloop's or trio's.
+
+        The callbacks run in that loop, beside its tasks. ``stop`` ends it, in a callback, a task or
+        another thread; so does a cancel, which lets clients finish as ``stop`` does, and a second
+        one aborts. Signals are the host's affair.
+
+        Args:
+            on_ready: called with the server once it listens.
+
+        Returns:
+            Whether every connection had sent all its bytes when it was closed.
+
+        Raises:
+            CapabilityMissing: the engine cannot be a ``guest``: see ``muxcore engines``.
+            BindError, RuntimeError: see :meth:`start`; or no event loop runs.
+        """
+        self._engine.need("guest")
+        host = hosts.current()
+        self._open()
+        self._runner = get_ident()
+        try:
+            if on_ready is not None:
+                on_ready(self)
+            await host.serve(self._engine)
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                self._failure = exc
+            raise
+        finally:
+            self._engine.close()
+            self._drained = self._engine.drained
+            self._ended()
+        return self._drained
+
     # -- small things
 
     def _open(self) -> None:
@@ -379,19 +415,3 @@ def serve(
         reuse_port=reuse_port,
         allow_threads=allow_threads,
     ).run(on_ready)
-
-
-def _stop_at_exit(server: Server) -> Callable[[], None]:
-    """Stop a background server when the interpreter ends."""
-    reference = weakref.ref(server)
-
-    def stop() -> None:
-        still_there = reference()
-        if still_there is not None and not still_there._is_copy():
-            try:
-                still_there.stop()
-            except BaseException as exc:
-                dispatch.logger.error("a server did not stop at exit", exc_info=exc)
-
-    atexit.register(stop)
-    return stop

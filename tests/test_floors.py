@@ -30,7 +30,7 @@ _FLOORS = [
     ["parts"],
     ["pure", "native", "adapters"],
     ["registry", "_moved"],
-    ["services", "_demands"],
+    ["services", "_demands", "_at_exit", "hosts"],
     ["server"],
     [""],  # muxcore itself: the public names
     ["load"],

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from muxcore.parts.loop import LoopEngine
+from muxcore.parts.turning import TurningLoop
 from muxcore.protocol import Service
 
 
@@ -21,7 +21,7 @@ class InSlot(Protocol):
         """
 
 
-class CoreLoop(LoopEngine):
+class CoreLoop(TurningLoop):
     """A loop of the C core.
 
     Attributes:

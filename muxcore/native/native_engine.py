@@ -25,7 +25,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from threading import get_ident
 from typing import Any
 
 from muxcore import _forks
@@ -58,7 +57,12 @@ class NativeEpollEngine(Gathering):
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = Gathering.capabilities | {"edge_trigger", "hears_resets", "native_verbs"}
+    capabilities = Gathering.capabilities | {
+        "edge_trigger",
+        "guest",
+        "hears_resets",
+        "native_verbs",
+    }
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -121,17 +125,13 @@ class NativeEpollEngine(Gathering):
 
     # -- its life
 
-    def run(self) -> bool:
-        self.owner = get_ident()
-        try:
-            for sock, service in self._waiting:
-                self._listen(sock, service)
-            self._waiting.clear()
-            while not self.ending or self._counted.open or self._counted.outgoing:
-                self._turn()
-        finally:
-            self.close()
-        return self._clean
+    def begin(self) -> None:
+        for sock, service in self._waiting:
+            self._listen(sock, service)
+        self._waiting.clear()
+
+    def is_over(self) -> bool:
+        return self.ending and not self._counted.open and not self._counted.outgoing
 
     def stats(self) -> Stats:
         return core.stats_of(self._counted, self.errors)
@@ -189,16 +189,32 @@ class NativeEpollEngine(Gathering):
 
     # -- one turn
 
-    def _turn(self) -> None:
+    def turn(self, wait: bool = True) -> None:
         # One message pays for all that stands here: what is seldom there is not asked twice.
         calls, timers = self._calls, self.timers
-        self._batch(self._deadline() if calls or timers.heap else _FOREVER)
+        if not wait:
+            self._batch(0)
+        else:
+            self._batch(self._deadline() if calls or timers.heap else _FOREVER)
         if calls or timers.heap or self._stop_asked:
             self.flush()  # nobody waits for these
             timers.run_due(self.flush)
             calls.run(self.flush)
             if self._stop_asked:
                 self._wind_down()
+        if not wait:
+            self.flush()  # else the next poll takes it along
+
+    def due(self) -> float | None:
+        delay = super().due()
+        at = self.lib.mux_loop_due(self.loop)
+        if at == _FOREVER or delay == 0:
+            return delay
+        in_c = max(0.0, (at - time.monotonic_ns()) / core.NS) if at else 0.0
+        return in_c if delay is None else min(in_c, delay)
+
+    def watched(self) -> int:
+        return int(self.lib.mux_loop_fd(self.loop))
 
     def _deadline(self) -> int:
         """Return when Python itself has something to do: CLOCK_MONOTONIC, ns."""

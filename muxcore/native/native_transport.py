@@ -168,14 +168,13 @@ class NativeTransport(NativeVerbs):
 
     def write(self, data: Bytes) -> None:
         # Each message pays for every instruction here: super() alone costs as much as all the rest.
-        # C compares the threads, so this does only where C is not called.
         if not self._plain or type(data) is not bytes:
             super().write(data)
             return
         engine, size = self._engine, len(data)
+        if get_ident() != engine.owner:
+            engine.refuse_thread("write()")
         if size <= SMALL:
-            if get_ident() != engine.owner:
-                engine.refuse_thread("write()")
             parts = engine.parts
             parts += (self._head, SIZES[size], data)
             if len(parts) >= engine.look_at:

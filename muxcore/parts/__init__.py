@@ -14,5 +14,6 @@ In the order to read:
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
 - ``lookups``, ``connecting``: from a name to a connection;
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
+- ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
 - ``signals``: SIGINT and SIGTERM ask for a stop; the server's.
 """

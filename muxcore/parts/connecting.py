@@ -17,6 +17,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, Protocol
 
 from muxcore import address as addresses
@@ -49,6 +50,9 @@ class Connects(Protocol):
     owner: int | None
     ending: bool
     connecting: dict[Connecting, None]
+
+    def refuse_thread(self, what: str) -> None:
+        """Raise if another thread runs the engine than this one."""
 
     def attempt(
         self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
@@ -139,6 +143,8 @@ class Connecting:
 
     def cancel(self) -> None:
         """Drop it: its service hears nothing. Harmless, and idempotent, after an outcome."""
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("cancel()")
         self._end()
 
     def fail(self, exc: BaseException) -> None:

@@ -55,6 +55,8 @@ class EpollPoller:
         self._doubtful = False  # the set may hold a registration that nobody can name
         self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
+        # the set before this one: another loop may watch it until it has asked
+        self._retired: select.epoll | None = None
 
     def refuse(self, fd: int) -> str | None:
         return None
@@ -86,6 +88,8 @@ class EpollPoller:
         return True
 
     def wait(self, timeout: float | None) -> Sequence[tuple[int, int]]:
+        if self._retired is not None:
+            self._close_retired()
         if self._doubtful:
             self._renew()
         elif self._waiting:
@@ -98,7 +102,18 @@ class EpollPoller:
         # READ, WRITE and ERROR are EPOLLIN, EPOLLOUT and EPOLLERR
         return self._epoll.poll(-1 if timeout is None else timeout, _EVENTS_PER_WAIT)
 
+    def due(self) -> float | None:
+        """Return in how many seconds a wait is due that ``fileno()`` does not ask for."""
+        if self._gone or self._retired is not None:
+            return 0.0
+        return _RETRY if self._doubtful or self._waiting else None
+
+    def fileno(self) -> int:
+        """Return the set's descriptor; it is another one once ``due()`` was 0."""
+        return self._epoll.fileno()
+
     def close(self) -> None:
+        self._close_retired()
         self._epoll.close()
         self._masks.clear()
 
@@ -108,12 +123,17 @@ class EpollPoller:
             renewed = select.epoll()
         except OSError:  # EMFILE
             return
-        self._epoll.close()
+        self._retired = self._epoll
         self._epoll = renewed
         self._doubtful = False
         self._waiting.update(self._masks)
         self._masks.clear()
         self._watch_waiting()
+
+    def _close_retired(self) -> None:
+        if self._retired is not None:
+            self._retired.close()
+            self._retired = None
 
     def _watch_waiting(self) -> None:
         """Watch what the set has no room for, as far as there is some now."""
@@ -174,9 +194,11 @@ class EpollEngine(ReadinessEngine):
     model = "epoll"
     capabilities: ClassVar[frozenset[str]] = ReadinessEngine.capabilities | {
         "edge_trigger",
+        "guest",
         "hears_resets",
     }
     poller = EpollPoller
+    _poller: EpollPoller
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -191,6 +213,13 @@ class EpollEngine(ReadinessEngine):
         self._left: dict[Callable[[], object], None] = {}  # those that have to come back
         if trigger == "edge":
             self.transport_class = EdgeTransport
+
+    def due(self) -> float | None:
+        delays = [delay for delay in (super().due(), self._poller.due()) if delay is not None]
+        return min(delays, default=None)
+
+    def watched(self) -> int:
+        return self._poller.fileno()
 
     def left_over(self, go_on: Callable[[], object]) -> None:
         if self.trigger == "edge":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any
 
 from muxcore import _forks
@@ -49,7 +48,7 @@ class ReadinessEngine(WatchingLoop):
         self._lingering: dict[Lingering, bool] = {}  # outgoing?
 
     def settle(self) -> None:
-        """Stay the first process's, as what the kernel has of it does: ``_turn`` refuses a fork."""
+        """Stay the first process's, as what the kernel has of it does: ``turn`` refuses a fork."""
 
     # -- what it serves
 
@@ -96,16 +95,12 @@ class ReadinessEngine(WatchingLoop):
 
     # -- its life
 
-    def run(self) -> bool:
-        self.owner = get_ident()
-        try:
-            for listener in self._listeners:
-                listener.resume()
-            while self._transports or self._lingering or not self.ending:
-                self._turn()
-        finally:
-            self.close()
-        return self._clean
+    def begin(self) -> None:
+        for listener in self._listeners:
+            listener.resume()
+
+    def is_over(self) -> bool:
+        return self.ending and not self._transports and not self._lingering
 
     def stats(self) -> Stats:
         stats = self.counters.snapshot()
@@ -158,11 +153,11 @@ class ReadinessEngine(WatchingLoop):
 
     # -- one turn
 
-    def _turn(self) -> None:
+    def turn(self, wait: bool = True) -> None:
         if _forks.current is not self.process:
             _forks.refuse()
         handlers = self._handlers
-        timeout = 0.0 if self._calls else self.timers.delay()
+        timeout = 0.0 if self._calls or not wait else self.timers.delay()
         for fd, events in self._poller.wait(timeout):
             handler = handlers.get(fd)
             if handler is not None:  # None: an earlier callback of this turn ended it

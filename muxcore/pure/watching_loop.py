@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 from muxcore.errors import EngineUnavailable
 from muxcore.limits import Limits
-from muxcore.parts.loop import LoopEngine
+from muxcore.parts.turning import TurningLoop
 from muxcore.protocol import Service
 from muxcore.pure.poller import READ, Poller
 from muxcore.stats import Stats
@@ -41,7 +41,7 @@ class Connection(Handler, Protocol):
         """Deliver ``connection_lost``."""
 
 
-class WatchingLoop(LoopEngine):
+class WatchingLoop(TurningLoop):
     """A loop with a poller, and a handler for each descriptor."""
 
     poller: ClassVar[type[Poller]]

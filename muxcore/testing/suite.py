@@ -8,7 +8,8 @@ A third party proves an engine with two classes, run by pytest::
     class TestSurvival(muxcore.testing.SurvivalSuite):
         engine = "mine"
 
-and, where it has ``edge_trigger``, two more with ``trigger = "edge"``. A scenario is skipped only
+and, where it has ``edge_trigger``, two more with ``trigger = "edge"``; where it can be a ``guest``,
+two more with ``host = "asyncio"``. A scenario is skipped only
 for a capability that the engine says it lacks. Each one leaves nothing behind: no descriptor,
 thread, child or open connection; that is part of what is tested.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import threading
 import time
@@ -26,6 +28,7 @@ from typing import Any, TypeVar
 import pytest
 
 import muxcore
+from muxcore.testing.hosted import HOSTS, HostedServer, is_here
 from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.recorder import Event, Journal, Journaled, key_of
 from muxcore.testing.upstream import Upstream
@@ -135,10 +138,12 @@ class EngineSuite:
     Attributes:
         engine: the name of the engine under test.
         trigger: "level", or "edge".
+        host: "", or the loop that it is a guest in: "asyncio", "uvloop" or "trio".
     """
 
     engine: str = ""
     trigger: str = "level"
+    host: str = ""
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -152,7 +157,7 @@ class EngineSuite:
 
     def server(self, service: Any, *where: Any, **options: Any) -> muxcore.Server:
         """Make a server by the engine under test."""
-        return muxcore.Server(
+        return _maker(self.host)(
             service,
             *(where or ("127.0.0.1:0",)),
             engine=self.engine,
@@ -169,7 +174,7 @@ class EngineSuite:
             where: addresses; none means a free port of loopback.
             options: as of ``Server``.
         """
-        _warm_up(self.engine)
+        _warm_up(self.engine, self.host)
         before = _possessions()
         journal = Journal()
         if isinstance(service, type) and issubclass(service, Journaled):
@@ -184,6 +189,10 @@ class EngineSuite:
             journal.close()
         assert server.stats().open == 0, "connections are counted as open after the end"
         eventually(lambda: not _new(before), lambda: f"left behind: {_new(before)}")
+
+
+def _maker(host: str) -> Callable[..., muxcore.Server]:
+    return functools.partial(HostedServer, host) if host else muxcore.Server
 
 
 def eventually(holds: Callable[[], bool], what: str | Callable[[], str]) -> None:
@@ -224,27 +233,33 @@ def meanwhile(*calls: Callable[[], object]) -> Iterator[None]:
 def each_engine(suite: type[EngineSuite], model: str = "") -> dict[str, type[EngineSuite]]:
     """Return a test class of a suite for every engine that is available here, and every trigger.
 
+    One that can be a guest has a second class for each trigger, in one of the host loops.
+
     Args:
         model: of the engines; "" means every model.
 
     For a test module: ``globals().update(each_engine(ContractSuite))``.
     """
     classes: dict[str, type[EngineSuite]] = {}
+    hosts = itertools.cycle(filter(is_here, HOSTS))  # each one with each engine is the same twice
     for info in muxcore.engines():
         triggers = ["level", "edge"] if "edge_trigger" in info.capabilities else ["level"]
         if not info.available or model not in ("", info.model):
             continue
         for trigger in triggers:
-            words = [*info.name.split("-"), *([trigger] if len(triggers) > 1 else [])]
-            name = "Test" + "".join(word.capitalize() for word in words)
-            classes[name] = type(name, (suite,), {"engine": info.name, "trigger": trigger})
+            for host in ["", next(hosts)] if "guest" in info.capabilities else [""]:
+                words = info.name.split("-") + [trigger] * (len(triggers) > 1)
+                words += ["in", host] if host else []
+                name = "Test" + "".join(word.capitalize() for word in words)
+                about = {"engine": info.name, "trigger": trigger, "host": host}
+                classes[name] = type(name, (suite,), about)
     return classes
 
 
 @functools.cache
-def _warm_up(engine: str) -> None:
+def _warm_up(engine: str, host: str) -> None:
     """Let an engine open what it keeps for the whole process (libuv has a pipe for signals)."""
-    with muxcore.Server(muxcore.Echo, 0, engine=engine, allow_threads=True):
+    with _maker(host)(muxcore.Echo, 0, engine=engine, allow_threads=True):
         pass
 
 

@@ -59,9 +59,9 @@ def test_what_is_written_to_many_in_one_callback_crosses_once(
             engine.call_later(0, tell_all)
         else:
             engine.call_soon(tell_all)
-        engine._turn()
+        engine.turn()
         engine.call_soon(int)  # so that the next poll does not wait
-        engine._turn()
+        engine.turn()
         assert crossings.count("mux_send_batch") == (where != "callback"), "else with the poll"
         for ours, _ in pairs:
             ours.settimeout(DEADLINE)
@@ -95,7 +95,7 @@ def test_no_answer_waits_for_a_slow_callback_of_another(monkeypatch: pytest.Monk
     try:
         for ours, _ in pairs:
             ours.send(b"x")
-        engine._turn()
+        engine.turn()
         assert [len(each) for each in waiting] == [0, 1, 2]
     finally:
         engine.close()

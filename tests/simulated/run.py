@@ -96,7 +96,7 @@ class Run:
         """Let the engine run once, and sleep no longer than so many seconds."""
         self.kernel.patience = patience
         self.turns += 1
-        self.engine._turn()
+        self.engine.turn()
         actions.begun(self)
         while self.kernel.answers:
             end = self.kernel.answers.popleft()
