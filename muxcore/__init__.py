@@ -14,6 +14,7 @@ from muxcore.errors import (
     HalfCloseTimeout,
     IdleTimeout,
     MuxcoreError,
+    ParseError,
     ServiceError,
     UnknownEngine,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "IdleTimeout",
     "Limits",
     "MuxcoreError",
+    "ParseError",
     "Relay",
     "Server",
     "ServiceError",

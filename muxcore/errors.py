@@ -32,6 +32,20 @@ class ServiceError(MuxcoreError, TypeError):
     """A service that is not a zero-argument callable, or does not return a protocol."""
 
 
+class ParseError(MuxcoreError, ValueError):
+    """What a peer says first is not what was expected; the text says what, and at which byte.
+
+    Attributes:
+        answer: the bytes that tell the peer so in its own protocol; empty where it speaks another,
+            or where that has no words for it.
+    """
+
+    def __init__(self, reason: str, answer: bytes = b"") -> None:
+        self._made_of = (reason, answer)
+        super().__init__(reason)
+        self.answer = answer
+
+
 class UnknownEngine(MuxcoreError, LookupError):
     """No engine has this name; the message lists those that there are."""
 

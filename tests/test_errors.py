@@ -22,6 +22,7 @@ _ERRORS = [
     errors.BindError(98, "cannot listen"),
     errors.AddressError("no port"),
     errors.ServiceError("no service"),
+    errors.ParseError("not TLS", b"an alert"),
 ]
 
 
@@ -31,7 +32,8 @@ def test_an_error_comes_back_as_it_was_from_a_pickle_and_a_copy(exc: Exception) 
         assert type(again) is type(exc)
         assert str(again) == str(exc)
         assert again.args == exc.args
-        assert getattr(again, "errno", None) == getattr(exc, "errno", None)
+        for name in ("errno", "answer"):
+            assert getattr(again, name, None) == getattr(exc, name, None)
 
 
 def test_counters_are_written_as_json() -> None:
