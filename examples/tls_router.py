@@ -3,7 +3,7 @@
     python examples/tls_router.py 9000 a.example=127.0.0.1:9001 b.example=unix:/run/b.sock
     curl --connect-to a.example:443:127.0.0.1:9000 https://a.example/
 
-The name is read from the client's first message (client_hello.py), then client and upstream are
+The name is read from the client's first message (muxcore.parsers), then client and upstream are
 joined. TLS is between those two: the router has no key and changes no byte. A client that asks for
 no name, or for one that is not here, is told so in TLS's own words.
 """
@@ -14,13 +14,14 @@ import argparse
 import sys
 from typing import ClassVar
 
-from client_hello import UNRECOGNIZED_NAME, ClientHello, HelloError
-
 import muxcore
-from muxcore import address
+from muxcore import ParseError, address
+from muxcore.parsers import tls_alert, tls_client_hello
 
 # So long may a client be silent, and a joined pair too: longer than a long poll or a keep-alive.
 LIMITS = muxcore.Limits(idle_timeout=900)
+
+_MISSING_EXTENSION, _UNRECOGNIZED_NAME = 109, 112  # alerts: RFC 8446, section 6
 
 
 class Router:
@@ -30,27 +31,35 @@ class Router:
     upstreams: ClassVar[dict[str, muxcore.Address]] = {}
 
     def __init__(self) -> None:
-        self._hello = ClientHello()
+        self._received = bytearray()
 
     def connection_made(self, transport: muxcore.Transport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._received += data
         try:
-            name = self._hello.feed(data)
-            if name is None:
+            hello = tls_client_hello(self._received)
+            if hello is None:
                 return  # more is to come
-            if name not in self.upstreams:
-                raise HelloError(f"nobody is called {name!r} here", UNRECOGNIZED_NAME)
-            self._transport.relay(self.upstreams[name], first=self._hello.take(), timeout=3)
-        except HelloError as exc:
+            where = self._upstream(hello.server_name)
+            self._transport.relay(where, first=bytes(self._received), timeout=3)
+        except ParseError as exc:
             self._transport.write(exc.answer)
             self._transport.close()
             self._complain(exc)
+        self._received.clear()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if exc is not None:  # above all: there is no connection to the upstream
             self._complain(exc)
+
+    def _upstream(self, name: str | None) -> muxcore.Address:
+        if name is None:
+            raise ParseError("it names no server", tls_alert(_MISSING_EXTENSION))
+        if name not in self.upstreams:
+            raise ParseError(f"nobody is called {name!r} here", tls_alert(_UNRECOGNIZED_NAME))
+        return self.upstreams[name]
 
     def _complain(self, exc: BaseException) -> None:
         client = self._transport.get_extra_info("peername")
