@@ -21,7 +21,8 @@ MAX_RECORDS = 64
 
 _RECORD = bytes((22, 3))  # how each of its records begins: a handshake's type, and TLS 1.x
 _MAX_RECORD = 16_384  # bytes of plaintext: RFC 8446, section 5.1
-_MOST = 4 + MAX_HELLO + 5 * MAX_RECORDS  # bytes that a hello can take with all its headers
+# Bytes that are looked at: a hello with all its headers, and the header of one record too many.
+_MOST = 4 + MAX_HELLO + 5 * (MAX_RECORDS + 1)
 _CLIENT_HELLO, _HOST_NAME = 1, 0
 _SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS, _ENCRYPTED_HELLO = 0, 16, 43, 0xFE0D
 _NAME = re.compile(rb"[A-Za-z0-9._-]+")  # what DNS knows; a log or a path may come to see it

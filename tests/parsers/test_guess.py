@@ -48,7 +48,14 @@ def test_each_protocol_is_known_when_so_many_bytes_have_come_and_not_before(
     "sent",
     [
         *[b"X", b"g", b"\x15", b"\x16\x02", b"SSL", b"GETS", b"PU ", b"PRI X", b"\r\n\r\n\0\r\nq"],
-        *[b"\0\1", b"\0\0\0\7", b"\0\0\0\x08\1", b"\0\0\0\x08\0\4", b"\0\0\0\x08\4\xd2\x16\x31"],
+        *[
+            b"\0\1",
+            b"\0\0\0\7",
+            b"\0\0\x27\x15",
+            b"\0\0\0\x08\1",
+            b"\0\0\0\x08\0\4",
+            b"\0\0\0\x08\4\xd2\x16\x31",
+        ],
     ],
 )
 def test_what_is_none_of_them_is_unknown_as_soon_as_it_is_sure(sent: bytes) -> None:

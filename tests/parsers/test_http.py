@@ -101,6 +101,8 @@ def test_the_host_that_is_asked_for(sent: bytes, host: str | None, port: int | N
         (request("GET / HTTP/1.1", "X: a\0"), "a control character in the header b'X'"),
         (request("GET / HTTP/1.1", "X: a\x7f"), "a control character"),
         (b"GET / HTTP/1.1\nHost: a\n\n", "a CR or LF that is no line's end"),
+        (b"GET / HTTP/1.1\n\r", "a CR or LF that is no line's end"),
+        (b"GET / HTTP/1.1\n\rX", "a CR or LF that is no line's end"),
         (b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "a CR or LF that is no line's end"),
         (b"GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", "a CR or LF that is no line's end"),
     ],

@@ -105,6 +105,12 @@ def test_a_hello_may_be_as_long_as_it_may_be_and_no_longer() -> None:
     longest = records(hello(NAMED + extension(21, bytes(padding))))
     assert tls_client_hello(longest[:-1]) is None
     assert tls_client_hello(longest).server_name == "a.example"  # type: ignore[union-attr]
+    message = hello(NAMED + extension(21, bytes(padding)))
+    most = records(message[:63], 1) + records(message[63:-1]) + records(message[-1:])
+    assert str(laws.refusal(tls_client_hello, most)).endswith(f"at byte {len(most) - 6}")
+    most = records(message[:62], 1) + records(message[62:-1]) + records(message[-1:])
+    assert tls_client_hello(most[:-1]) is None
+    assert tls_client_hello(most) == tls_client_hello(longest)
     too_long = records(hello(NAMED + extension(21, bytes(padding + 1))))
     exc = laws.refusal(tls_client_hello, too_long[:9])  # its length says it
     assert "a ClientHello of 16385 bytes, 16384 may be" in str(exc)
@@ -147,7 +153,7 @@ def test_what_is_not_tls_is_known_by_its_first_bytes_and_gets_no_answer(sent: by
         ),
         (records(hello(b"", cut=40)), "random has 32 bytes, 31 are left for it", 50),
         (records(hello(more=b"xyz")), "3 bytes too many in the ClientHello", 50),
-        (records(hello()).replace(b"\x20" + bytes(32), b"\x21" + bytes(33)), "", 50),
+        (records(hello()).replace(b"\x20" + bytes(32), b"\x21" + bytes(33)), "of more than 32", 50),
         (records(hello()).replace(b"\0\x02\x13\x01", b"\0\x03\x13\x01"), "no pairs of bytes", 50),
         (records(hello(extension(0, host_names(b"a") + b"x"))), "1 bytes too many in server_n", 50),
         (records(hello(extension(0, b""))), "the length of server_name_list", 50),
@@ -162,6 +168,8 @@ def test_what_is_not_tls_is_known_by_its_first_bytes_and_gets_no_answer(sent: by
         (records(hello(extension(23, b"") * 2)), "extension 23 a second time", 47),
         (records(hello(alpn())), "the length of ProtocolName", 50),
         (records(hello(alpn(b"h2", b""))), "an empty ProtocolName", 50),
+        (records(hello(extension(16, vector(2, b"\2h2") + b"x"))), "1 bytes too many in app", 50),
+        (records(hello(extension(43, b"\2\3\4x"))), "1 bytes too many in supported_ver", 50),
         (records(hello(extension(43, vector(1, b"")))), "a version has 2 bytes, 0 are left", 50),
         (records(hello(extension(43, vector(1, b"\3\4\3")))), "a version has 2 bytes, 1", 50),
     ],
