@@ -36,6 +36,8 @@ PEERS = (
     Peer("floor", "floor_echo.c", program="cc"),
     Peer("asyncio", "asyncio_echo.py"),
     Peer("uvloop", "uvloop_echo.py", package="uvloop"),
+    Peer("guest-asyncio", "guest_echo.py"),
+    Peer("guest-uvloop", "guest_echo.py", package="uvloop", arguments=("uvloop",)),
     Peer("aiofastnet", "aiofastnet_echo.py", package="aiofastnet"),
     Peer("gevent", "gevent_echo.py", package="gevent"),
     Peer("trio", "trio_echo.py", package="trio"),

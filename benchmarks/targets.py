@@ -77,6 +77,9 @@ TARGETS = (
     *(Target(cell, VERB, "floor", "cpu", 0.97) for cell in ECHO_CELLS),
     *(Target(cell, CALLBACK, "uvloop", "cpu", reach) for cell, reach in _CALLBACKS.items()),
     Target("churn", VERB, "uvloop", "cpu", 1.25),
+    Target("64B-1", "guest-asyncio", "asyncio", "cpu", 1.0),
+    Target("64B-50", "guest-asyncio", "uvloop", "cpu", 1.0),
+    Target("64B-1000", "guest-asyncio", "uvloop", "cpu", 1.05),
     *(
         Target(cell, VERB, "floor", "rate", reach)
         for cell, reach in (("64B-50", 0.97), ("64B-1000", 0.97), ("churn", 0.9))

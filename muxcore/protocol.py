@@ -22,7 +22,7 @@ Where muxcore differs from asyncio, on purpose (nothing else differs):
 3. Everything belongs to the engine's thread. In another one a call raises ``RuntimeError``, and
    names ``call_soon_threadsafe``; only ``is_closing``, ``is_reading``, ``get_protocol`` and
    ``get_extra_info`` of ``peername`` and ``engine`` may be asked from anywhere. Callbacks get no
-   running asyncio loop, the adapters' ones apart: no engine promises one.
+   running asyncio loop, but the adapters' own, and a host's where the engine is a guest in it.
 4. A protocol that does not override ``pause_writing`` is protected: while more than the high-water
    mark waits to be sent, its connection is not read from.
 5. Beyond ``Limits.write_buffer`` a connection is aborted with ``BufferLimitExceeded``, and after a
@@ -38,7 +38,8 @@ Where muxcore differs from asyncio, on purpose (nothing else differs):
    ``connection_made``: there is no future that could carry the error.
 9. On ``native-epoll`` the small writes of a callback leave when it returns, and those of a turn
    whose callbacks are quick together, at the turn's end; where the callbacks of a turn take longer
-   than 50 µs each one leaves at once.
+   than 50 µs each one leaves at once. What a host's task writes, while the engine is a guest,
+   leaves before the host sleeps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Host loops: asyncio's and uvloop's, trio's; anyio runs on either. An engine runs there as a guest.
+"""Host loops, in which an engine is a guest: asyncio's and uvloop's, trio's; anyio runs on either.
 
 None of them is imported before it runs.
 """

@@ -39,7 +39,7 @@ class TrioHost:
         self._fd, self._ready = fd, call
 
     def forget(self, fd: int) -> None:
-        """Nobody waits for it: that task is the one that is here, or is woken before it is closed."""
+        """Nobody waits for it: the task that does is the one that is here."""
         self._fd, self._ready = -1, None
 
     def soon(self, call: Callable[[], object]) -> object:

@@ -9,6 +9,7 @@ import pytest
 
 from muxcore.testing.recorder import LOST, MADE, FlowRecorder, data
 from muxcore.testing.suite import EngineSuite
+from muxcore.testing.upstream import Silent
 
 CALLS: dict[str, Callable[[Any], object]] = {
     "write": lambda transport: transport.write(b"from elsewhere"),
@@ -48,6 +49,15 @@ class Threads(EngineSuite):
             peer.shutdown_write()
             peer.read_eof()
             assert run.life(peer)[-1] == LOST
+
+    def test_a_connection_on_its_way_is_not_cancelled_by_another_thread(self) -> None:
+        self.needs("shared_state", "threadsafe_calls", "connect")
+        with Silent() as silent, self.serving(FlowRecorder) as run:
+            handle = run.call(run.server.connect, silent.address, FlowRecorder, 60.0)
+            with pytest.raises(RuntimeError, match=r"cancel.*server\.call_soon_threadsafe"):
+                handle.cancel()
+            assert run.server.stats().outgoing == 1
+            run.call(handle.cancel)
 
     def test_what_another_thread_may_ask_is_answered(self) -> None:
         self.needs("shared_state", "threadsafe_calls")
