@@ -55,8 +55,8 @@ class EpollPoller:
         self._doubtful = False  # the set may hold a registration that nobody can name
         self._waiting: dict[int, int] = {}  # of the last set: this one had no room for them
         self._gone: list[int] = []  # descriptors that somebody else closed
-        # the set before this one: another loop may watch it until it has asked
-        self._retired: select.epoll | None = None
+        self._watched = False  # by a host loop
+        self._retired: select.epoll | None = None  # the set before, which the host may watch still
 
     def refuse(self, fd: int) -> str | None:
         return None
@@ -109,7 +109,8 @@ class EpollPoller:
         return _RETRY if self._doubtful or self._waiting else None
 
     def fileno(self) -> int:
-        """Return the set's descriptor; it is another one once ``due()`` was 0."""
+        """Return the set's descriptor, to watch it; it is another one once ``due()`` was 0."""
+        self._watched = True
         return self._epoll.fileno()
 
     def close(self) -> None:
@@ -123,8 +124,9 @@ class EpollPoller:
             renewed = select.epoll()
         except OSError:  # EMFILE
             return
-        self._retired = self._epoll
-        self._epoll = renewed
+        self._retired, self._epoll = self._epoll, renewed
+        if not self._watched:
+            self._close_retired()
         self._doubtful = False
         self._waiting.update(self._masks)
         self._masks.clear()

@@ -377,3 +377,24 @@ def test_a_run_that_fails_to_bind_leaves_nothing(engine: str, in_host: InHost) -
                 await muxcore.Server(muxcore.Echo, f"127.0.0.1:{port}", engine=engine).run_async()
 
     in_host(main)
+
+
+def test_a_set_that_is_made_anew_is_watched_in_the_place_of_the_old_one(in_host: InHost) -> None:
+    """Somebody closes a descriptor of ours: pure-epoll begins a new set, and the host follows."""
+
+    async def main() -> None:
+        held: list[Held] = []
+        async with serving(keeping(held), "pure-epoll") as (server, _):
+            stream, protocol = await met(server, held)
+            os.close(protocol.transport.get_extra_info("socket").fileno())
+            protocol.transport.abort()
+            await protocol.lost.wait()
+            del held[0]
+            await stream.aclose()
+            again, protocol = await met(server, held)
+            async with again:
+                await again.send(b"still here")
+                while protocol.data != b"still here":
+                    await anyio.sleep(0.001)
+
+    in_host(main)

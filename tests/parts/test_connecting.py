@@ -62,6 +62,9 @@ class Engine:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
 
+    def refuse_thread(self, what: str) -> None:
+        assert self.owner is None, f"{what} is called where nobody is the owner"
+
     def outgoing(self) -> int:
         return len(self.connecting)
 
