@@ -89,7 +89,8 @@ class Engine(abc.ABC):
         self.allow_threads = allow_threads
         self.server: ServerCalls = self  # what transport.server returns; Server puts itself here
         self.ending = False  # from then on nothing is connected to
-        # ident of the thread that runs it; None: nobody does; 0: its thread is starting
+        # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its
+        # host is at something else
         self.owner: int | None = None
         self.process = _forks.current  # that it belongs to: in a fork it is a copy
         self._thread: threading.Thread | None = None

@@ -310,8 +310,9 @@ class Server:
         """Serve in the event loop that awaits this: asyncio's, uvloop's or trio's.
 
         The callbacks run in that loop, beside its tasks. ``stop`` ends it, in a callback, a task or
-        another thread; so does a cancel, which lets clients finish as ``stop`` does, and a second
-        one aborts. Signals are the host's affair.
+        another thread; so does a cancel, which lets clients finish as ``stop`` does. On asyncio a
+        second cancel aborts; one by a cancel scope of anyio's comes again and again there, so it
+        aborts at once. Signals are the host's affair.
 
         Args:
             on_ready: called with the server once it listens.
@@ -331,10 +332,6 @@ class Server:
             if on_ready is not None:
                 on_ready(self)
             await host.serve(self._engine)
-        except BaseException as exc:
-            if isinstance(exc, Exception):
-                self._failure = exc
-            raise
         finally:
             self._engine.close()
             self._drained = self._engine.drained

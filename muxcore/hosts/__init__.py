@@ -17,8 +17,8 @@ class Hosting(Protocol):
     async def serve(self, engine: Engine) -> None:
         """Let the engine be a guest here until it has ended.
 
-        A cancel asks it to stop, which lets its clients finish; a second one aborts. However it
-        ends, nothing of it is left when this returns or raises.
+        A cancel asks it to stop, which lets its clients finish; a second one, where the host has
+        such, aborts. However it ends, nothing of it is left when this returns or raises.
 
         Raises:
             BaseException: what ended the engine, where that was an error; else the cancel.

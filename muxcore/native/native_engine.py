@@ -37,6 +37,7 @@ from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
+from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
 
@@ -192,26 +193,23 @@ class NativeEpollEngine(Gathering):
     def turn(self, wait: bool = True) -> None:
         # One message pays for all that stands here: what is seldom there is not asked twice.
         calls, timers = self._calls, self.timers
-        if not wait:
-            self._batch(0)
-        else:
+        if wait:
             self._batch(self._deadline() if calls or timers.heap else _FOREVER)
+        else:
+            self._batch(0)
         if calls or timers.heap or self._stop_asked:
             self.flush()  # nobody waits for these
             timers.run_due(self.flush)
             calls.run(self.flush)
             if self._stop_asked:
                 self._wind_down()
-        if not wait:
-            self.flush()  # else the next poll takes it along
 
     def due(self) -> float | None:
         delay = super().due()
         at = self.lib.mux_loop_due(self.loop)
         if at == _FOREVER or delay == 0:
             return delay
-        in_c = max(0.0, (at - time.monotonic_ns()) / core.NS) if at else 0.0
-        return in_c if delay is None else min(in_c, delay)
+        return sooner(delay, max(0.0, (at - time.monotonic_ns()) / core.NS))
 
     def watched(self) -> int:
         return int(self.lib.mux_loop_fd(self.loop))

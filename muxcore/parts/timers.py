@@ -21,6 +21,13 @@ LONGEST_WAIT = 86_400.0
 _SWEEP_FROM = 64  # below that a sweep costs more than the heap
 
 
+def sooner(one: float | None, other: float | None) -> float | None:
+    """Return the shorter of two delays, of which None is never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 class Timer:
     """A pending call; ``cancel()`` is idempotent, and harmless after the call was made."""
 

@@ -22,6 +22,7 @@ from time import monotonic
 from muxcore.abc import Host
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
+from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import Handle
 
 _NOBODY = 0  # no thread has this ident
@@ -64,8 +65,11 @@ class TurningLoop(LoopEngine):
         return 0.0 if self._calls else self.timers.delay()
 
     def watched(self) -> int:
-        """Return the descriptor that is readable while a turn would bring something."""
-        raise NotImplementedError(f"engine {self.name!r} has none")
+        """Return the descriptor that is readable while a turn would bring something.
+
+        Only a ``guest`` is asked: select(2) has none.
+        """
+        raise NotImplementedError(f"engine {self.name!r} has no descriptor to watch")
 
     # -- its life
 
@@ -86,9 +90,10 @@ class TurningLoop(LoopEngine):
         self._guest = Guest(self, host, ended)
         self._guest.begin()
 
-    @property
-    def drained(self) -> bool:
-        return self._drained if self._guest is None else self._clean
+    def has_ended(self, exc: BaseException | None) -> None:
+        """Keep how it ended as a guest, where no thread of its own does."""
+        self._failure = exc
+        self._drained = exc is None and self._clean
 
     def refuse_thread(self, what: str) -> None:
         if self._guest is None or not self._guest.was_called():
@@ -138,36 +143,37 @@ class Guest:
 
     def _turn(self) -> None:
         """There is something to do."""
-        engine = self._engine
-        if self._fd < 0:
-            return  # the host had queued this before the end
-        engine.owner = self._thread
-        try:
-            engine.turn(wait=False)
-        except BaseException as exc:
-            self._leave(exc)
-        else:
-            self._go_on()
+        self._do(self._take_turn)
 
     def _come(self) -> None:
-        """Do what was begun between two turns, or what the last one has left."""
+        """Something was begun between two turns, or left by the last one."""
         self._coming = False
-        engine = self._engine
-        if self._fd < 0:
-            return
-        try:
-            engine.flush()
-            if engine.due() == 0:
-                engine.turn(wait=False)
-        except BaseException as exc:
-            self._leave(exc)
-        else:
-            self._go_on()
+        self._do(self._catch_up)
 
     def _wake(self) -> None:
         """A deadline may have come."""
         self._timer = None
-        self._turn()
+        self._do(self._take_turn)
+
+    def _do(self, work: Callable[[], object]) -> None:
+        if self._fd < 0:
+            return  # the host had queued this before the end
+        self._engine.owner = self._thread
+        try:
+            work()
+        except BaseException as exc:
+            self._leave(exc)
+        else:
+            self._go_on()
+
+    def _take_turn(self) -> None:
+        self._engine.turn(wait=False)
+        self._engine.flush()  # else the next turn would take it along
+
+    def _catch_up(self) -> None:
+        self._engine.flush()
+        if self._engine.due() == 0:
+            self._take_turn()
 
     # -- between two turns
 
@@ -193,6 +199,7 @@ class Guest:
 
     def _wake_in(self, delay: float) -> None:
         """Have a timer that goes off by then: an earlier one will do, and look again."""
+        delay = min(delay, LONGEST_WAIT)
         at = monotonic() + delay
         if self._timer is not None:
             if self._timer_at <= at:
@@ -222,4 +229,5 @@ class Guest:
             engine.close()
         except BaseException as raised:
             exc = exc or raised
+        engine.has_ended(exc)
         self._ended(exc)

@@ -28,6 +28,7 @@ from typing import ClassVar
 from muxcore import _forks
 from muxcore.limits import Limits
 from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, LOST, OPEN
+from muxcore.parts.timers import sooner
 from muxcore.pure.poller import READ, WRITE
 from muxcore.pure.readiness import ReadinessEngine
 from muxcore.pure.stream_transport import StreamTransport
@@ -95,7 +96,7 @@ class EpollPoller:
         elif self._waiting:
             self._watch_waiting()
         if self._doubtful or self._waiting:
-            timeout = _RETRY if timeout is None else min(timeout, _RETRY)
+            timeout = sooner(timeout, _RETRY)
         if self._gone:
             gone, self._gone = self._gone, []
             return [(fd, READ | WRITE) for fd in gone]
@@ -217,8 +218,7 @@ class EpollEngine(ReadinessEngine):
             self.transport_class = EdgeTransport
 
     def due(self) -> float | None:
-        delays = [delay for delay in (super().due(), self._poller.due()) if delay is not None]
-        return min(delays, default=None)
+        return sooner(super().due(), self._poller.due())
 
     def watched(self) -> int:
         return self._poller.fileno()

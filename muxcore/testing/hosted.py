@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import threading
 from collections.abc import Callable, Coroutine
@@ -21,12 +20,8 @@ def is_here(host: str) -> bool:
 
 
 def _run_in(host: str, main: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    if host == "asyncio":
-        asyncio.run(main())
-    elif host == "uvloop":
-        importlib.import_module("uvloop").run(main())
-    else:
-        importlib.import_module("trio").run(main)
+    run = importlib.import_module(host).run
+    run(main if host == "trio" else main())
 
 
 class HostedServer(muxcore.Server):

@@ -9,9 +9,9 @@ A third party proves an engine with two classes, run by pytest::
         engine = "mine"
 
 and, where it has ``edge_trigger``, two more with ``trigger = "edge"``; where it can be a ``guest``,
-two more with ``host = "asyncio"``. A scenario is skipped only
-for a capability that the engine says it lacks. Each one leaves nothing behind: no descriptor,
-thread, child or open connection; that is part of what is tested.
+two more with ``host = "asyncio"``. A scenario is skipped only for a capability that the engine says
+it lacks. Each one leaves nothing behind: no descriptor, thread, child or open connection; that is
+part of what is tested.
 """
 
 from __future__ import annotations
