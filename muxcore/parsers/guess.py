@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from muxcore.parsers import postgres
+from muxcore.parsers import http, postgres, proxy, tls
 from muxcore.parsers.reading import Buffer, start_of
 
 Protocol: TypeAlias = Literal["tls", "ssh", "http", "http2", "proxy", "postgres", "unknown"]
@@ -12,11 +12,11 @@ Protocol: TypeAlias = Literal["tls", "ssh", "http", "http2", "proxy", "postgres"
 # RFC 9110, section 9; RFC 5789 (PATCH).
 _METHODS = b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH"
 _BEGINNINGS: dict[bytes, Protocol] = {
-    b"\x16\x03": "tls",  # RFC 8446, section 5.1: a handshake's record, of TLS 1.x
+    tls.RECORD: "tls",
     b"SSH-": "ssh",  # RFC 4253, section 4.2
-    b"PRI * HTTP/2": "http2",  # RFC 9113, section 3.4
-    b"PROXY ": "proxy",  # HAProxy's proxy-protocol.txt, sections 2.1 and 2.2
-    b"\r\n\r\n\0\r\nQUIT\n": "proxy",
+    http.PREFACE[:12]: "http2",
+    proxy.LINE: "proxy",
+    proxy.SIGNATURE: "proxy",
     **{method + b" ": "http" for method in _METHODS.split()},
 }
 _REQUESTS = [code.to_bytes(4) for code in (postgres.SSL, postgres.GSS, postgres.CANCEL)]
@@ -46,10 +46,8 @@ def protocol_of(data: Buffer) -> Protocol | None:
 
 def _postgres(start: bytes) -> Protocol | None:
     """Tell by a length that a server takes, and a code that there is."""
-    length, code = start[:4], start[4:8]
-    if int.from_bytes(length.ljust(4, b"\0")) > 4 + postgres.MAX_PACKET:
-        return "unknown"
-    if len(length) == 4 and int.from_bytes(length) < 8:
+    code = start[4:8]
+    if postgres.is_too_long(start) or postgres.is_too_short(start):
         return "unknown"
     if len(code) == 4:
         return "postgres" if code.startswith(_CODES) else "unknown"

@@ -28,7 +28,7 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 # A host and a port, RFC 3986, section 3.2. Of a host's name less is taken than there: a comma may
 # be where somebody joined two headers, and a letter written as %61 is another spelling of a name.
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{0,5}))?")
-_HTTP_2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, section 3.4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # HTTP/2: RFC 9113, section 3.4
 
 _BAD = (400, "Bad Request")
 _TOO_LARGE = (431, "Request Header Fields Too Large")
@@ -83,7 +83,7 @@ def http_head(data: Buffer) -> HttpHead | None:
     """
     start = start_of(data, MAX_HEAD)
     begin = 2 if start.startswith(b"\r\n") else 0
-    if start.startswith(_HTTP_2[:16]):
+    if start.startswith(PREFACE[:16]):
         raise ParseError("HTTP/2: it begins with the preface of RFC 9113, section 3.4")
     if start != b"\r" and not _BEGINNING.match(start, begin):
         raise ParseError(f"not HTTP: it begins with {shown(start)}")

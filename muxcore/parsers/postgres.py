@@ -70,10 +70,9 @@ def postgres_startup(data: Buffer) -> PostgresStartup | None:
             twice. The error's ``answer`` is a server's ErrorResponse where it would send one.
     """
     head = start_of(data, 8)
-    # Of a length that is not whole, the bytes to come could all be 0.
-    if int.from_bytes(head[:4].ljust(4, b"\0")) > 4 + MAX_PACKET:
+    if is_too_long(head):
         raise ParseError(f"not PostgreSQL: it begins with {shown(head)}")
-    if len(head) >= 4 and int.from_bytes(head[:4]) < 8:
+    if is_too_short(head):
         raise ParseError(f"malformed PostgreSQL packet: its length is {int.from_bytes(head[:4])}")
     if len(head) < 8:
         return None
@@ -99,6 +98,16 @@ def postgres_startup(data: Buffer) -> PostgresStartup | None:
         raise ParseError(why, _fatal(_NO_USER, why))
     database = parameters.get("database") or user
     return PostgresStartup("startup", size, (code >> 16, code & 0xFFFF), parameters, user, database)
+
+
+def is_too_long(start: bytes) -> bool:
+    """Whether the length is above a server's cap; the bytes of it that are to come may all be 0."""
+    return int.from_bytes(start[:4].ljust(4, b"\0")) > 4 + MAX_PACKET
+
+
+def is_too_short(start: bytes) -> bool:
+    """Whether the length, once it has come, has no room for itself and a code."""
+    return len(start) >= 4 and int.from_bytes(start[:4]) < 8
 
 
 def _check_size(size: int, least: int, most: int) -> None:

@@ -23,8 +23,8 @@ MAX_LINE = 107  # bytes of version 1, CRLF included: section 2.1
 # post-quantum keys has some 6,000. HAProxy cannot send more than its buffer holds (tune.bufsize).
 MAX_HEADER = 16_384
 
-_LINE = b"PROXY "
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+LINE = b"PROXY "
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")  # a CR or an LF that is not half of a CRLF
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+")  # ipaddress takes a zone as well
@@ -76,11 +76,11 @@ def proxy_header(data: Buffer) -> ProxyHeader | None:
             no answer for any of these: the connection is to be closed.
     """
     start = start_of(data, MAX_LINE)
-    if start.startswith(_SIGNATURE):
+    if start.startswith(SIGNATURE):
         return _binary(data)
-    if start.startswith(_LINE):
+    if start.startswith(LINE):
         return _line(start)
-    if _SIGNATURE.startswith(start) or _LINE.startswith(start):
+    if SIGNATURE.startswith(start) or LINE.startswith(start):
         return None
     raise ParseError(f"no PROXY header: it begins with {shown(start)}")
 

@@ -9,9 +9,8 @@ from muxcore.errors import ParseError
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
-_SHOWN = (
-    24  # bytes of a stranger's that an error quotes: enough to recognise, too few to flood a log
-)
+# Bytes of a stranger's that an error quotes: enough to recognise, too few to flood a log.
+_SHOWN = 24
 
 
 def start_of(data: Buffer, size: int) -> bytes:

@@ -19,7 +19,7 @@ MAX_HELLO = 16_384
 # middleboxes cut it into a few.
 MAX_RECORDS = 64
 
-_RECORD = bytes((22, 3))  # how each of its records begins: a handshake's type, and TLS 1.x
+RECORD = bytes((22, 3))  # how each of its records begins: a handshake's type, and TLS 1.x
 _MAX_RECORD = 16_384  # bytes of plaintext: RFC 8446, section 5.1
 # Bytes that are looked at: a hello with all its headers, and the header of one record too many.
 _MOST = 4 + MAX_HELLO + 5 * (MAX_RECORDS + 1)
@@ -90,8 +90,8 @@ def _message(data: bytes) -> bytes | None:
     at = records = 0
     need = 0  # bytes of the message, once its header has come
     while True:
-        if not data.startswith(_RECORD, at):
-            if _RECORD.startswith(data[at:]):
+        if not data.startswith(RECORD, at):
+            if RECORD.startswith(data[at:]):
                 return None
             if not at:
                 raise ParseError(f"not TLS: it begins with {shown(data)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,8 +25,6 @@ class Refused:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Refused)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Refused({self.error})"
@@ -77,6 +76,30 @@ def refusal(parser: Parser, data: bytes) -> ParseError:
         parser(data)
     check(parser, data)
     return caught.value
+
+
+def found(parser: Parser, data: bytes) -> Any:
+    """Return the result, which there is."""
+    result = parser(data)
+    assert result is not None
+    return result
+
+
+def check_stranger(parser: Parser, protocol: str, sent: bytes) -> None:
+    """Check that who speaks another protocol is told from the first bytes, and gets no answer."""
+    exc = refusal(parser, sent)
+    assert str(exc).startswith(f"not {protocol}: it begins with")
+    assert exc.answer == b""
+
+
+def check_byte_by_byte(parser: Parser, sent: bytes) -> None:
+    """Check that to wait takes no time that matters: of the processor, others' do not count."""
+    buffer = bytearray()
+    began = time.process_time()
+    for byte in sent:
+        buffer.append(byte)
+        assert parser(buffer) is None
+    assert time.process_time() - began < 10  # s; it takes a third of one
 
 
 @st.composite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -52,10 +53,12 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes() -> None:
 
 
 @pytest.mark.parametrize(("code", "kind"), [(80_877_103, "ssl"), (80_877_104, "gss")])
-def test_a_request_for_encryption_and_then_a_session_from_its_size_on(code: int, kind: str) -> None:
+def test_a_request_for_encryption_and_then_a_session_from_its_size_on(
+    code: int, kind: Literal["ssl", "gss"]
+) -> None:
     sent = packet(code) + REAL
     found = laws.check_valid(postgres_startup, sent[:8])
-    assert found == PostgresStartup(kind, 8)  # type: ignore[arg-type]
+    assert found == PostgresStartup(kind, 8)
     assert postgres_startup(sent[found.size :]) == postgres_startup(REAL)
 
 
@@ -71,9 +74,7 @@ def test_a_cancel_names_a_session_and_its_secret_is_not_shown(secret: bytes) -> 
     "sent", [b"G", b"\x16\x03\x01", b"\0\1", b"\0\0\x28", b"\0\0\x27\x15", b"SSH-2.0-x"]
 )
 def test_what_is_not_postgresql_is_known_by_its_length_and_gets_no_answer(sent: bytes) -> None:
-    exc = laws.refusal(postgres_startup, sent)
-    assert str(exc).startswith("not PostgreSQL: it begins with")
-    assert exc.answer == b""
+    laws.check_stranger(postgres_startup, "PostgreSQL", sent)
 
 
 def test_a_packet_may_be_as_long_as_the_servers_and_no_longer() -> None:
@@ -81,7 +82,7 @@ def test_a_packet_may_be_as_long_as_the_servers_and_no_longer() -> None:
     longest = startup("user", "ann", "x", "y" * room)
     assert len(longest) == 10_004
     assert postgres_startup(longest[:-1]) is None
-    assert postgres_startup(longest).user == "ann"  # type: ignore[union-attr]
+    assert laws.found(postgres_startup, longest).user == "ann"
     laws.refusal(postgres_startup, startup("user", "ann", "x", "y" * (room + 1))[:4])
 
 
