@@ -14,11 +14,13 @@ from muxcore.errors import (
     HalfCloseTimeout,
     IdleTimeout,
     MuxcoreError,
+    NoUpstream,
     ParseError,
     ServiceError,
     UnknownEngine,
 )
 from muxcore.limits import Limits
+from muxcore.pool import Pool, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
@@ -44,7 +46,9 @@ __all__ = [
     "IdleTimeout",
     "Limits",
     "MuxcoreError",
+    "NoUpstream",
     "ParseError",
+    "Pool",
     "Relay",
     "Server",
     "ServiceError",
@@ -52,6 +56,7 @@ __all__ = [
     "StreamProtocol",
     "Transport",
     "UnknownEngine",
+    "UpstreamStats",
     "Verb",
     "__version__",
     "engine",

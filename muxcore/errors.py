@@ -8,6 +8,7 @@ one ``except OSError`` covers both.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -121,6 +122,27 @@ class ConnectTimeout(MuxcoreError, TimeoutError):
     def __init__(self, address: str, seconds: float) -> None:
         self._made_of = (address, seconds)
         super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
+
+
+class NoUpstream(MuxcoreError, ConnectionError):
+    """None of a pool's upstreams could be had; the text says why, for each that was tried.
+
+    Args:
+        reasons: (address, why) of each that was tried, in order.
+        full: how many have ``max_active`` clients, and take no more.
+
+    Attributes:
+        reasons: the same; empty where none could even be tried.
+    """
+
+    def __init__(self, reasons: Iterable[tuple[str, str]] = (), full: int = 0) -> None:
+        self.reasons = tuple(reasons)
+        self._made_of = (self.reasons, full)
+        why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
+        why += [f"{full} already with max_active clients"] if full else []
+        super().__init__(
+            errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why) or 'none was tried'}"
+        )
 
 
 def passed_on(exc: BaseException) -> BaseException:

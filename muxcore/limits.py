@@ -126,6 +126,25 @@ def finite(what: str, value: Any) -> float:
     return max(-LONGEST, min(wait, LONGEST))
 
 
+def checked(owner: str, limit: str, value: Any, name: str = "") -> Any:
+    """Return a value that ``Limits`` takes, or refuse it by the name that it has elsewhere.
+
+    Args:
+        owner: the class that it was given to.
+        limit: its field of ``Limits``.
+        value: the value.
+        name: the argument's name; "" means the limit's.
+
+    Raises:
+        ValueError: it cannot work.
+    """
+    try:
+        _check(limit, value)
+    except ValueError as exc:
+        raise ValueError(f"{owner}({name or limit}={value!r}): {exc}") from None
+    return value
+
+
 def _check(name: str, value: Any) -> None:
     """Refuse a value of the wrong type, sign or size, and say what would do."""
     if name in _MAY_BE_NONE and value is None:

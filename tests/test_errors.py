@@ -23,6 +23,7 @@ _ERRORS = [
     errors.AddressError("no port"),
     errors.ServiceError("no service"),
     errors.ParseError("not TLS", b"an alert"),
+    errors.NoUpstream([("db:1", "cannot connect to db:1: Connection refused")], 2),
 ]
 
 
@@ -32,8 +33,22 @@ def test_an_error_comes_back_as_it_was_from_a_pickle_and_a_copy(exc: Exception) 
         assert type(again) is type(exc)
         assert str(again) == str(exc)
         assert again.args == exc.args
-        for name in ("errno", "answer"):
+        for name in ("errno", "answer", "reasons"):
             assert getattr(again, name, None) == getattr(exc, name, None)
+
+
+def test_an_upstream_that_nobody_could_have_is_told_of_with_each_reason() -> None:
+    refused = ("db:1", "cannot connect to db:1: Connection refused")
+    both = errors.NoUpstream([refused, ("db:2", "it is this server itself")])
+    assert both.reasons == (refused, ("db:2", "it is this server itself"))
+    assert both.strerror == (
+        "no upstream could be had: cannot connect to db:1: Connection refused; "
+        "db:2: it is this server itself"
+    )
+    full = errors.NoUpstream((), 2)
+    assert full.reasons == ()
+    assert full.strerror == "no upstream could be had: 2 already with max_active clients"
+    assert isinstance(full, ConnectionError)
 
 
 def test_counters_are_written_as_json() -> None:

@@ -25,6 +25,7 @@ _ROOT = Path(__file__).parents[1]
 _FLOORS = [
     ["_version", "_forks", "errors", "limits", "stats"],
     ["address", "parsers"],
+    ["pool"],
     ["protocol"],
     ["abc"],
     ["parts"],

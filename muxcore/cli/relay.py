@@ -9,9 +9,9 @@ from typing import Any
 
 from muxcore import address
 from muxcore.cli import _serving
+from muxcore.pool import POLICIES
 from muxcore.services.relay import Relay
 from muxcore.services.relay.own import is_own
-from muxcore.services.relay.upstreams import POLICIES
 
 _EXAMPLES = """\
 examples:
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore relay: {exc}", file=sys.stderr)
         return 2
-    for upstream in service.upstreams.all:
+    for upstream in service.pool.upstreams:
         if is_own(upstream.address, [where]):
             print(
                 f"muxcore relay: upstream {upstream.name} is LISTEN, {where}: each client would be "

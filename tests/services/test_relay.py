@@ -17,7 +17,7 @@ from muxcore.services.relay import Record
 from muxcore.services.relay.access_log import as_json, as_text
 from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.suite import eventually
-from muxcore.testing.upstream import Upstream, refusing
+from muxcore.testing.upstream import Silent, Upstream, refusing
 
 ENGINES = [info.name for info in muxcore.engines() if info.available]
 SHARED = [name for name in ENGINES if "shared_state" in muxcore.engine(name).capabilities]
@@ -154,6 +154,41 @@ def test_where_no_upstream_can_be_had_the_client_is_refused(engine: str) -> None
 
 
 @pytest.mark.parametrize("engine", SHARED)
+def test_a_relay_takes_a_pool_and_keeps_its_cap(engine: str, upstream: Upstream) -> None:
+    log = Log()
+    pool = muxcore.Pool(upstream.address, max_active=1)
+    relay = muxcore.Relay(pool, access_log=log)
+    with _served(relay, engine) as server, Peer(server.addresses[0]) as first:
+        there = upstream.accept()
+        there.send(b"x")
+        first.read(1)
+        with Peer(server.addresses[0]) as second:
+            second.read_end()
+        assert (log.only().ended, log.only().failures) == ("refused", ())
+        assert relay.stats() == pool.stats()
+        assert pool.stats()[upstream.address].active == 1
+        there.close()
+        first.read_eof()
+        first.close()
+        eventually(lambda: pool.stats()[upstream.address].active == 0, "it is still counted")
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_a_client_that_the_servers_end_overtakes_was_not_refused(engine: str) -> None:
+    log = Log()
+    with refusing() as dead, Silent() as silent:
+        relay = muxcore.Relay(dead, silent.address, access_log=log)
+        server = _served(relay, engine)
+        with server, Peer(server.addresses[0]) as client:
+            eventually(lambda: relay.stats()[silent.address].active == 1, "it was not tried")
+            server.stop()
+            client.read_end()
+    assert log.only().ended == "stopped"
+    assert len(log.only().failures) == 1  # the one that did fail
+    assert [each.active for each in relay.stats().values()] == [0, 0]
+
+
+@pytest.mark.parametrize("engine", SHARED)
 def test_at_the_cap_further_clients_wait(engine: str, upstream: Upstream) -> None:
     with (
         _served(muxcore.Relay(upstream.address, max_connections=1), engine) as server,
@@ -217,8 +252,16 @@ def test_what_cannot_work_is_refused_before_anything_is_bound() -> None:
         muxcore.Relay("db:1", idle_timeout=-1)
     with pytest.raises(ValueError, match="access_log"):
         muxcore.Relay("db:1", access_log="xml")
-    with pytest.raises(muxcore.CapabilityMissing, match="shared_state"):
-        muxcore.Server(muxcore.Relay("db:1", policy="least-connections"), 0, engine="pure-process")
+    pool = muxcore.Pool("db:1", max_active=9)
+    with pytest.raises(TypeError, match="one Pool and nothing beside it"):
+        muxcore.Relay(pool, "db:2")
+    with pytest.raises(TypeError, match=r"Pool\(…, policy=…\)"):
+        muxcore.Relay(pool, policy="round-robin")
+    with pytest.raises(TypeError, match=r"Pool\(…, connect_timeout=…\)"):
+        muxcore.Relay(pool, connect_timeout=1)
+    for relay in (muxcore.Relay("db:1", policy="least-connections"), muxcore.Relay(pool)):
+        with pytest.raises(muxcore.CapabilityMissing, match="shared_state"):
+            muxcore.Server(relay, 0, engine="pure-process")
 
 
 def test_the_access_log_goes_through_logging(

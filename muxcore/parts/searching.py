@@ -1,0 +1,173 @@
+"""From a pool to a connection: one upstream is tried after another, until one takes it.
+
+What is then done with the connection is its caller's affair. What failed here, such as a want of
+descriptors, costs a try, and says nothing of the upstream.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from muxcore.address import Address
+from muxcore.errors import NoUpstream
+from muxcore.pool import Pool, Upstream
+from muxcore.protocol import Handle, Service
+
+TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
+
+_ITSELF = "it is this server itself"
+_OUR_FAULT = frozenset(
+    {
+        errno.EAGAIN,  # Limits.connections
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EADDRNOTAVAIL,  # no local port is left for this destination
+    }
+)
+
+
+class Connects(Protocol):
+    """What opens connections: an engine, or ``transport.server``."""
+
+    def connect(
+        self, address: Address, service: Service, timeout: float | None = None, /
+    ) -> Handle: ...
+
+
+class Search:
+    """A search for an upstream that takes a connection; it begins when it is made.
+
+    One of ``found`` and ``failed`` is called, once, in a later turn. It is the service and the
+    protocol of the connection that is on its way, and lets go of its caller at the end.
+
+    Args:
+        pool: the upstreams.
+        engine: the engine, or ``transport.server``.
+        found: called with a transport and its ``Upstream``, in ``connection_made``. The transport's
+            protocol is the upstream then, which counts its end; who sets another has to call
+            ``upstream.connection_lost`` at the end.
+        failed: called with ``NoUpstream``, or with ``ConnectionAbortedError`` where the server is
+            ending.
+        tries: upstreams that are tried at most.
+        timeout: seconds for each try; None means the pool's ``connect_timeout``.
+
+    Raises:
+        NoUpstream: there is none to wait for: all have ``max_active`` clients, for one.
+        TypeError, ValueError: the timeout is no time, or ``tries`` is below 1.
+    """
+
+    __slots__ = (
+        "_began",
+        "_engine",
+        "_failed",
+        "_found",
+        "_handle",
+        "_pool",
+        "_timeout",
+        "_tried",
+        "_tries",
+        "_upstream",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        engine: Connects,
+        found: Callable[[Any, Upstream], object],
+        failed: Callable[[BaseException], object],
+        *,
+        tries: int = TRIES,
+        timeout: float | None = None,
+    ) -> None:
+        if tries < 1:
+            raise ValueError(f"tries must be at least 1, not {tries!r}")
+        self._pool = pool
+        self._engine = engine
+        self._found: Callable[[Any, Upstream], object] | None = found  # None: it is over
+        self._failed: Callable[[BaseException], object] | None = failed
+        self._tries = tries
+        self._timeout = pool.connect_timeout if timeout is None else timeout
+        self._tried: dict[Upstream, str] = {}  # those that failed, and why
+        self._upstream: Upstream | None = None  # that is connected to now
+        self._handle: Handle | None = None
+        self._began = 0.0
+        if not self._try_next():
+            raise self._nobody()
+
+    @property
+    def reasons(self) -> tuple[tuple[str, str], ...]:
+        """(address, why) of each that has failed, in order; also after the end."""
+        return tuple((upstream.name, why) for upstream, why in self._tried.items())
+
+    def cancel(self) -> None:
+        """Drop it: nobody is told. Harmless, and idempotent, after an outcome."""
+        if self._handle is not None and self._upstream is not None:
+            self._handle.cancel()
+            self._pool.left(self._upstream)
+        self._end()
+
+    def _try_next(self) -> bool:
+        """Begin to connect to the next; False: there is none."""
+        pool, tried = self._pool, self._tried
+        while len(tried) < self._tries and (upstream := pool.take(tried)) is not None:
+            self._began = pool.clock()
+            if upstream.is_self:
+                self._blame(upstream, _ITSELF)
+                continue
+            try:
+                self._handle = self._engine.connect(upstream.address, self, self._timeout)
+            except BaseException:  # it cannot be asked for
+                pool.left(upstream)
+                raise
+            self._upstream = upstream
+            return True
+        return False
+
+    def _blame(self, upstream: Upstream, why: str) -> None:
+        self._tried[upstream] = why
+        self._pool.failed(upstream, self._began, why)
+
+    def _nobody(self) -> NoUpstream:
+        return NoUpstream(self.reasons, self._pool.full())
+
+    def _end(self) -> None:
+        self._found = self._failed = self._handle = self._upstream = None
+
+    # -- the connection on its way
+
+    def __call__(self) -> Search:
+        return self
+
+    def connection_made(self, transport: Any) -> None:
+        found, upstream = self._found, self._upstream
+        assert found is not None
+        assert upstream is not None
+        self._end()
+        self._pool.connected(upstream)
+        transport.set_protocol(upstream)
+        found(transport, upstream)
+
+    def connection_lost(self, exc: BaseException) -> None:
+        """Hear that there is no connection to the one that was tried."""
+        failed, upstream = self._failed, self._upstream
+        assert failed is not None
+        assert upstream is not None
+        self._upstream = self._handle = None
+        if isinstance(exc, ConnectionAbortedError):  # the server is ending
+            self._pool.left(upstream)
+            self._end()
+            failed(exc)
+            return
+        why = getattr(exc, "strerror", None) or str(exc)
+        if getattr(exc, "errno", None) in _OUR_FAULT:
+            self._pool.left(upstream)
+            self._tried[upstream] = why
+        else:
+            self._blame(upstream, why)
+        if not self._try_next():
+            self._end()
+            failed(self._nobody())

@@ -1,0 +1,193 @@
+"""A search in a pool, turn by turn: what is tried, who is told, and what is counted."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+import muxcore
+from muxcore.address import Address
+from muxcore.parts.searching import Search
+from muxcore.pool import Pool, Upstream
+
+
+class Handle:
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Engine:
+    """Connects when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, float | None]] = []
+        self.handle = Handle()
+
+    def connect(self, where: Address, service: Any, timeout: float | None = None, /) -> Handle:
+        if timeout is not None and timeout < 0:
+            raise ValueError("it is no time")
+        self.asked.append((str(where), timeout))
+        self.service = service
+        self.handle = Handle()
+        return self.handle
+
+    def connects(self) -> Transport:
+        transport = Transport()
+        self.service().connection_made(transport)
+        return transport
+
+    def fails(self, number: int = errno.ECONNREFUSED) -> None:
+        self.service().connection_lost(OSError(number, f"failed with {number}"))
+
+
+class Transport:
+    protocol: Any = None
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+
+class Caller:
+    """Who searches, and what it hears."""
+
+    def __init__(self, *upstreams: str, **options: Any) -> None:
+        self.pool = Pool(*upstreams, **options)
+        self.engine = Engine()
+        self.found: list[tuple[Any, Upstream]] = []
+        self.failed: list[BaseException] = []
+
+    def search(self, **options: Any) -> Search:
+        return Search(self.pool, self.engine, self._found, self.failed.append, **options)
+
+    def _found(self, transport: Any, upstream: Upstream) -> None:
+        assert transport.protocol is upstream
+        assert upstream.total  # the pool knows
+        self.found.append((transport, upstream))
+
+    def active(self) -> list[int]:
+        return [upstream.active for upstream in self.pool.upstreams]
+
+
+def test_the_first_that_is_connected_is_found_and_counts_its_end() -> None:
+    caller = Caller("a:1", "b:1")
+    search = caller.search()
+    assert caller.found == []
+    caller.engine.fails()
+    transport = caller.engine.connects()
+    upstream = caller.pool.upstreams[1]
+    assert caller.found == [(transport, upstream)]
+    assert caller.active() == [0, 1]
+    assert search.reasons == (("a:1", f"failed with {errno.ECONNREFUSED}"),)
+    search.cancel()  # too late
+    assert caller.active() == [0, 1]
+    transport.protocol.connection_lost(None)
+    assert caller.active() == [0, 0]
+    assert caller.failed == []
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3, 9])
+def test_so_many_are_tried_and_then_it_has_failed(tries: int) -> None:
+    caller = Caller("a:1", "b:1", "c:1", "d:1")
+    caller.search(tries=tries)
+    for _ in range(min(tries, 4)):
+        assert caller.failed == []
+        caller.engine.fails()
+    (exc,) = caller.failed
+    assert isinstance(exc, muxcore.NoUpstream)
+    assert [where for where, _ in exc.reasons] == ["a:1", "b:1", "c:1", "d:1"][:tries]
+    assert caller.active() == [0] * 4
+    assert caller.found == []
+
+
+def test_what_fails_here_costs_a_try_and_is_not_held_against_the_upstream() -> None:
+    caller = Caller("a:1", "b:1")
+    caller.search()
+    caller.engine.fails(errno.EMFILE)
+    caller.engine.fails(errno.EHOSTUNREACH)
+    (exc,) = caller.failed
+    assert isinstance(exc, muxcore.NoUpstream)
+    assert [where for where, _ in exc.reasons] == ["a:1", "b:1"]
+    assert [each.failed for each in caller.pool.upstreams] == [0, 1]
+    assert [each.state for each in caller.pool.stats().values()] == ["up", "resting"]
+
+
+def test_the_end_of_the_server_is_told_as_it_is_and_nothing_more_is_tried() -> None:
+    caller = Caller("a:1", "b:1")
+    search = caller.search()
+    exc = ConnectionAbortedError(errno.ECONNABORTED, "the server is ending")
+    caller.engine.service().connection_lost(exc)
+    assert caller.failed == [exc]
+    assert caller.engine.asked == [("a:1", None)]
+    assert caller.active() == [0, 0]
+    assert caller.pool.stats()["a:1"].failed == 0
+    assert search.reasons == ()
+
+
+def test_a_search_that_is_dropped_tells_nobody_and_is_counted_once() -> None:
+    caller = Caller("a:1", "b:1")
+    search = caller.search()
+    caller.engine.fails()
+    for _ in range(2):
+        search.cancel()
+    assert caller.engine.handle.cancelled == 1
+    assert caller.active() == [0, 0]
+    assert (caller.found, caller.failed) == ([], [])
+
+
+def test_where_there_is_none_to_wait_for_it_is_raised_and_nobody_else_is_told() -> None:
+    caller = Caller("a:1", "b:1", max_active=1)
+    for each in caller.pool.upstreams:
+        each.active = 1
+    with pytest.raises(muxcore.NoUpstream, match="2 already with max_active clients") as caught:
+        caller.search()
+    assert caught.value.reasons == ()
+    caller.pool.upstreams[0].active = 0
+    caller.pool.upstreams[0].is_self = True
+    with pytest.raises(muxcore.NoUpstream, match="a:1: it is this server itself") as caught:
+        caller.search()
+    assert len(caught.value.reasons) == 1
+    assert caller.engine.asked == []
+    assert caller.failed == []
+    assert caller.active() == [0, 1]
+
+
+def test_the_time_for_a_try_is_the_callers_or_else_the_pools() -> None:
+    caller = Caller("a:1", connect_timeout=2)
+    caller.search()
+    caller.search(timeout=0.5)
+    assert caller.engine.asked == [("a:1", 2), ("a:1", 0.5)]
+
+
+def test_what_cannot_be_asked_for_is_refused_and_nothing_is_counted() -> None:
+    caller = Caller("a:1")
+    with pytest.raises(ValueError, match="no time"):
+        caller.search(timeout=-1)
+    with pytest.raises(ValueError, match="at least 1"):
+        caller.search(tries=0)
+    assert caller.active() == [0]
+
+
+@pytest.mark.parametrize("end", ["found", "failed", "cancelled"])
+def test_a_search_that_is_over_keeps_nobody(end: str) -> None:
+    caller = Caller("a:1")
+    search = caller.search()
+    if end == "found":
+        caller.engine.connects()
+    elif end == "failed":
+        caller.engine.fails()
+    else:
+        search.cancel()
+    alive = weakref.ref(caller)
+    gc.disable()
+    try:
+        del caller
+        assert alive() is None, "the search keeps who asked for it"
+    finally:
+        gc.enable()
