@@ -96,7 +96,7 @@ class Upstream:
 
 
 class Pool:
-    """Upstreams that share the clients, for ``muxcore.Relay(pool)``.
+    """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
 

@@ -50,6 +50,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 from muxcore.address import Address
+from muxcore.pool import Pool
 from muxcore.stats import Stats
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
@@ -222,7 +223,7 @@ class Transport(Protocol):
 
     def relay(
         self,
-        peer: Transport | str | int | Address,
+        peer: Transport | Pool | str | int | Address,
         *,
         first: Bytes = b"",
         back: Bytes = b"",
@@ -234,15 +235,18 @@ class Transport(Protocol):
         ``connection_lost`` receives has the error itself as its ``__cause__``.
 
         Args:
-            peer: another transport of the same running server, or an address to connect to.
+            peer: another transport of the same running server; an address to connect to; or a pool,
+                of which up to three upstreams are tried, one after another. Where there is no
+                connection, ``connection_lost`` receives why: of a pool ``NoUpstream``.
             first: bytes that go to the peer before all others.
             back: bytes that go to this side before all others.
-            timeout: seconds that connecting may take; None means ``Limits.connect_timeout``.
+            timeout: seconds that connecting may take, to each upstream of a pool; None means the
+                pool's ``connect_timeout``, or else ``Limits.connect_timeout``.
 
         Raises:
             ValueError: like :meth:`echo`, for either side; or the timeout is no time.
-            TypeError: the peer is no transport and no address, or the timeout no number.
-            CapabilityMissing: the engine cannot relay.
+            TypeError: the peer is no transport, address or pool, or the timeout no number.
+            CapabilityMissing: the engine cannot relay, or lacks what the pool ``requires``.
         """
 
 

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from muxcore.abc import Engine
 from muxcore.address import Address
+from muxcore.parts.searching import Search
+from muxcore.pool import Pool, Upstream
 
 
 class Side(Protocol):
@@ -25,32 +27,45 @@ class Joining:
 
     Args:
         side: the transport that waits for it.
-        where: the address to connect to.
+        where: the address to connect to, or the pool to find one in.
         first: bytes that go there before all others.
         back: bytes that go to ``side`` before all others.
-        timeout: seconds; None means ``Limits.connect_timeout``.
+        timeout: seconds for it, or for each try; None means the pool's ``connect_timeout``, or
+            ``Limits.connect_timeout``.
+
+    Raises:
+        NoUpstream: the pool has none to wait for.
     """
 
-    __slots__ = ("_back", "_cancel", "_first", "_side")
+    __slots__ = ("_back", "_cancel", "_first", "_side", "_upstream")
 
     def __init__(
-        self, side: Side, where: Address, first: bytes, back: bytes, timeout: float | None
+        self, side: Side, where: Address | Pool, first: bytes, back: bytes, timeout: float | None
     ) -> None:
         self._side = side
         self._first = first
         self._back = back
-        handle = side._engine.connect(where, lambda: self, timeout)
+        self._upstream: Upstream | None = None  # that is to be told of the end of its connection
+        engine = side._engine
+        handle = (
+            Search(where, engine, self.connection_made, self.connection_lost, timeout=timeout)
+            if isinstance(where, Pool)
+            else engine.connect(where, lambda: self, timeout)
+        )
         self._cancel: Callable[[], object] = handle.cancel
 
-    def connection_made(self, transport: Any) -> None:
-        transport.set_protocol(None)  # nobody is there to hear of its end
+    def connection_made(self, transport: Any, upstream: Upstream | None = None) -> None:
+        transport.set_protocol(upstream)  # it counts the end; None: nobody is there to hear of it
         try:
             self._side._join(transport, self._first, self._back)
         except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
             transport.set_protocol(self)
             self._cancel = transport.abort
+            self._upstream = upstream
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._upstream is not None:
+            self._upstream.connection_lost(exc)
         if self._side._peer is self:
             self._side._peer = None
             self._side._fail(exc)

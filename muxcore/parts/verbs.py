@@ -17,10 +17,11 @@ from typing import Any, NoReturn, Self, cast
 from muxcore import address as addresses
 from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.errors import MuxcoreError, passed_on
+from muxcore.errors import MuxcoreError, NoUpstream, passed_on
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
 from muxcore.parts.transport_socket import TransportSocket
+from muxcore.pool import Pool
 from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb
 
 BYTES = (bytes, bytearray, memoryview)
@@ -149,7 +150,7 @@ class Verbs(abc.ABC):
 
     def relay(
         self,
-        peer: Transport | str | int | Address,
+        peer: Transport | Pool | str | int | Address,
         *,
         first: Bytes = b"",
         back: Bytes = b"",
@@ -163,19 +164,34 @@ class Verbs(abc.ABC):
             if not isinstance(head, BYTES):
                 kind = type(head).__name__
                 raise TypeError(f"relay(): {name} must be a bytes-like object, not {kind}")
-        if isinstance(peer, str | int | Address):
-            # it refuses an address or a time-out that cannot be: nothing has changed until then
-            self._peer = Joining(self, addresses.parse(peer), bytes(first), bytes(back), timeout)
-            self._verb = Verb.RELAY
-            self._wait_for_peer()
+        if isinstance(peer, Pool | str | int | Address):
+            self._find_peer(peer, bytes(first), bytes(back), timeout)
             return
         if not isinstance(peer, Verbs):
-            raise TypeError(f"relay() needs a transport or an address, not {peer!r}")
+            raise TypeError(f"relay() needs a transport, an address or a Pool, not {peer!r}")
         if peer is self or peer._engine is not self._engine:
             which = "the connection itself" if peer is self else "a connection of another server"
             raise ValueError(f"relay(): the peer is {which}")
         peer._check(Verb.RELAY, "the peer")
         self._join(cast(Self, peer), first, back)  # of one engine, so of one class
+
+    def _find_peer(
+        self, peer: Pool | str | int | Address, first: bytes, back: bytes, timeout: float | None
+    ) -> None:
+        """Wait for a connection to an address, or to one of a pool's."""
+        if isinstance(peer, Pool):
+            for capability in peer.requires:
+                self._engine.need(capability)
+        else:
+            peer = addresses.parse(peer)
+        try:  # it refuses a time-out that cannot be: nothing has changed until then
+            joining = Joining(self, peer, first, back, timeout)
+        except NoUpstream as exc:  # there is none to wait for
+            self._fail(exc.with_traceback(None))  # which holds this object
+            return
+        self._peer = joining
+        self._verb = Verb.RELAY
+        self._wait_for_peer()
 
     def _check(self, verb: Verb, who: str) -> None:
         """Raise ``ValueError`` if the connection cannot be handed over."""

@@ -6,6 +6,8 @@ from .faults import DEADLINES, RELAY, TRANSPORT, Mutant
 
 VERBS = "parts/verbs.py"
 CONNECTING = "parts/connecting.py"
+SEARCHING = "parts/searching.py"
+_NEVER_NEXT = "        if True:\n            self._end()"
 _CLOSE = "    def close(self) -> None:\n        "
 _ORPHANED = "    def _orphaned(self, exc: BaseException | None) -> None:\n        "
 
@@ -201,5 +203,41 @@ RELAY_MUTANTS = [
         "PureProcess",
         (("pure/blocking_transport.py", "if self._verb is not Verb.RELAY:", "if True:"),),
         ("an_upstream_that_reads_slowly_holds_up_the_client_and_loses_nothing",),
+    ),
+    Mutant(
+        "one upstream of a pool is tried, and no other",
+        "PureEpollLevel",
+        ((SEARCHING, "        if not self._try_next():\n            self._end()", _NEVER_NEXT),),
+        ("the_next_upstream_of_a_pool_is_joined_where_one_refuses",),
+    ),
+    Mutant(
+        "a search goes on although its client is gone",
+        "PureSelect",
+        ((SEARCHING, "            self._handle.cancel()\n", ""),),
+        ("a_pool_counts_no_client_that_ends_before_it_is_joined",),
+    ),
+    Mutant(
+        "a client that ends while it is searched for stays counted",
+        "PureEpollEdge",
+        ((SEARCHING, "            self._pool.left(self._upstream)\n", ""),),
+        ("a_pool_counts_no_client_that_ends_before_it_is_joined",),
+    ),
+    Mutant(
+        "a client that was joined with a pool's upstream stays counted",
+        "PureSelect",
+        (("parts/joining.py", "transport.set_protocol(upstream)", "transport.set_protocol(None)"),),
+        ("a_pool_counts_no_client_that_has_gone",),
+    ),
+    Mutant(
+        "a pool has no cap",
+        "PureEpollLevel",
+        (("pool.py", "math.inf if max_active is None else max_active", "math.inf"),),
+        ("a_client_beyond_a_pools_cap_is_refused_at_once",),
+    ),
+    Mutant(
+        "a process has one upstream of a pool tried, and no other",
+        "PureProcess",
+        ((SEARCHING, "        if not self._try_next():\n            self._end()", _NEVER_NEXT),),
+        ("the_next_upstream_of_a_pool_is_joined_where_one_refuses",),
     ),
 ]

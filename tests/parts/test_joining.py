@@ -9,6 +9,9 @@ import pytest
 
 from muxcore.address import Address
 from muxcore.parts.joining import Joining
+from muxcore.pool import Pool
+
+_ADDRESS = Address("127.0.0.1", 9)
 
 
 class Handle:
@@ -25,7 +28,9 @@ class Engine:
     def __init__(self) -> None:
         self.handle = Handle()
 
-    def connect(self, where: Address, service: Callable[[], Any], timeout: float | None) -> Handle:
+    def connect(
+        self, where: Address, service: Callable[[], Any], timeout: float | None = None
+    ) -> Handle:
         self.service = service
         return self.handle
 
@@ -62,11 +67,11 @@ class Upstream:
         self.aborted += 1
 
 
-def joining(*, lost: bool) -> tuple[Side, Joining, Upstream]:
+def joining(*, lost: bool, where: Address | Pool = _ADDRESS) -> tuple[Side, Joining, Upstream]:
     side = Side(lost=lost)
-    side._peer = joins = Joining(side, Address("127.0.0.1", 9), b"first", b"back", None)
+    side._peer = joins = Joining(side, where, b"first", b"back", None)
     upstream = Upstream()
-    joins.connection_made(upstream)
+    side._engine.service().connection_made(upstream)
     return side, joins, upstream
 
 
@@ -100,5 +105,23 @@ def test_a_waiting_side_that_is_lost_before_it_is_joined_takes_its_upstream_alon
 
 def test_a_side_that_ends_while_it_is_connected_for_cancels_that() -> None:
     side = Side(lost=False)
-    Joining(side, Address("127.0.0.1", 9), b"", b"", None).close()
+    Joining(side, _ADDRESS, b"", b"", None).close()
     assert side._engine.handle.cancelled
+
+
+def test_a_connection_to_a_pools_upstream_is_counted_until_it_ends() -> None:
+    pool = Pool("127.0.0.1:9")
+    side, _, upstream = joining(lost=False, where=pool)
+    assert side.joined == [(upstream, b"first", b"back")]
+    assert pool.stats()["127.0.0.1:9"].active == 1
+    upstream.protocol.connection_lost(None)
+    assert pool.stats()["127.0.0.1:9"].active == 0
+
+
+def test_one_that_is_lost_before_it_is_joined_is_counted_no_more() -> None:
+    pool = Pool("127.0.0.1:9")
+    side, joins, upstream = joining(lost=True, where=pool)
+    assert upstream.protocol is joins
+    joins.connection_lost(None)
+    assert side.failed == [None]
+    assert pool.stats()["127.0.0.1:9"].active == 0

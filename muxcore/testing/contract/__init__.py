@@ -10,6 +10,7 @@ from muxcore.testing.contract.flow import Flow
 from muxcore.testing.contract.joining import Joining
 from muxcore.testing.contract.lingering import Lingering
 from muxcore.testing.contract.opening import Opening
+from muxcore.testing.contract.pooling import Pooling
 from muxcore.testing.contract.protocols import Protocols
 from muxcore.testing.contract.reading import Reading
 from muxcore.testing.contract.relaying import Relaying
@@ -33,6 +34,7 @@ class ContractSuite(
     Connecting,
     Joining,
     Relaying,
+    Pooling,
     Calls,
 ):
     """Every chapter of the contract, for one engine; see ``EngineSuite``."""

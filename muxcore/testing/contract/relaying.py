@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from muxcore import Limits
+from muxcore import Limits, Pool
 from muxcore.testing.peer import SMALL, Peer, narrow
 from muxcore.testing.recorder import LOST, MADE, Recorder, lost
 from muxcore.testing.suite import EngineSuite, Run, eventually, meanwhile
@@ -295,7 +295,7 @@ class Relaying(EngineSuite):
             client.read_reset()
 
 
-def relays(where: str, **options: Any) -> type[Recorder]:
+def relays(where: str | Pool, **options: Any) -> type[Recorder]:
     """Return a protocol that relays its connection to ``where`` at once."""
 
     class Relays(Recorder):

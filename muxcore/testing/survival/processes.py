@@ -278,6 +278,19 @@ class ProcessSuite(Acceptors):
             program.wait_for(MADE, program.connect())
             idle_cpu(lambda: ran_seconds(program.pid))
 
+    def test_a_pool_that_counts_clients_is_refused_where_each_would_count_for_itself(self) -> None:
+        self.needs("relay")
+
+        class Asks(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                with pytest.raises(muxcore.CapabilityMissing, match="shared_state"):
+                    transport.relay(muxcore.Pool("127.0.0.1:9", max_active=1))
+                transport.echo()  # nothing has begun
+
+        with self.serving(Asks) as run:
+            run.play("send 10; read 10; shutdown-write; read-eof")
+
 
 def _children_of(program: Program) -> list[int]:
     found = children(program.pid)
