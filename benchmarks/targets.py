@@ -80,6 +80,9 @@ TARGETS = (
     Target("64B-1", "guest-asyncio", "asyncio", "cpu", 1.0),
     Target("64B-50", "guest-asyncio", "uvloop", "cpu", 1.0),
     Target("64B-1000", "guest-asyncio", "uvloop", "cpu", 1.05),
+    Target("64B-50", "aio-asyncio", "streams-asyncio", "cpu", 1.6),
+    Target("64B-50", "aio-uvloop", "streams-uvloop", "cpu", 1.3),
+    Target("relay-churn", "relay-aio", "relay-streams", "cpu", 1.5),
     *(
         Target(cell, VERB, "floor", "rate", reach)
         for cell, reach in (("64B-50", 0.97), ("64B-1000", 0.97), ("churn", 0.9))

@@ -167,14 +167,14 @@ static void bury(mux_loop *loop)
     mux_batch *batch = &loop->batch;
     while (batch->ended_first != MUX_NONE) {
         mux_slot *slot = mux_slots_at(&loop->slots, batch->ended_first);
-        const uint64_t in_out[] = {slot->bytes_in, slot->bytes_out};
+        const uint64_t life[] = {slot->bytes_in, slot->bytes_out, slot->hold & MUX_HOLD_FIRST};
         if (slot->seen &&
-            (batch->count + MUX_EVENTS_SPARE > MUX_EVENTS || batch->used + sizeof in_out > MUX_ARENA))
+            (batch->count + MUX_EVENTS_SPARE > MUX_EVENTS || batch->used + sizeof life > MUX_ARENA))
             return; /* the rest is next batch's */
         batch->ended_first = slot->next;
         if (slot->seen) {
             mux_batch_add(batch, slot->index, MUX_EV_LOST, slot->error);
-            mux_batch_bytes(batch, in_out, sizeof in_out);
+            mux_batch_bytes(batch, life, sizeof life);
         } else if (!slot->told) {
             count_error(loop, slot->error);
         }

@@ -40,7 +40,8 @@ enum {
     MUX_HOLD_PYTHON = 1,  /* the transport asked for it */
     MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark: here, or to the peer */
     MUX_HOLD_EOF = 4,     /* the peer has ended */
-    MUX_HOLD_REST = 8     /* a listener at the cap, or after a failed accept */
+    MUX_HOLD_REST = 8,    /* a listener at the cap, or after a failed accept */
+    MUX_HOLD_FIRST = 16   /* with MUX_HOLD_EOF, under a relay: its peer had not ended yet */
 };
 
 typedef struct mux_slot {

@@ -93,6 +93,8 @@ static void ended(mux_loop *loop, mux_slot *slot)
     if (!peer || peer->eof_wanted)
         return;
     peer->eof_wanted = true;
+    if (!slot->eof_wanted)
+        slot->hold |= MUX_HOLD_FIRST;
     if (both_have_ended(slot, peer)) {
         mux_conn_end(loop, slot, 0); /* its close says EOF as well as a shutdown would */
         return;

@@ -28,7 +28,8 @@ class Address:
     Attributes:
         host: a name or an IP literal without brackets; "" for a unix address.
         port: 0 to 65,535; 0 asks the kernel for a free one.
-        path: the path of a unix socket; "" for TCP.
+        path: the path of a unix socket; "" for TCP. One without host and path is that of a unix
+            socket without a name.
     """
 
     host: str = ""
@@ -38,6 +39,8 @@ class Address:
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
+        if not self.host:
+            return "unix"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -47,6 +47,36 @@ class ParseError(MuxcoreError, ValueError):
         self.answer = answer
 
 
+class TooLong(MuxcoreError, ValueError):
+    """What was waited for has not come within so many bytes; they are still in the connection.
+
+    Attributes:
+        limit: how many.
+    """
+
+    def __init__(self, reason: str, limit: int) -> None:
+        self._made_of = (reason, limit)
+        super().__init__(reason)
+        self.limit = limit
+
+
+class EndOfStream(MuxcoreError, EOFError):
+    """The peer has ended before what was waited for; what has come is still in the connection.
+
+    Attributes:
+        received: so many bytes.
+    """
+
+    def __init__(self, reason: str, received: int) -> None:
+        self._made_of = (reason, received)
+        super().__init__(reason)
+        self.received = received
+
+
+class ConnectionClosed(MuxcoreError, ConnectionError):
+    """The connection was closed by this program, or handed to a verb: it takes no more calls."""
+
+
 class UnknownEngine(MuxcoreError, LookupError):
     """No engine has this name; the message lists those that there are."""
 

@@ -23,6 +23,9 @@ _ERRORS = [
     errors.AddressError("no port"),
     errors.ServiceError("no service"),
     errors.ParseError("not TLS", b"an alert"),
+    errors.TooLong("no line within 10 bytes", 10),
+    errors.EndOfStream("the peer has ended", 4),
+    errors.ConnectionClosed("receive() of a connection: it was closed here"),
     errors.NoUpstream([("db:1", "cannot connect to db:1: Connection refused")], 2),
 ]
 
@@ -33,7 +36,7 @@ def test_an_error_comes_back_as_it_was_from_a_pickle_and_a_copy(exc: Exception) 
         assert type(again) is type(exc)
         assert str(again) == str(exc)
         assert again.args == exc.args
-        for name in ("errno", "answer", "reasons"):
+        for name in ("errno", "answer", "reasons", "limit", "received"):
             assert getattr(again, name, None) == getattr(exc, name, None)
 
 

@@ -50,7 +50,11 @@ _LINKS = [
     for page in _PAGES
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
 ]
-_RELAYS = programs((_ROOT / "docs" / "relay.md").read_text(encoding="utf-8"))
+_GUIDES = [
+    program
+    for name in ("aio.md", "relay.md")
+    for program in programs((_ROOT / "docs" / name).read_text(encoding="utf-8"))
+]
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)
 _MENTIONED = re.findall(r"`((?:muxcore|make|python3?) [^`]+)`", _PROSE)
 
@@ -88,7 +92,7 @@ def test_there_is_something_to_check() -> None:
     assert {words(line)[0] for line in _LINES} >= {"muxcore", "make"}
 
 
-@pytest.mark.parametrize("program", _PROGRAMS + _RELAYS, ids=lambda text: text.splitlines()[0])
+@pytest.mark.parametrize("program", _PROGRAMS + _GUIDES, ids=lambda text: text.splitlines()[0])
 def test_each_program_runs(program: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],

@@ -153,7 +153,7 @@ class AsyncioEngine(GuardedLoop):
                 self.loop.close()
             return
         self._closed = self._calls.closed = True
-        self._close_listeners()
+        self.close_listeners()
         self.ending = True
         while self.connecting:
             self.guard(self.end_connecting)
@@ -174,13 +174,13 @@ class AsyncioEngine(GuardedLoop):
         for turn in range(_LAST_TURNS):
             if not (self._transports or self._opening):
                 return
-            for transport in self._open_transports():
+            for transport in self.open_transports():
                 transport.abort()
             if turn == _LAST_TURNS // 2:  # what hangs by then would not open any more
                 for task in self._opening:
                     task.cancel()
             self.loop.run_until_complete(asyncio.sleep(0))
-        for transport in self._open_transports():
+        for transport in self.open_transports():
             transport._gone(None)  # the loop has lost it: uvloop, if it was cancelled as it opened
 
     def abandon(self) -> None:
@@ -221,11 +221,11 @@ class AsyncioEngine(GuardedLoop):
     def _clients(self) -> int:
         return self.counters.open
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
 
-    def _open_transports(self) -> list[AsyncioTransport]:
+    def open_transports(self) -> list[AsyncioTransport]:
         return list(self._transports)
 
     def _drain(self) -> None:

@@ -58,7 +58,7 @@ class Attempt:
             self._engine.set_transport(self.slot, None)
         self._told(error)
 
-    def lost(self, error: int, in_out: tuple[int, int] = (0, 0)) -> None:
+    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
         """C is done with it: after a failure, or after ``cancel()``."""
         engine = self._engine
         engine.lib.mux_release(engine.loop, self.slot, self.generation)

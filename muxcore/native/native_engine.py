@@ -45,7 +45,7 @@ logger = logging.getLogger("muxcore")
 
 _EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the arena
 _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
-_IN_OUT = struct.Struct("QQ")  # of MUX_EV_LOST: bytes of a connection's life
+_LIFE = struct.Struct("QQQ")  # of MUX_EV_LOST: bytes in, bytes out, it ended a relay first
 _FOREVER = 2**63 - 1
 
 # enum mux_event_kind
@@ -148,7 +148,7 @@ class NativeEpollEngine(Gathering):
         self._closed = self._calls.closed = True
         raised: BaseException | None = None
         if not self._forked:
-            self._close_listeners()
+            self.close_listeners()
             raised = self._end_all()
         self.timers.clear()
         loop, self.loop = self.loop, self.ffi.NULL  # a transport may be asked after the end
@@ -168,12 +168,12 @@ class NativeEpollEngine(Gathering):
         raised: BaseException | None = None
         steps: list[Callable[[], object]] = [self.flush, self._hear_rest]
         steps += self.end_connecting, self._calls.run
-        while steps or self._open_transports():
+        while steps or self.open_transports():
             try:
                 if steps:
                     steps.pop(0)()
                     continue
-                for transport in self._open_transports():
+                for transport in self.open_transports():
                     transport.abort()
                 self._batch(0)  # a connection_lost may have aborted others
             except (SystemExit, KeyboardInterrupt) as exc:
@@ -294,7 +294,7 @@ class NativeEpollEngine(Gathering):
     def _clients(self) -> int:
         return int(self._counted.open)
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
         for slot in self._listeners:
             self.lib.mux_unlisten(self.loop, slot)
         for sock, _ in (*self._listeners.values(), *self._waiting):
@@ -347,7 +347,7 @@ class NativeEpollEngine(Gathering):
             self._transports += [None] * missing
         self._transports[slot] = transport
 
-    def _open_transports(self) -> list[NativeTransport]:
+    def open_transports(self) -> list[NativeTransport]:
         return [each for each in self._transports if isinstance(each, NativeTransport)]
 
     def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
@@ -363,6 +363,6 @@ class NativeEpollEngine(Gathering):
 
     def _lost(self, slot: int, transport: InSlot, error: int, at: int) -> None:
         try:
-            transport.lost(error, _IN_OUT.unpack_from(self._arena, at))
+            transport.lost(error, *_LIFE.unpack_from(self._arena, at))
         finally:
             self._transports[slot] = None

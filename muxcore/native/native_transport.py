@@ -29,7 +29,15 @@ from muxcore.native.native_socket import LentSocket, RawAddress
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
-from muxcore.parts.states import CLOSING, HOLD_CLOSING, HOLD_CONNECT, HOLD_EOF, LOST, OPEN
+from muxcore.parts.states import (
+    CLOSING,
+    HOLD_CLOSING,
+    HOLD_CONNECT,
+    HOLD_EOF,
+    HOLD_FIRST,
+    LOST,
+    OPEN,
+)
 from muxcore.parts.transport import ENDS_BY_RESET
 from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import AnyProtocol, Bytes, Verb
@@ -266,24 +274,25 @@ class NativeTransport(NativeVerbs):
     def _reset_at_close(self) -> None:
         """C does, where ``_drop`` says so, or the network has."""
 
-    def lost(self, error: int, in_out: tuple[int, int]) -> None:
+    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
         """Deliver ``connection_lost``; what refers to the protocol goes too.
 
         Args:
             error: why C ended it: an errno, MUX_IDLE and the like, or 0.
-            in_out: the bytes of its life.
+            received, sent: bytes of its life.
+            first: not 0: its peer ended a relay before the other side did.
         """
         self._cross()  # its slot may be another's when they would
         engine = self._engine
         exc = self._why(error) if self._reason is None else self._reason
         if exc is not None:
             engine.errors[type(exc).__name__] += 1
-        self._totals = in_out
+        self._totals = received, sent
         peer, self._peer = self._peer, None
         if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
             peer.close()
         self._state = LOST
-        self._hold |= HOLD_CLOSING
+        self._hold |= HOLD_CLOSING | (HOLD_FIRST if first else 0)
         self._plain = False
         self._kept = None
         try:

@@ -75,11 +75,11 @@ class LoopEngine(Engine):
         """Return how many connections are open that others opened."""
 
     @abc.abstractmethod
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
         """Accept nothing from now on."""
 
     @abc.abstractmethod
-    def _open_transports(self) -> Sequence[Transport]:
+    def open_transports(self) -> Sequence[Transport]:
         """Return those whose ``connection_lost`` has not been called."""
 
     # -- what it serves
@@ -87,25 +87,31 @@ class LoopEngine(Engine):
     def adopt(self, sock: socket.socket, service: Service) -> None:
         self._calls.refuse()
         ours = sockets.taken_over(sock)
-        self.call_from_thread(self._adopted, ours, service)
+        self.call_from_thread(self.take, ours, service)
         if self._calls.closed:  # it has ended meanwhile: nobody else will close it
             ours.close()
 
-    def _adopted(self, sock: socket.socket, service: Service) -> None:
+    def take(self, sock: socket.socket, service: Service) -> bool:
+        """Serve a connected socket that is the engine's already, in its thread.
+
+        Returns:
+            Whether it is served; else it is closed: the engine is ending, or at its cap.
+        """
         if self.ending:
             sock.close()
-            return
+            return False
         if self._clients() >= self.limits.connections:
             dispatch.logger.warning("an adopted socket is closed: see Limits.connections")
             self.errors["refused"] += 1
             sock.close()
-            return
+            return False
         sockets.prepare(sock)
         try:
             peername = sock.getpeername()
         except OSError:
             peername = None  # reset before we came to it: the first receive will say so
         self.open(sock, service, peername)
+        return True
 
     def transport_for(
         self, service: Service, make: Callable[[AnyProtocol], T]
@@ -193,7 +199,7 @@ class LoopEngine(Engine):
     def _wind_down(self) -> None:
         """Answer ``stop()`` and ``abort()``, once each."""
         if not self.ending:
-            self._close_listeners()
+            self.close_listeners()
             self.end_connecting()
             self._drain()
             self.alarm(self.limits.drain_timeout, self.abort)
@@ -203,11 +209,11 @@ class LoopEngine(Engine):
 
     def _drain(self) -> None:
         """Close every connection, which sends what is queued first."""
-        for transport in self._open_transports():
+        for transport in self.open_transports():
             transport.close()
 
     def _cut_short(self) -> None:
         """Abort what is still open."""
-        for transport in self._open_transports():
+        for transport in self.open_transports():
             self._clean = self._clean and not transport.get_write_buffer_size()
             transport.abort()

@@ -8,7 +8,15 @@ from __future__ import annotations
 import abc
 from typing import Self
 
-from muxcore.parts.states import HOLD_BACKLOG, HOLD_CONNECT, HOLD_EOF, HOLD_USER, LOST, OPEN
+from muxcore.parts.states import (
+    HOLD_BACKLOG,
+    HOLD_CONNECT,
+    HOLD_EOF,
+    HOLD_FIRST,
+    HOLD_USER,
+    LOST,
+    OPEN,
+)
 from muxcore.parts.verbs import Verbs
 from muxcore.protocol import Bytes, Verb
 
@@ -49,6 +57,8 @@ class Relaying(Verbs):
         if peer is self or peer._eof_written:
             return
         peer._eof_written = True
+        if not self._eof_written:
+            self._hold |= HOLD_FIRST
         self._end_if_both_have()
         if self._state != LOST:
             if not self._eof_written:

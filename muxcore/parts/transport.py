@@ -40,6 +40,7 @@ from muxcore.parts.states import (
     HOLD_BACKLOG,
     HOLD_CLOSING,
     HOLD_EOF,
+    HOLD_FIRST,
     HOLD_USER,
     LOST,
     OPEN,
@@ -105,6 +106,10 @@ class BaseTransport(Relaying):
             self._engine.refuse_thread("set_protocol()")
         self._protocol = protocol
         self._buffered = hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received")
+
+    def ended_first(self) -> bool:
+        """Whether the peer ended a relay: its EOF came before the other side's."""
+        return bool(self._hold & HOLD_FIRST)
 
     # -- reading
 

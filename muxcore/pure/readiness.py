@@ -124,9 +124,9 @@ class ReadinessEngine(WatchingLoop):
             except BaseException as exc:
                 raised.append(exc)
 
-        surely(self._close_listeners)
+        surely(self.close_listeners)
         surely(self.end_connecting)
-        for transport in self._open_transports():
+        for transport in self.open_transports():
             surely(transport.abort)
         waiting = len(self._calls)  # those that go on queueing themselves do not hold up the end
         while waiting or self._transports:  # a connection_lost may have aborted others
@@ -145,7 +145,7 @@ class ReadinessEngine(WatchingLoop):
             raise raised[0]
 
     def abandon(self) -> None:
-        for transport in self._open_transports():  # those that wait for connection_lost
+        for transport in self.open_transports():  # those that wait for connection_lost
             transport.abandon()
         for listener in self._listeners:
             listener.abandon()
@@ -170,11 +170,11 @@ class ReadinessEngine(WatchingLoop):
     def _clients(self) -> int:
         return self.counters.open
 
-    def _close_listeners(self) -> None:
+    def close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
 
-    def _open_transports(self) -> list[StreamTransport]:
+    def open_transports(self) -> list[StreamTransport]:
         return list(self._transports)
 
     def _cut_short(self) -> None:

@@ -238,7 +238,7 @@ def test_of_a_relay_python_keeps_only_the_side_that_hears_its_end(heard: bool) -
         with connect(server) as sock:
             sock.sendall(b"ping")
             assert read(sock, 4) == b"ping"
-            kept = server._engine._open_transports()  # type: ignore[attr-defined]
+            kept = server._engine.open_transports()  # type: ignore[attr-defined]
             assert len(kept) == int(heard)
             assert (server.stats().open, server.stats().outgoing) == (1, 1)
         until(lambda: server.stats().open == server.stats().outgoing == 0)

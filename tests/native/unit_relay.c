@@ -53,6 +53,8 @@ TEST(each_direction_ends_on_its_own_and_the_second_ends_both)
     CHECK_EQUAL(poll_now(), 2);
     expect(0, MUX_EV_LOST, 0);
     expect(1, MUX_EV_LOST, 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(told_first[i], told[i].slot == left_slot);
     end();
 }
 

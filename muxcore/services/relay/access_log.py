@@ -85,7 +85,7 @@ def record_of(
     elif exc is None:
         ended = "closed" if upstream else "stopped"
     else:
-        ended = _ending(exc)
+        ended = ending(exc)
     return Record(
         datetime.now(UTC).isoformat(timespec="milliseconds"),
         client_name(transport.get_extra_info("peername")),
@@ -129,7 +129,8 @@ def _log_json(record: Record) -> None:
         logger.info("%s", as_json(record))
 
 
-def _ending(exc: BaseException) -> str:
+def ending(exc: BaseException) -> str:
+    """Return in words what ended the connection of a client, or the pair it is of."""
     if isinstance(exc, IdleTimeout):
         return "idle"
     if isinstance(exc, HalfCloseTimeout):

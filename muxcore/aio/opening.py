@@ -1,0 +1,86 @@
+"""Connections are opened, and sockets taken over, in a task."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from threading import get_ident
+
+from muxcore.address import Address
+from muxcore.aio.inbox import KEEP, Inbox
+from muxcore.parts import sockets
+from muxcore.parts.loop import LoopEngine
+from muxcore.parts.searching import TRIES, Search
+from muxcore.parts.transport import BaseTransport
+from muxcore.pool import Pool, Upstream
+
+
+async def opened(
+    engine: LoopEngine,
+    where: str | int | Address | Pool,
+    *,
+    timeout: float | None = None,
+    tries: int = TRIES,
+    keep: int = KEEP,
+) -> Inbox:
+    """Open a connection.
+
+    Args:
+        engine: whose it will be; a guest in this loop.
+        where: an address, or a pool, of which at most ``tries`` upstreams are tried.
+        timeout: seconds for it, or for each try; None means the pool's, or
+            ``Limits.connect_timeout``.
+        keep: bytes that are kept while nobody receives.
+
+    Raises:
+        NoUpstream: none of the pool's can be connected to.
+        AddressError, TypeError, ValueError: see ``Engine.connect``.
+        OSError: there is no connection.
+    """
+    inbox = Inbox(engine, asyncio.get_running_loop(), keep)
+    _come_in(engine, "connect()")
+    if isinstance(where, Pool):
+        cancel = _searched(where, inbox, tries, timeout)
+    else:
+        cancel = engine.connect(where, lambda: inbox, timeout).cancel
+    try:
+        await inbox.opening()
+    except BaseException:
+        cancel()
+        inbox.abort()
+        raise
+    return inbox
+
+
+def _searched(pool: Pool, inbox: Inbox, tries: int, timeout: float | None) -> Callable[[], object]:
+    def found(transport: BaseTransport, upstream: Upstream) -> None:
+        inbox.leased = upstream
+        transport.set_protocol(inbox)
+        inbox.connection_made(transport)
+
+    failed = inbox.connection_lost
+    return Search(pool, inbox.engine, found, failed, tries=tries, timeout=timeout).cancel
+
+
+def adopted(engine: LoopEngine, sock: socket.socket) -> Inbox:
+    """Serve a connected socket; the caller's object is closed by this.
+
+    Raises:
+        TypeError, ValueError: this is no open stream socket.
+        OSError: as many are open as ``Limits.connections`` allows, or the server is ending; then
+            the connection is closed.
+    """
+    sockets.check_adopted(sock)
+    _come_in(engine, "adopt()")
+    inbox = Inbox(engine, asyncio.get_running_loop(), is_served=True)
+    if not engine.take(sockets.taken_over(sock), lambda: inbox):
+        why = "it has as many connections as Limits.connections allows, or is ending"
+        raise OSError(errno.EAGAIN, f"the server takes no socket: {why}")
+    return inbox
+
+
+def _come_in(engine: LoopEngine, what: str) -> None:
+    if get_ident() != engine.owner:
+        engine.refuse_thread(what)

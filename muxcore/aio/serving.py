@@ -1,0 +1,290 @@
+"""A server in the loop: it begins, drains, and ends with all that it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Self, cast
+
+import muxcore
+from muxcore.address import Address
+from muxcore.aio.ends import Handed
+from muxcore.aio.handling import Handler, Handling, is_handler
+from muxcore.aio.home import enter
+from muxcore.aio.inbox import KEEP, Inbox
+from muxcore.aio.signals import stop_signals
+from muxcore.limits import Limits, seconds
+from muxcore.parts.loop import LoopEngine
+from muxcore.protocol import Service
+from muxcore.services.relay.access_log import client_name
+
+_LOOK = 0.05  # s between two looks at who is left in a drain: nobody waits for its end to the ms
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One connection that is served now.
+
+    Attributes:
+        peer: its address; "unix" for one without a name.
+        upstream: whom it is joined with, or "".
+        age: seconds since it was accepted.
+        bytes_in: received from it.
+        bytes_out: sent to it.
+        close: called, it sends what is queued, and ends it; one that has ended does not mind.
+    """
+
+    peer: str
+    upstream: str
+    age: float
+    bytes_in: int
+    bytes_out: int
+    close: Callable[[], None]
+
+
+class Server:
+    """A handler, or a service, on some addresses, in the loop that runs; see :func:`serve`.
+
+    Attributes:
+        addresses: where it listens.
+    """
+
+    def __init__(
+        self,
+        handler: Handler | Service,
+        *where: str | int | Address | socket.socket,
+        engine: str | None = None,
+        limits: Limits | None = None,
+        trigger: str = "level",
+        reuse_port: bool = False,
+        keep: int = KEEP,
+    ) -> None:
+        self._handling = Handling(cast(Handler, handler), keep) if is_handler(handler) else None
+        service = self._handling or handler
+        self._server = muxcore.Server(
+            cast(Service, service),
+            *where,
+            engine=engine,
+            limits=limits,
+            trigger=trigger,
+            reuse_port=reuse_port,
+        )
+        engine_ = self._server._engine
+        engine_.need("guest")
+        assert isinstance(engine_, LoopEngine)
+        self._engine = engine_
+        self._run: asyncio.Task[bool] | None = None
+        self._signals = 0
+        self._asked: asyncio.Event  # for the end, by a signal
+
+    @property
+    def addresses(self) -> list[str]:
+        return self._server.addresses
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that was chosen."""
+        return self._server.engine
+
+    def stats(self) -> muxcore.Stats:
+        """Return a snapshot of the counters."""
+        return self._server.stats()
+
+    def connections(self) -> tuple[Client, ...]:
+        """Return those that tasks serve, or that were handed over by them, as they are now."""
+        now = monotonic()
+        return tuple(
+            _client(each, now)
+            for transport in self._engine.open_transports()
+            if isinstance(each := transport.get_protocol(), Inbox | Handed)
+            and each.is_served
+            and each.transport is not None
+        )
+
+    # -- its life
+
+    async def __aenter__(self) -> Self:
+        """Listen, and serve from now on.
+
+        Raises:
+            BindError: an address cannot be listened on; nothing stays open.
+            RuntimeError: it was started before.
+        """
+        if self._run is not None:
+            raise RuntimeError("this server was started before: make a new one")
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        self._asked = asyncio.Event()
+        self._run = loop.create_task(self._serve(ready), name="muxcore.aio.Server")
+        try:
+            await asyncio.wait((ready, self._run), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._engine.abort()
+            await asyncio.wait((self._run,))
+            raise
+        if not ready.done():
+            await self._run  # which raises why
+        return self
+
+    async def _serve(self, ready: asyncio.Future[None]) -> bool:
+        enter(self._engine)  # handlers begin in this context
+        if self._handling is not None:
+            self._handling.engine = self._engine
+            self._handling.loop = asyncio.get_running_loop()
+
+        def on_ready(server: muxcore.Server) -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        return await self._server.run_async(on_ready)
+
+    async def serve_forever(self) -> None:
+        """Serve until SIGTERM, SIGINT or a cancel; then drain for ``Limits.drain_timeout``.
+
+        A second signal cuts the drain short. Signals are heard in the main thread; see
+        ``signals.py``.
+
+        Raises:
+            CancelledError: after the drain of a cancel; a second one cuts it short.
+            BaseException: what ended the engine, where that was an error.
+        """
+        run = self._started()
+        asked = asyncio.ensure_future(self._asked.wait())
+        try:
+            with stop_signals(self._asked_to_stop):
+                try:
+                    await asyncio.wait((run, asked), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await self.drain()
+        finally:
+            asked.cancel()
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Accept nobody any more, let the clients finish, and end those that do not.
+
+        Args:
+            timeout: seconds that they have; None means ``Limits.drain_timeout``. Then handlers are
+                cancelled, and what is left is aborted. A service's clients are closed at once, as
+                ``muxcore.Server.stop`` does, and have the time to take what is queued.
+
+        Returns:
+            Whether all had finished by then.
+
+        Raises:
+            CancelledError: it was cancelled, which ends everybody at once.
+            BaseException: what ended the engine, where that was an error.
+        """
+        run = self._started()
+        wait = self._engine.limits.drain_timeout if timeout is None else seconds("drain()", timeout)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        self._engine.close_listeners()
+        if self._handling is None:
+            self._engine.stop()
+        try:
+            while self._is_busy() and loop.time() < until and not run.done():
+                await asyncio.wait((run,), timeout=_LOOK)
+        except asyncio.CancelledError:
+            await self._end(at_once=True)
+            raise
+        finished = not self._is_busy()
+        await self._end(at_once=not finished)
+        return finished
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End what is left: handlers are cancelled, what is queued is sent.
+
+        Raises:
+            BaseException: what ended the engine, where that was an error.
+        """
+        await self._end(at_once=False)
+
+    def _started(self) -> asyncio.Task[bool]:
+        if self._run is None:
+            raise RuntimeError("this server is not started: use `async with` for it")
+        return self._run
+
+    def _is_busy(self) -> bool:
+        handlers = self._handling is not None and bool(self._handling.tasks)
+        return handlers or bool(self._engine.stats().open)
+
+    async def _end(self, *, at_once: bool) -> None:
+        """Cancel the handlers, wait for them, and end the engine."""
+        run = self._started()
+        if not run.done():
+            self._engine.close_listeners()
+        if self._handling is not None:
+            await self._handling.end()
+        if at_once or self._signals > 1:
+            self._engine.abort()
+        else:
+            self._engine.stop()
+        try:
+            await asyncio.wait((run,))
+        except asyncio.CancelledError:
+            self._engine.abort()
+            await asyncio.wait((run,))
+            raise
+        run.result()
+
+    def _asked_to_stop(self) -> None:
+        self._signals += 1
+        self._asked.set()
+        if self._signals > 1:
+            if self._handling is not None:
+                self._handling.cancel()
+            self._engine.abort()
+
+
+def serve(
+    handler: Handler | Service,
+    *where: str | int | Address | socket.socket,
+    engine: str | None = None,
+    limits: Limits | None = None,
+    trigger: str = "level",
+    reuse_port: bool = False,
+    keep: int = KEEP,
+) -> Server:
+    """Serve clients in the running loop, asyncio's or uvloop's.
+
+    ::
+
+        async with muxcore.aio.serve(handle, "127.0.0.1:9000") as server:
+            await server.serve_forever()
+
+    Args:
+        handler: ``async def handle(conn: Connection)``, a task for each client. Its return closes
+            the connection, unless a verb has it; an exception closes it, and is logged; its
+            ``CancelledError`` aborts it. Or a service, as of ``muxcore.Server``.
+        where: addresses, or bound sockets, as of ``muxcore.Server``.
+        engine: one with the capability ``guest``; None means ``MUXCORE_ENGINE``, then "auto".
+        limits: the caps; the defaults suit a public port.
+        trigger: "level" or "edge".
+        reuse_port: let several processes listen on one port.
+        keep: bytes of a client that are kept while its handler does not receive.
+
+    Raises:
+        ServiceError, UnknownEngine, EngineUnavailable, CapabilityMissing, AddressError: see
+            ``muxcore.Server``.
+    """
+    return Server(
+        handler,
+        *where,
+        engine=engine,
+        limits=limits,
+        trigger=trigger,
+        reuse_port=reuse_port,
+        keep=keep,
+    )
+
+
+def _client(each: Inbox | Handed, now: float) -> Client:
+    transport = each.transport
+    assert transport is not None
+    received, sent = transport.get_extra_info("bytes")
+    peer = client_name(transport.get_extra_info("peername"))
+    upstream = each.upstream if isinstance(each, Handed) else ""
+    return Client(peer, upstream, now - each.began, received, sent, each.close)
