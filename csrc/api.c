@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "loop.h"
+#include "moved.h"
 #include "verb.h"
 
 int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
@@ -25,7 +26,7 @@ int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *gene
 
 int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void *data, size_t size)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     mux_loop_look(loop);
     return mux_conn_send(loop, slot, data, size);
 }
@@ -33,12 +34,14 @@ int64_t mux_send(mux_loop *loop, uint32_t index, uint32_t generation, const void
 int64_t mux_queued(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
+    if (slot->state == MUX_MOVED) /* how much is not told: something, once it is closed */
+        return slot->eof_wanted;
     return (int64_t)slot->queue.size;
 }
 
 int mux_marks(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t high, uint32_t low)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     slot->high = high;
     slot->low = low;
     slot->choked = slot->choked || slot->queue.size > high;
@@ -47,7 +50,7 @@ int mux_marks(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t high
 
 int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     if (mux_slot_over(slot))
         return 0;
     if (on)
@@ -59,7 +62,7 @@ int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
 
 int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     if (slot->state != MUX_OPEN || slot->eof_wanted)
         return 0;
     slot->eof_wanted = true;
@@ -74,7 +77,10 @@ int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
 int mux_close(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
-    mux_conn_close(loop, slot);
+    if (slot->state == MUX_MOVED)
+        mux_moved_ask(slot, MUX_ASK_CLOSE);
+    else
+        mux_conn_close(loop, slot);
     return 0;
 }
 
@@ -83,6 +89,10 @@ int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation, int reset)
     FIND(loop, index, generation);
     if (mux_slot_over(slot))
         return 0; /* what lingers is nobody's any more, and ends by itself */
+    if (slot->state == MUX_MOVED) {
+        mux_moved_ask(slot, reset ? MUX_ASK_ABORT | MUX_ASK_RESET : MUX_ASK_ABORT);
+        return 0;
+    }
     slot->abortive = reset;
     mux_conn_end(loop, slot, 0);
     return 0;
@@ -91,7 +101,7 @@ int mux_abort(mux_loop *loop, uint32_t index, uint32_t generation, int reset)
 int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, const void *kept,
              size_t size)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     if (verb == MUX_VERB_NONE || !mux_verb_is_for_one(loop, verb) || (slot->verb && slot->verb != verb))
         return -EINVAL;
     if (slot->state != MUX_OPEN)
@@ -110,6 +120,10 @@ int mux_verb(mux_loop *loop, uint32_t index, uint32_t generation, int verb, cons
 int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_out)
 {
     FIND(loop, index, generation);
+    if (slot->state == MUX_MOVED) {
+        mux_moved_bytes(slot, in_out);
+        return 0;
+    }
     in_out[0] = slot->bytes_in;
     in_out[1] = slot->bytes_out;
     return 0;
@@ -118,6 +132,8 @@ int mux_bytes(mux_loop *loop, uint32_t index, uint32_t generation, uint64_t *in_
 int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
+    if (slot->state == MUX_MOVED)
+        return -ESTALE;
     slot->shared = true;
     return loop->backend->ops->descriptor(loop->backend, slot);
 }
@@ -149,9 +165,11 @@ void mux_close_unseen(mux_loop *loop, int at_once)
     loop->draining = true;
     for (uint32_t i = 0; i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
-        if (slot->seen || slot->state < MUX_OPEN || slot->state == MUX_LOST)
+        if (slot->seen || slot->state < MUX_MOVED || slot->state == MUX_LOST)
             continue;
-        if (at_once)
+        if (slot->state == MUX_MOVED)
+            mux_moved_ask(slot, at_once ? MUX_ASK_ABORT : MUX_ASK_CLOSE);
+        else if (at_once)
             mux_conn_end(loop, slot, 0);
         else
             mux_conn_close(loop, slot);
@@ -165,7 +183,7 @@ uint64_t mux_unsent(mux_loop *loop)
         mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (slot->seen || slot->state == MUX_FREE)
             continue;
-        sum += slot->queue.size;
+        sum += slot->state == MUX_MOVED ? slot->eof_wanted : slot->queue.size;
         sum += slot->state == MUX_LINGERING && loop->backend->ops->unacknowledged(loop->backend, slot);
     }
     return sum;

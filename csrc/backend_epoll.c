@@ -100,6 +100,16 @@ static int epoll_descriptor(mux_backend *backend, const mux_slot *slot)
     return slot->handle;
 }
 
+static int epoll_give(mux_backend *backend, mux_slot *slot)
+{
+    mux_epoll *self = (mux_epoll *)backend;
+    int handle = slot->handle;
+    (void)mux_todo_remove(&self->todo, slot);
+    remove_from_set(self, slot); /* the descriptor stays open */
+    slot->handle = -1;
+    return handle;
+}
+
 static int epoll_connect(mux_backend *backend, mux_slot *slot, const void *address, socklen_t size)
 {
     int fd = mux_sys_socket(((const struct sockaddr *)address)->sa_family);
@@ -285,6 +295,7 @@ static const mux_backend_ops ops = {
     .detach = epoll_detach,
     .release = epoll_release,
     .descriptor = epoll_descriptor,
+    .give = epoll_give,
     .turn = epoll_turn,
     .busy = epoll_busy,
     .watched = epoll_watched,

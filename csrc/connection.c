@@ -101,7 +101,7 @@ int64_t mux_conn_send(mux_loop *loop, mux_slot *slot, const void *data, size_t s
             return 0;
         }
         sent = (size_t)taken;
-        slot->bytes_out += sent;
+        MUX_COUNT(slot->bytes_out, sent);
         slot->moved_at = sent ? loop->now : slot->moved_at;
         MUX_COUNT(loop->stats->bytes_out, sent);
         if (sent == size)
@@ -178,7 +178,7 @@ void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size)
         return;
     }
     slot->moved_at = loop->now;
-    slot->bytes_out += (uint64_t)size;
+    MUX_COUNT(slot->bytes_out, size);
     MUX_COUNT(loop->stats->bytes_out, size);
     mux_sendq_sent(&slot->queue, &loop->pool, (size_t)size);
     bool relieved = slot->choked && slot->queue.size <= slot->low;
@@ -254,7 +254,7 @@ bool mux_on_received(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t 
         return false;
     slot->unread = more;
     slot->moved_at = loop->now;
-    slot->bytes_in += (uint64_t)size;
+    MUX_COUNT(slot->bytes_in, size);
     MUX_COUNT(loop->stats->bytes_in, size);
     if (verb->received)
         verb->received(loop, slot, bytes, (size_t)size);
@@ -302,7 +302,8 @@ void mux_conn_expire(mux_loop *loop, mux_slot *slot, int32_t error)
 
 void mux_conn_free(mux_loop *loop, mux_slot *slot)
 {
-    loop->backend->ops->release(loop->backend, slot);
+    if (!(slot->hold & MUX_HOLD_GONE))
+        loop->backend->ops->release(loop->backend, slot);
     if (slot->outgoing)
         MUX_COUNT(loop->stats->outgoing, -1);
     else

@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "gather.h"
 #include "listener.h"
+#include "moved.h"
 #include "verb.h"
 #include "verb_relay.h"
 
@@ -122,7 +123,7 @@ static void free_now(mux_loop *loop)
 {
     for (uint32_t i = 0; i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
-        if (slot->state == MUX_FREE)
+        if (slot->state == MUX_FREE || slot->hold & MUX_HOLD_GONE)
             continue;
         if (slot->state != MUX_LOST)
             loop->backend->ops->detach(loop->backend, slot);
@@ -136,6 +137,7 @@ static void free_now(mux_loop *loop)
     mux_batch_close(&loop->batch);
     mux_sys_free(loop->scratch);
     mux_sys_free(loop->gather);
+    mux_sys_free(loop->joined);
     mux_sys_free(loop);
 }
 
@@ -165,6 +167,8 @@ static void count_error(mux_loop *loop, int32_t error)
 static void bury(mux_loop *loop)
 {
     mux_batch *batch = &loop->batch;
+    if (loop->movers)
+        mux_moved_hear(loop);
     while (batch->ended_first != MUX_NONE) {
         mux_slot *slot = mux_slots_at(&loop->slots, batch->ended_first);
         const uint64_t life[] = {slot->bytes_in, slot->bytes_out, slot->hold & MUX_HOLD_FIRST};
@@ -266,6 +270,8 @@ int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t de
     mux_batch_begin(&loop->batch);
     loop->woken = false;
     MUX_COUNT(loop->stats->returns, 1);
+    if (loop->joined_count)
+        mux_moved_leave(loop);
     int result = size ? mux_gather_send(loop, data, size) : 0;
     if (result > 0)
         mux_batch_add(&loop->batch, 0, MUX_EV_QUEUED, result);
@@ -299,7 +305,7 @@ int64_t mux_loop_due(mux_loop *loop)
         return -EPERM;
     if (!loop)
         return INT64_MAX;
-    if (loop->batch.ended_first != MUX_NONE || mux_listeners_may_resume(loop) ||
+    if (loop->batch.ended_first != MUX_NONE || loop->joined_count || mux_listeners_may_resume(loop) ||
         loop->backend->ops->busy(loop->backend))
         return 0;
     return next_deadline(loop, INT64_MAX);

@@ -21,6 +21,10 @@ enum mux_life { MUX_IDLE_LOOP, MUX_POLLING, MUX_FREE_ASKED };
 
 struct mux_verb_ops;
 
+struct mux_joined {
+    uint32_t index, generation;
+};
+
 struct mux_loop {
     mux_backend *backend;
     const struct mux_verb_ops *const *verbs; /* by enum mux_verb */
@@ -41,18 +45,13 @@ struct mux_loop {
     bool woken;
     bool draining;   /* each unseen connection that ends is to be noticed */
     bool room;       /* one has ended: a listener at the cap may go on */
+    struct mux_mover *movers; /* moved.h: whom joined pairs go to */
+    struct mux_joined *joined; /* verb_relay.c: by their first side, since the last poll */
+    uint32_t joined_count, joined_room;
     int life;        /* atomic: enum mux_life */
     uintptr_t owner; /* atomic: the thread that polled last; 0: none has */
     unsigned forks;  /* of this process when it was made */
 };
-
-/* Counters are read by other threads: stored in one piece, ordered against nothing. With 32 bits that
- * would take a library (libatomic); there a reader may meet one half of a carry. */
-#if UINTPTR_MAX > UINT32_MAX
-#define MUX_COUNT(field, more) __atomic_store_n(&(field), (field) + (uint64_t)(more), __ATOMIC_RELAXED)
-#else
-#define MUX_COUNT(field, more) ((field) += (uint64_t)(more))
-#endif
 
 /* The connection of this name; NULL: its life is over, or there is no loop any more. */
 static inline mux_slot *mux_loop_find(const mux_loop *loop, uint32_t index, uint32_t generation)
@@ -75,6 +74,12 @@ static inline bool mux_loop_foreign(mux_loop *loop)
     mux_slot *slot = mux_loop_find(loop, index, generation);                                       \
     if (!slot)                                                                                     \
         return -ESTALE
+
+/* The same where a mover may have the connection (moved.h): there is nothing to be done here, then. */
+#define FIND_HERE(loop, index, generation)                                                         \
+    FIND(loop, index, generation);                                                                 \
+    if (slot->state == MUX_MOVED)                                                                  \
+        return 0
 
 /* Python was at work since the last wait, perhaps for long: what moves now moves now. Without an idle
  * deadline nobody would ask. */

@@ -46,14 +46,25 @@ mux_slot *mux_slots_take(mux_slots *slots)
         slot = mux_slots_at(slots, index);
     }
     uint32_t generation = slot->generation + 1;
-    memset(slot, 0, sizeof *slot);
+    const size_t counts = offsetof(mux_slot, bytes_in), rest = offsetof(mux_slot, moved);
+    memset(slot, 0, counts);
+    MUX_SET_COUNT(slot->bytes_in, 0); /* somebody may be reading them, of the life before: moved.c */
+    MUX_SET_COUNT(slot->bytes_out, 0);
+    memset((char *)slot + rest, 0, sizeof *slot - rest);
     slot->index = index;
     slot->generation = generation;
     slot->handle = -1;
-    slot->wheel_at = MUX_NO_BUCKET;
-    slot->wheel_next = slot->wheel_prev = slot->next = slot->peer = MUX_NONE;
-    slot->todo_next = slot->todo_prev = MUX_NONE;
+    slot->next = slot->peer = MUX_NONE;
+    mux_slots_unlink(slot);
     return slot;
+}
+
+void mux_slots_unlink(mux_slot *slot)
+{
+    slot->moved_at = slot->half_closed_at = 0;
+    slot->wheel_at = MUX_NO_BUCKET;
+    slot->wheel_next = slot->wheel_prev = slot->todo_next = slot->todo_prev = MUX_NONE;
+    slot->half_closed_next = slot->half_closed_prev = MUX_NONE;
 }
 
 void mux_slots_give_back(mux_slots *slots, mux_slot *slot)

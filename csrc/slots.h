@@ -26,6 +26,7 @@ enum mux_state {
     MUX_FREE,
     MUX_LISTENER,
     MUX_CONNECTING,
+    MUX_MOVED, /* a mover has it: moved.h */
     MUX_OPEN,
     MUX_CLOSING,   /* what is queued is sent; what comes is dropped */
     MUX_LINGERING, /* all is sent, our FIN too; what comes is dropped until the peer has it all */
@@ -41,8 +42,39 @@ enum {
     MUX_HOLD_BACKLOG = 2, /* a verb has more to send than the high-water mark: here, or to the peer */
     MUX_HOLD_EOF = 4,     /* the peer has ended */
     MUX_HOLD_REST = 8,    /* a listener at the cap, or after a failed accept */
-    MUX_HOLD_FIRST = 16   /* with MUX_HOLD_EOF, under a relay: its peer had not ended yet */
+    MUX_HOLD_FIRST = 16,  /* with MUX_HOLD_EOF, under a relay: its peer had not ended yet */
+    MUX_HOLD_GONE = 32    /* its handle is a mover's, or was */
 };
+
+/* Counters are read by other threads: stored in one piece, ordered against nothing. With 32 bits that
+ * would take a library (libatomic); there a reader may meet one half of a carry. */
+#if UINTPTR_MAX > UINT32_MAX
+#define MUX_SET_COUNT(field, value) __atomic_store_n(&(field), (uint64_t)(value), __ATOMIC_RELAXED)
+#define MUX_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE) /* what follows is read later */
+#else
+#define MUX_SET_COUNT(field, value) ((field) = (uint64_t)(value))
+#define MUX_COUNTED(field) (field)
+#endif
+#define MUX_COUNT(field, more) MUX_SET_COUNT(field, (field) + (uint64_t)(more))
+
+struct mux_mover;
+struct mux_transit;
+
+/* What a slot has in place of its deadlines and lists while a mover has the connection: moved.h. */
+typedef struct mux_moved {
+    struct mux_mover *mover;
+    struct mux_slot *next;  /* in the queue that it is in */
+    struct mux_slot *there; /* atomic: the mover's slot for it; NULL: not yet, or no more */
+    union {
+        struct mux_transit *transit; /* while it is going */
+        struct mux_slot *other;      /* then: the mover's slot for its peer, where that has none here */
+    };
+    uint8_t queued;  /* atomic: it is in a queue */
+    uint8_t asked;   /* atomic: MUX_ASK_… */
+    uint8_t going;   /* the mover has yet to take the pair */
+    uint8_t pending; /* slots of the mover that it stands for, and that have not ended */
+    uint8_t carries; /* it counts for its peer, too: 1: in `open`; 2: in `outgoing` */
+} mux_moved;
 
 typedef struct mux_slot {
     uint32_t index;
@@ -69,14 +101,19 @@ typedef struct mux_slot {
     uint32_t next;       /* in the free list, or in the batch's of those that have ended */
     mux_sendq queue;     /* what the kernel has not taken yet */
     uint64_t bytes_in, bytes_out;
-    int64_t moved_at;    /* ns; when a byte last moved that the state's deadline counts */
-    uint32_t wheel_next, wheel_prev; /* wheel.c */
-    uint32_t half_closed_next, half_closed_prev; /* verb_relay.c: those that have ended before their peer */
     union {
-        int64_t half_closed_at; /* ns; when that was; 0: not among them */
-        int64_t linger_until;   /* ns; of one that is lingering, and so has no peer any more */
+        struct {
+            int64_t moved_at; /* ns; when a byte last moved that the state's deadline counts */
+            uint32_t wheel_next, wheel_prev; /* wheel.c */
+            uint32_t half_closed_next, half_closed_prev; /* verb_relay.c: those that ended before their peer */
+            union {
+                int64_t half_closed_at; /* ns; when that was; 0: not among them */
+                int64_t linger_until;   /* ns; of one that is lingering, and so has no peer any more */
+            };
+            uint32_t todo_next, todo_prev; /* the backend's list of those with something to do */
+        };
+        mux_moved moved; /* under MUX_MOVED */
     };
-    uint32_t todo_next, todo_prev;   /* the backend's list of those with something to do */
     uint32_t delivered;  /* the batch that has data of it */
     int32_t error;       /* why it was lost: errno, MUX_IDLE and the like, or 0 */
 } mux_slot;
@@ -93,6 +130,7 @@ int mux_slots_open(mux_slots *slots, uint32_t cap); /* 0 or -ENOMEM */
 void mux_slots_close(mux_slots *slots);
 mux_slot *mux_slots_take(mux_slots *slots); /* zeroed but for its name; NULL: no memory, or at the cap */
 void mux_slots_give_back(mux_slots *slots, mux_slot *slot);
+void mux_slots_unlink(mux_slot *slot); /* it is in no list, and has no deadline */
 
 #define MUX_BLOCK_BITS 10 /* 1,024 slots a block: 128 KiB, and no copying as the table grows */
 

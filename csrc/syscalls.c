@@ -40,7 +40,7 @@ long mux_fault_calls(enum mux_call call)
 
 static int faulty(enum mux_call call)
 {
-    long now = ++faults[call].calls;
+    long now = __atomic_add_fetch(&faults[call].calls, 1, __ATOMIC_RELAXED); /* by a mover's thread, too */
     return faults[call].fail_from && now >= faults[call].fail_from && now <= faults[call].fail_to
                ? faults[call].error
                : 0;
@@ -163,6 +163,12 @@ int mux_sys_unacknowledged(int fd)
 {
     int left = 0;
     return ioctl(fd, TIOCOUTQ, &left) < 0 ? 0 : left;
+}
+
+void mux_sys_wake(int fd)
+{
+    while (send(fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
 }
 
 int mux_sys_close(int fd)

@@ -54,6 +54,8 @@ int mux_sys_shutdown_write(int fd);
 /* What the peer has not acknowledged, bytes and FIN: SIOCOUTQ (TIOCOUTQ), tcp(7). 0 where that cannot be told. */
 int mux_sys_unacknowledged(int fd);
 int mux_sys_close(int fd);
+/* A byte for a loop's wake descriptor, by its other end; where that is full the loop is awake already. */
+void mux_sys_wake(int fd);
 
 /* Zeroed memory or NULL; here so that tests can make it fail as well, and count what is given back. */
 void *mux_sys_allocate(size_t count, size_t size);

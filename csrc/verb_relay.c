@@ -122,7 +122,7 @@ static void closed(mux_loop *loop, mux_slot *slot)
         mux_conn_close(loop, peer);
 }
 
-static mux_slot *split(mux_loop *loop, mux_slot *slot)
+mux_slot *mux_relay_split(mux_loop *loop, mux_slot *slot)
 {
     mux_slot *peer = peer_of(loop, slot);
     if (!peer)
@@ -136,12 +136,12 @@ static mux_slot *split(mux_loop *loop, mux_slot *slot)
 /* All that was queued for it is sent. Its peer was closed as well, and still sends what it has. */
 static void finished(mux_loop *loop, mux_slot *slot)
 {
-    split(loop, slot);
+    (void)mux_relay_split(loop, slot);
 }
 
 static void lost(mux_loop *loop, mux_slot *slot, int32_t error)
 {
-    mux_slot *peer = split(loop, slot);
+    mux_slot *peer = mux_relay_split(loop, slot);
     if (!peer)
         return;
     peer->abortive = error != 0;
@@ -167,6 +167,23 @@ const mux_verb_ops mux_verb_relay = {
 static bool may_be_joined(const mux_slot *slot)
 {
     return slot->state == MUX_OPEN && !slot->verb && !slot->eof_wanted;
+}
+
+/* Remember a pair that may go to a mover; where there is no memory for that, it stays here. */
+static void remember(mux_loop *loop, const mux_slot *slot)
+{
+    if (loop->joined_count == loop->joined_room) {
+        const uint32_t room = loop->joined_room ? 2 * loop->joined_room : 64;
+        struct mux_joined *joined = mux_sys_allocate(room, sizeof *joined);
+        if (!joined)
+            return;
+        if (loop->joined)
+            memcpy(joined, loop->joined, loop->joined_count * sizeof *joined);
+        mux_sys_free(loop->joined);
+        loop->joined = joined;
+        loop->joined_room = room;
+    }
+    loop->joined[loop->joined_count++] = (struct mux_joined){slot->index, slot->generation};
 }
 
 static void begin(mux_loop *loop, mux_slot *slot)
@@ -196,12 +213,14 @@ int mux_relay(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t peer
     mux_conn_send(loop, slot, to_slot, to_slot_size);
     begin(loop, slot);
     begin(loop, peer);
+    if (loop->movers)
+        remember(loop, slot);
     return 0;
 }
 
 int mux_relay_more(mux_loop *loop, uint32_t index, uint32_t generation, const void *data, size_t size)
 {
-    FIND(loop, index, generation);
+    FIND_HERE(loop, index, generation);
     mux_loop_look(loop);
     slot->moved_at = loop->now;
     if (size)

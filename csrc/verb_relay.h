@@ -16,5 +16,6 @@
 
 void mux_relay_overdue(mux_loop *loop, uint32_t *looks); /* keep the deadline after the first EOF */
 int64_t mux_relay_due(const mux_loop *loop);
+mux_slot *mux_relay_split(mux_loop *loop, mux_slot *slot); /* from its peer, which is returned; NULL: it has none */
 
 #endif

@@ -7,7 +7,7 @@
     async def handle(conn: mux.Connection) -> None:      # a task of your loop, one for each client
         hello = await conn.peek(mux.tls_client_hello)      # the bytes stay in the connection
         upstream = await pool_of(hello.server_name).connect()
-        end = await conn.relay(upstream, idle_timeout=600) # no byte of it in your loop
+        end = await conn.relay(upstream, idle_timeout=600)  # nothing of it in your loop
 
     async with mux.serve(handle, "0.0.0.0:443") as server:
         await server.serve_forever()

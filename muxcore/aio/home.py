@@ -59,6 +59,7 @@ def _begun(loop: AbstractEventLoop) -> _Home:
     engine = registry.engine(None)()
     engine.need("guest")
     assert isinstance(engine, LoopEngine)
+    engine.movers = 1 if "native_verbs" in engine.capabilities else 0
     over: asyncio.Future[None] = loop.create_future()
 
     def ended(exc: BaseException | None) -> None:

@@ -21,6 +21,7 @@ from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
 from muxcore.services.relay.access_log import client_name
 
+_MOST_MOVERS = 64  # each has buffers of half a MiB; more than cores is of no use
 _LOOK = 0.05  # s between two looks at who is left in a drain: nobody waits for its end to the ms
 
 
@@ -61,6 +62,7 @@ class Server:
         trigger: str = "level",
         reuse_port: bool = False,
         keep: int = KEEP,
+        movers: int | None = None,
     ) -> None:
         self._handling = Handling(cast(Handler, handler), keep) if is_handler(handler) else None
         service = self._handling or handler
@@ -76,6 +78,7 @@ class Server:
         engine_.need("guest")
         assert isinstance(engine_, LoopEngine)
         self._engine = engine_
+        _set_movers(engine_, movers)
         self._run: asyncio.Task[bool] | None = None
         self._signals = 0
         self._asked: asyncio.Event  # for the end, by a signal
@@ -247,6 +250,7 @@ def serve(
     trigger: str = "level",
     reuse_port: bool = False,
     keep: int = KEEP,
+    movers: int | None = None,
 ) -> Server:
     """Serve clients in the running loop, asyncio's or uvloop's.
 
@@ -265,10 +269,14 @@ def serve(
         trigger: "level" or "edge".
         reuse_port: let several processes listen on one port.
         keep: bytes of a client that are kept while its handler does not receive.
+        movers: threads that joined pairs go to, which move their bytes in C, beside the loop and
+            without the GIL. 0: the loop's own thread does that. None means 1 where the engine has
+            ``native_verbs``, else 0.
 
     Raises:
         ServiceError, UnknownEngine, EngineUnavailable, CapabilityMissing, AddressError: see
-            ``muxcore.Server``.
+            ``muxcore.Server``; or the engine cannot have movers.
+        ValueError: so many movers there cannot be.
     """
     return Server(
         handler,
@@ -278,7 +286,18 @@ def serve(
         trigger=trigger,
         reuse_port=reuse_port,
         keep=keep,
+        movers=movers,
     )
+
+
+def _set_movers(engine: LoopEngine, movers: int | None) -> None:
+    if movers is None:
+        movers = 1 if "native_verbs" in engine.capabilities else 0
+    if not 0 <= movers <= _MOST_MOVERS:
+        raise ValueError(f"movers must be 0 to {_MOST_MOVERS}, not {movers!r}")
+    if movers:
+        engine.need("native_verbs")
+        engine.movers = movers
 
 
 def _client(each: Inbox | Handed, now: float) -> Client:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from muxcore.limits import Limits
+from muxcore.parts.waker import Waker
 from muxcore.stats import Stats
 
 lib: Any = None
@@ -66,7 +68,25 @@ def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
     Raises:
         OSError: what failed, and why.
     """
-    options = ffi.new(
+    return _made(lib.mux_loop_new, _options(limits, edge, wake, counters))
+
+
+def new_mover(limits: Limits, edge: bool, waker: Waker, counters: Any, giver: Waker) -> Any:
+    """Return a new mover; arguments as of :func:`new_loop`.
+
+    Args:
+        waker: its own.
+        giver: that of the loop that gives it pairs.
+
+    Raises:
+        OSError: what failed, and why.
+    """
+    options = _options(limits, edge, waker.fileno(), counters)
+    return _made(lib.mux_mover_new, options, waker.writer_fileno(), giver.writer_fileno())
+
+
+def _options(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
+    return ffi.new(
         "mux_options *",
         {
             "connections": min(limits.connections, _UINT32_MOST // 2),
@@ -85,16 +105,26 @@ def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
             "stats": counters,
         },
     )
+
+
+def _made(make: Callable[..., Any], *args: Any) -> Any:
+    """Return what C has made, or raise what it says has failed."""
     failed, error = ffi.new("const char **"), ffi.new("int *")
-    loop = lib.mux_loop_new(options, failed, error)
-    if loop == ffi.NULL:
+    made = make(*args, failed, error)
+    if made == ffi.NULL:
         call = ffi.string(failed[0]).decode()
         raise OSError(error[0], f"the native core: {call}: {os.strerror(error[0])}")
-    return loop
+    return made
 
 
-def stats_of(counters: Any, errors: Counter[str]) -> Stats:
-    """Return a snapshot: what C has counted, and the errors that Python has."""
+def stats_of(counters: Any, errors: Counter[str], movers: Iterable[Any] = ()) -> Stats:
+    """Return a snapshot.
+
+    Args:
+        counters: what C has counted.
+        errors: those that Python has.
+        movers: the counters of the loop's movers, who move bytes for it.
+    """
     errors = Counter(errors)
     for number, count in enumerate(counters.errors):
         if count:
@@ -112,7 +142,7 @@ def stats_of(counters: Any, errors: Counter[str]) -> Stats:
         counters.open,
         counters.total,
         counters.outgoing,
-        counters.bytes_in,
-        counters.bytes_out,
+        counters.bytes_in + sum(each.bytes_in for each in movers),
+        counters.bytes_out + sum(each.bytes_out for each in movers),
         errors,
     )

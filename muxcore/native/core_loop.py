@@ -42,6 +42,10 @@ class CoreLoop(TurningLoop):
     look_at: int
 
     @abc.abstractmethod
+    def begin_movers(self) -> None:
+        """Start the movers that are wanted."""
+
+    @abc.abstractmethod
     def look(self) -> None:
         """Let cross what is much, or was written by a slow callback."""
 

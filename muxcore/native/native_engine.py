@@ -24,6 +24,7 @@ import os
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ from muxcore.native import core
 from muxcore.native.attempt import Attempt
 from muxcore.native.core_loop import InSlot
 from muxcore.native.gathering import Gathering
+from muxcore.native.mover import Mover, end_all
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
@@ -54,7 +56,7 @@ _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED, _KIND_QUEUED = range(5, 9)
 
 
 class NativeEpollEngine(Gathering):
-    """One process, one thread, the C core's loop."""
+    """One process, one thread, the C core's loop; joined pairs may go to others, its ``movers``."""
 
     name = "native-epoll"
     model = "epoll"
@@ -102,6 +104,9 @@ class NativeEpollEngine(Gathering):
         self._listeners: dict[int, tuple[socket.socket, Service]] = {}
         self._waiting: list[tuple[socket.socket, Service]] = []  # listeners, until run()
         self._forked = False  # this process is a fork of the engine's
+        self._movers: list[Mover] = []
+        # at the latest when this object goes: they have slots of its loop
+        self._end_movers = weakref.finalize(self, end_all, self._movers)
 
     # -- what it serves
 
@@ -124,6 +129,17 @@ class NativeEpollEngine(Gathering):
     def outgoing(self) -> int:
         return int(self._counted.outgoing)
 
+    def begin_movers(self) -> None:
+        """Start the movers that are wanted; where one cannot be, pairs go to those that are."""
+        wanted, self.movers = self.movers, 0
+        try:
+            for _ in range(wanted):
+                edge = self.trigger == "edge"
+                self._movers.append(Mover(self.loop, self.limits, edge, self._waker))
+        except (OSError, RuntimeError) as exc:
+            text = "%d of %d movers could be started: joined pairs go to those, or stay"
+            logger.warning(text, len(self._movers), wanted, exc_info=exc)
+
     # -- its life
 
     def begin(self) -> None:
@@ -132,10 +148,12 @@ class NativeEpollEngine(Gathering):
         self._waiting.clear()
 
     def is_over(self) -> bool:
-        return self.ending and not self._counted.open and not self._counted.outgoing
+        if not self.ending or self._counted.open or self._counted.outgoing:
+            return False
+        return not any(each.counted.open for each in self._movers)  # some linger
 
     def stats(self) -> Stats:
-        return core.stats_of(self._counted, self.errors)
+        return core.stats_of(self._counted, self.errors, [each.counted for each in self._movers])
 
     def returns(self) -> int:
         """Return how often C came back to Python: under a verb only when connections end."""
@@ -150,6 +168,7 @@ class NativeEpollEngine(Gathering):
         if not self._forked:
             self.close_listeners()
             raised = self._end_all()
+        self._end_movers()
         self.timers.clear()
         loop, self.loop = self.loop, self.ffi.NULL  # a transport may be asked after the end
         self.ffi.gc(loop, None)
@@ -285,9 +304,12 @@ class NativeEpollEngine(Gathering):
     def _drain(self) -> None:
         super()._drain()
         self.lib.mux_close_unseen(self.loop, 0)
+        for mover in self._movers:
+            mover.drain()
 
     def _cut_short(self) -> None:
         self._clean = self._clean and not self.lib.mux_unsent(self.loop)
+        self._clean = self._clean and not any(each.counted.open for each in self._movers)
         super()._cut_short()
         self.lib.mux_close_unseen(self.loop, 1)
 

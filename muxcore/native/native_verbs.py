@@ -63,6 +63,8 @@ class NativeVerbs(BaseTransport):
         self._cross()
         peer._cross()
         engine = self._engine
+        if engine.movers:
+            engine.begin_movers()
         to_peer = bytes(first) + b"".join(self._kept or ())
         to_self = bytes(back) + b"".join(peer._kept or ())
         joined = engine.lib.mux_relay(

@@ -29,6 +29,8 @@ T = TypeVar("T")
 class LoopEngine(Engine):
     """An engine of one loop: its timers, its queue of calls, its waker, and how it ends."""
 
+    movers = 0  # threads that joined pairs go to, of an engine with native_verbs; set before one is
+
     capabilities: ClassVar[frozenset[str]] = frozenset(
         {
             "adopt",

@@ -29,6 +29,10 @@ class Waker:
     def fileno(self) -> int:
         return self._reader.fileno()
 
+    def writer_fileno(self) -> int:
+        """Return the descriptor that a byte is written to, to wake the loop."""
+        return self._writer.fileno()
+
     def signal_fileno(self) -> int:
         """Return the descriptor that ``signal.set_wakeup_fd`` may write to, until ``close()``."""
         self._lent = True

@@ -30,8 +30,10 @@ _FLOORS = [
     ["connection"],
     ["verb_discard", "verb_echo", "verb_python", "verb_relay"],
     ["verbs"],
+    ["moved"],
     ["api", "connect", "gather", "listener"],
     ["loop"],
+    ["mover"],
 ]
 # The load generator shares nothing with the loop but the calls that tests can make fail.
 _LOAD_FLOORS = [["syscalls"], ["load_hist", "load_pace"], ["load_conn"], ["load"]]
