@@ -218,6 +218,8 @@ static int64_t next_deadline(const mux_loop *loop, int64_t until)
             until = mux_wheel_due(&loop->wheels[i]);
     if (mux_relay_due(loop) < until)
         until = mux_relay_due(loop);
+    if (mux_moved_due(loop) < until)
+        until = mux_moved_due(loop);
     if (loop->resting && loop->rest_until && loop->rest_until < until)
         until = loop->rest_until;
     return until;
@@ -239,6 +241,8 @@ static int serve(mux_loop *loop, int64_t deadline)
     do {
         MUX_COUNT(loop->stats->turns, 1);
         const uint32_t before = loop->batch.count;
+        if (loop->joined_count)
+            mux_moved_leave(loop);
         bury(loop);
         if (loop->batch.count > before)
             break; /* Python closes them first: what a wait would tell of them is no use to anybody */
@@ -270,8 +274,6 @@ int mux_loop_send_poll(mux_loop *loop, const char *data, size_t size, int64_t de
     mux_batch_begin(&loop->batch);
     loop->woken = false;
     MUX_COUNT(loop->stats->returns, 1);
-    if (loop->joined_count)
-        mux_moved_leave(loop);
     int result = size ? mux_gather_send(loop, data, size) : 0;
     if (result > 0)
         mux_batch_add(&loop->batch, 0, MUX_EV_QUEUED, result);
@@ -305,7 +307,7 @@ int64_t mux_loop_due(mux_loop *loop)
         return -EPERM;
     if (!loop)
         return INT64_MAX;
-    if (loop->batch.ended_first != MUX_NONE || loop->joined_count || mux_listeners_may_resume(loop) ||
+    if (loop->batch.ended_first != MUX_NONE || mux_listeners_may_resume(loop) ||
         loop->backend->ops->busy(loop->backend))
         return 0;
     return next_deadline(loop, INT64_MAX);

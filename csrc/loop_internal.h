@@ -23,6 +23,7 @@ struct mux_verb_ops;
 
 struct mux_joined {
     uint32_t index, generation;
+    int64_t at; /* ns */
 };
 
 struct mux_loop {
@@ -46,8 +47,8 @@ struct mux_loop {
     bool draining;   /* each unseen connection that ends is to be noticed */
     bool room;       /* one has ended: a listener at the cap may go on */
     struct mux_mover *movers; /* moved.h: whom joined pairs go to */
-    struct mux_joined *joined; /* verb_relay.c: by their first side, since the last poll */
-    uint32_t joined_count, joined_room;
+    struct mux_joined *joined; /* verb_relay.c: pairs that may go there, by their first sides */
+    uint32_t joined_first, joined_count, joined_room; /* joined[joined_first..joined_count), the oldest first */
     int life;        /* atomic: enum mux_life */
     uintptr_t owner; /* atomic: the thread that polled last; 0: none has */
     unsigned forks;  /* of this process when it was made */

@@ -135,14 +135,21 @@ static void leave(mux_loop *loop, mux_slot *slot)
         mux_moved_refuse(mover, &loop->pool, EBADF); /* it ended just now, and did not see this pair */
 }
 
+int64_t mux_moved_due(const mux_loop *loop)
+{
+    return loop->joined_first < loop->joined_count ? loop->joined[loop->joined_first].at + MUX_STAY : INT64_MAX;
+}
+
 void mux_moved_leave(mux_loop *loop)
 {
-    for (uint32_t i = 0; i < loop->joined_count; i++) {
-        mux_slot *slot = mux_loop_find(loop, loop->joined[i].index, loop->joined[i].generation);
+    while (mux_moved_due(loop) <= loop->now) {
+        const struct mux_joined *next = &loop->joined[loop->joined_first++];
+        mux_slot *slot = mux_loop_find(loop, next->index, next->generation);
         if (slot)
             leave(loop, slot);
     }
-    loop->joined_count = 0;
+    if (loop->joined_first == loop->joined_count)
+        loop->joined_first = loop->joined_count = 0;
 }
 
 /* -- they are asked, and asked for */

@@ -6,8 +6,9 @@
  *     MUX_EV_LOST ◄─ hear ◄─────────────── outbox ─────  both have ended
  *
  * Python knows a connection by its slot in the giving loop, and goes on to: under MUX_MOVED that is a place to ask
- * from, and the place that the end comes back to. A pair leaves at the beginning of a poll, when nothing of it is
- * left in a batch that Python has yet to hear. What the mover has to be given goes along in a mux_transit.
+ * from, and the place that the end comes back to. A pair leaves between two batches, when nothing of it is left that
+ * Python has yet to hear, and once it has lasted for a while: a move costs four system calls and two wake-ups, half of
+ * what a connection costs that brings one message and goes. What the mover has to be given goes along in a mux_transit.
  *
  * Invariants:
  * - A slot is in one queue at most: who sets `queued` from 0 may push it. The end keeps it set: there is no ask after
@@ -19,6 +20,8 @@
 #define MUX_MOVED_H
 
 #include "loop_internal.h"
+
+#define MUX_STAY 10000000 /* ns: a connection for one message is over by then */
 
 enum { MUX_ASK_CLOSE = 1, MUX_ASK_ABORT = 2, MUX_ASK_RESET = 4 };
 
@@ -46,7 +49,8 @@ typedef struct mux_mover {
 } mux_mover;
 
 /* In the giving loop's thread. */
-void mux_moved_leave(mux_loop *loop); /* all pairs that were joined since the last poll */
+void mux_moved_leave(mux_loop *loop);      /* all pairs that are due */
+int64_t mux_moved_due(const mux_loop *loop); /* when the next is; INT64_MAX: there is none */
 void mux_moved_hear(mux_loop *loop);  /* of those that have ended */
 void mux_moved_ask(mux_slot *slot, uint8_t what);
 void mux_moved_bytes(const mux_slot *slot, uint64_t *in_out);

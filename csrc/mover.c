@@ -81,6 +81,7 @@ static mux_slot *attach(mux_mover *mover, mux_transit *transit, int side, int *f
     slot->low = transit->sides[side].low;
     slot->queue = transit->sides[side].queue;
     slot->choked = slot->queue.size > slot->high;
+    slot->unread = true; /* nobody has looked meanwhile */
     slot->shared = true; /* whether somebody else holds the file is not known here */
     loop->backend->ops->interest(loop->backend, slot);
     return slot;

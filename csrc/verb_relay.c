@@ -103,7 +103,7 @@ static void ended(mux_loop *loop, mux_slot *slot)
         half_closed_add(loop, slot);
     if (!peer->queue.size) {
         int failed = loop->backend->ops->shutdown_write(loop->backend, peer);
-        if (failed)
+        if (failed && failed != -ENOTCONN) /* that one: a mover says again what was said, and the peer has ended too */
             mux_conn_end(loop, peer, (int32_t)-failed);
     }
 }
@@ -177,13 +177,15 @@ static void remember(mux_loop *loop, const mux_slot *slot)
         struct mux_joined *joined = mux_sys_allocate(room, sizeof *joined);
         if (!joined)
             return;
-        if (loop->joined)
-            memcpy(joined, loop->joined, loop->joined_count * sizeof *joined);
+        loop->joined_count -= loop->joined_first;
+        if (loop->joined_count)
+            memcpy(joined, loop->joined + loop->joined_first, loop->joined_count * sizeof *joined);
+        loop->joined_first = 0;
         mux_sys_free(loop->joined);
         loop->joined = joined;
         loop->joined_room = room;
     }
-    loop->joined[loop->joined_count++] = (struct mux_joined){slot->index, slot->generation};
+    loop->joined[loop->joined_count++] = (struct mux_joined){slot->index, slot->generation, loop->now};
 }
 
 static void begin(mux_loop *loop, mux_slot *slot)

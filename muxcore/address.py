@@ -60,7 +60,11 @@ def parse(text: str | int | Address) -> Address:
         raise AddressError(
             f"an address is a port number or text such as '127.0.0.1:9000', not {text!r}"
         )
-    text = str(text).strip()
+    return _parsed(str(text).strip())
+
+
+@functools.lru_cache(1024)  # a relay connects to the same few addresses all the time
+def _parsed(text: str) -> Address:
     if text.startswith("unix:"):
         return Address(path=_unix_path(text[5:]))
     if re.fullmatch(r"[+-]?[0-9]+", text):

@@ -32,6 +32,7 @@ class Inbox(Wake):
         engine: whose connection it is.
         loop: the tasks'.
         keep: bytes that are kept while nobody receives.
+        name: how it was asked for; "" where it was not.
         is_served: it was accepted, or adopted.
 
     Attributes:
@@ -52,6 +53,7 @@ class Inbox(Wake):
         "_is_paused",
         "_keep",
         "_leaving",
+        "_name",
         "began",
         "data",
         "engine",
@@ -75,6 +77,7 @@ class Inbox(Wake):
         loop: AbstractEventLoop,
         keep: int = KEEP,
         *,
+        name: str = "",
         is_served: bool = False,
     ) -> None:
         super().__init__(loop)
@@ -87,6 +90,7 @@ class Inbox(Wake):
         self.error: BaseException | None = None
         self.began = monotonic()
         self._keep = keep
+        self._name = name
         self._is_paused = False
         self._leaving: list[asyncio.Future[None]] | None = None  # who waits for room, or the end
 
@@ -226,10 +230,10 @@ class Inbox(Wake):
 
     @property
     def name(self) -> str:
-        """The peer's address, or the name that its pool has for it."""
+        """The name that its pool, or who asked for it, has for the peer; or its address."""
         if self.leased is not None:
             return self.leased.name
-        return client_name(self.transport.get_extra_info("peername"))
+        return self._name or client_name(self.transport.get_extra_info("peername"))
 
     def close(self) -> None:
         """Send what is queued, and close, unless it is closed, or a verb's."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 from collections.abc import Callable
 from threading import get_ident
 
-from muxcore.address import Address
+from muxcore.address import Address, parse
 from muxcore.aio.inbox import KEEP, Inbox
 from muxcore.parts import sockets
 from muxcore.parts.loop import LoopEngine
@@ -39,12 +40,15 @@ async def opened(
         AddressError, TypeError, ValueError: see ``Engine.connect``.
         OSError: there is no connection.
     """
-    inbox = Inbox(engine, asyncio.get_running_loop(), keep)
+    loop = asyncio.get_running_loop()
     _come_in(engine, "connect()")
     if isinstance(where, Pool):
+        inbox = Inbox(engine, loop, keep)
         cancel = _searched(where, inbox, tries, timeout)
     else:
-        cancel = engine.connect(where, lambda: inbox, timeout).cancel
+        address = parse(where)
+        inbox = Inbox(engine, loop, keep, name=_name_of(address))
+        cancel = engine.connect(address, lambda: inbox, timeout).cancel
     try:
         await inbox.opening()
     except BaseException:
@@ -79,6 +83,11 @@ def adopted(engine: LoopEngine, sock: socket.socket) -> Inbox:
         why = "it has as many connections as Limits.connections allows, or is ending"
         raise OSError(errno.EAGAIN, f"the server takes no socket: {why}")
     return inbox
+
+
+@functools.lru_cache(1024)  # thousands of pairs share the name of their upstream
+def _name_of(address: Address) -> str:
+    return str(address)
 
 
 def _come_in(engine: LoopEngine, what: str) -> None:

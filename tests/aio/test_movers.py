@@ -15,6 +15,7 @@ import pytest
 
 import muxcore
 import muxcore.aio as mux
+from muxcore.aio.home import here
 from muxcore.testing.peer import DEADLINE, Peer, pattern
 
 from .conftest import Runs, dialled, serving
@@ -58,7 +59,15 @@ async def joined(server: mux.Server, listener: socket.socket) -> tuple[Peer, Pee
     far.settimeout(DEADLINE)
     client.send(b"x")
     await loop.run_in_executor(None, upstream.read, 1)
+    await has_left(server)
     return client, upstream
+
+
+async def has_left(server: mux.Server) -> None:
+    """Wait until every pair has left for a mover, unless there is none."""
+    wanted = server.stats().open + server.stats().outgoing
+    while movers() and sum(each.counted.open for each in server._engine._movers) < wanted:  # type: ignore[attr-defined]
+        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -89,6 +98,40 @@ def test_the_bytes_of_a_pair_move_while_the_loop_stands_still(run: Runs, count: 
 
     run(main)
     assert movers() == 0
+
+
+def test_a_pair_that_leaves_while_both_of_its_ends_wait_ends_in_order(run: Runs) -> None:
+    """Our FIN is sent twice then, and the kernel says ENOTCONN to the second: nobody is reset."""
+    ends: list[mux.End] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with fronted(ends) as (server, listener):
+            client = Peer(server.addresses[0])
+            listener.setblocking(False)
+            far, _ = await loop.sock_accept(listener)
+            upstream = Peer(far)
+            far.settimeout(DEADLINE)
+            client.send(b"request")
+            client.shutdown_write()
+            await loop.run_in_executor(None, upstream.read, 7)
+            await loop.run_in_executor(None, upstream.read_eof)
+            upstream.send(b"answer")
+            upstream.shutdown_write()
+            due = (
+                time.monotonic() + 0.05
+            )  # MUX_STAY of csrc/moved.h is over: the next turn moves it
+            while time.monotonic() < due:
+                pass
+            await loop.run_in_executor(None, client.read, 6)
+            await loop.run_in_executor(None, client.read_eof)
+            while not ends:
+                await asyncio.sleep(0.001)
+            client.close()
+            upstream.close()
+        assert [(end.reason, end.bytes_up, end.bytes_down) for end in ends] == [("closed", 7, 6)]
+
+    run(main)
 
 
 def test_without_movers_the_loops_thread_moves_them(run: Runs) -> None:
@@ -165,6 +208,8 @@ def test_a_loop_that_is_closed_without_an_end_leaves_no_mover() -> None:
         await client.send(b"x")
         assert await far.receive() == b"x"
         assert movers() == 1
+        while not here()._movers[0].counted.open:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
         client.abort()
         far.abort()
 

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "loop.h"
+#include "moved.h"
 #include "mover.h"
 #include "syscalls.h"
 
@@ -130,6 +131,13 @@ static void hear(int ms)
     }
 }
 
+/* They leave: polls until what was joined has stayed for as long as it does. */
+static void leave(void)
+{
+    for (const int64_t until = mux_sys_now() + 2 * MUX_STAY; mux_sys_now() < until;)
+        hear(1);
+}
+
 static void hear_all(uint32_t wanted)
 {
     while (lost < wanted)
@@ -184,7 +192,7 @@ TEST(a_pair_goes_to_the_mover_and_its_end_comes_back)
     begin();
     start();
     (void)join(pairs[0], 0);
-    hear(0); /* it leaves */
+    leave();
     greeted(pairs[0]);
     for (int i = 0; i < 100; i++)
         talk(pairs[0]);
@@ -212,7 +220,7 @@ TEST(both_sides_hear_of_an_end_where_both_are_seen)
     begin();
     start();
     (void)join(pairs[0], 1);
-    hear(0);
+    leave();
     greeted(pairs[0]);
     talk(pairs[0]);
     CHECK(!shutdown(pairs[0][1].far, SHUT_WR));
@@ -231,7 +239,7 @@ TEST(what_is_asked_before_the_mover_has_taken_a_pair_is_done_when_it_has)
         for (int seen_second = 0; seen_second < 2; seen_second++) {
             begin();
             (void)join(pairs[0], seen_second);
-            hear(0); /* it has left; nobody takes it yet */
+            leave(); /* nobody takes it yet */
             for (int i = 0; i <= seen_second; i++) {
                 const uint32_t slot = pairs[0][i].slot, generation = pairs[0][i].generation;
                 if (how == 0)
@@ -257,7 +265,7 @@ TEST(a_pair_that_no_mover_takes_any_more_ends)
     begin();
     (void)join(pairs[0], 1);
     (void)join(pairs[1], 0);
-    hear(0);
+    leave();
     mux_mover_stop(mover);
     start();
     hear_all(3);
@@ -274,7 +282,7 @@ TEST(a_mover_that_is_stopped_ends_what_it_has)
     begin();
     start();
     (void)join(pairs[0], 0);
-    hear(0);
+    leave();
     greeted(pairs[0]);
     mux_mover_stop(mover);
     hear_all(1);
@@ -290,7 +298,7 @@ TEST(what_the_kernel_had_not_taken_goes_along)
     for (size_t i = 0; i < sizeof many; i++)
         many[i] = (char)(i % 251);
     (void)join(pairs[0], 0);
-    hear(0); /* joined, and away: the next pair has a queue */
+    leave(); /* the next pair has a queue */
     int both[2];
     uint32_t generation;
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, both));
@@ -305,7 +313,7 @@ TEST(what_the_kernel_had_not_taken_goes_along)
     CHECK_EQUAL(mux_relay(loop, (uint32_t)first, generation, (uint32_t)second, other_generation, "", 0, "", 0), 0);
     pairs[1][0] = (side){both[1], (uint32_t)first, generation};
     pairs[1][1] = (side){others[1], (uint32_t)second, other_generation};
-    hear(0);
+    leave();
     start();
     for (size_t at = 0; at < sizeof got;) {
         struct pollfd ready = {.fd = both[1], .events = POLLIN};
@@ -326,7 +334,7 @@ TEST(what_cannot_be_attached_ends_and_what_cannot_be_sent_along_stays)
     for (int nth = 1; nth <= 2; nth++) {
         begin();
         (void)join(pairs[0], 0);
-        hear(0);
+        leave();
         mux_fault(MUX_CALL_EPOLL_CTL, nth, 0, ENOSPC); /* epoll(7): max_user_watches */
         start();
         hear_all(1);
@@ -345,7 +353,7 @@ TEST(what_cannot_be_attached_ends_and_what_cannot_be_sent_along_stays)
         adopt(pairs[0]);
         mux_fault(MUX_CALL_ALLOCATE, nth, 0, ENOMEM);
         (void)relay(pairs[0], 0);
-        hear(0);
+        leave();
         read_exactly(pairs[0][1].far, "to second");
         CHECK_EQUAL(send(pairs[0][0].far, "ping", 4, 0), 4);
         for (int i = 0; i < 2; i++)
@@ -370,7 +378,7 @@ TEST(many_pairs_come_and_go_and_each_end_is_told_once)
             if (i % 5 == 0)
                 CHECK_EQUAL(mux_abort(loop, pairs[i][0].slot, pairs[i][0].generation, 0), 0);
         }
-        hear(0);
+        leave();
         for (int i = 0; i < PAIRS_MOST; i++) {
             uint64_t in_out[2];
             (void)mux_bytes(loop, pairs[i][0].slot, pairs[i][0].generation, in_out);
@@ -395,7 +403,7 @@ TEST(a_drain_wakes_the_giving_loop_when_the_last_is_gone)
     begin();
     start();
     (void)join(pairs[0], 0);
-    hear(0);
+    leave();
     read_exactly(pairs[0][1].far, "to second");
     mux_mover_drain(mover);
     CHECK_EQUAL(mux_close(loop, pairs[0][0].slot, pairs[0][0].generation), 0);
