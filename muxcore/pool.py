@@ -155,9 +155,7 @@ class Pool:
         counts = self._least or max_active is not None
         self.requires = frozenset({"shared_state"} if counts else ())
         self._down = 0  # of them, how many are not up
-        # Whose turn it is, in memory that forked children share: each serves one client, and all
-        # would begin with the same upstream. A turn that two of them take at once does no harm.
-        self._turn = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        self._turn = _shared_number()
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
@@ -246,6 +244,22 @@ class Pool:
                 return None
             return min(up, key=_active) if self._least else up[0]
         return min(resting, key=_due, default=None)
+
+
+_shared: list[memoryview] = []  # numbers in memory that forked children share, yet to be given out
+
+
+def _shared_number() -> memoryview:
+    """Return a number that says whose turn it is.
+
+    Forked children share it: each serves one client, and all would begin with the same upstream. A
+    turn that two of them take at once does no harm. A page has many: a process may have tens of
+    thousands of pools, and 65,530 mappings (vm.max_map_count).
+    """
+    if not _shared:
+        page = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        _shared.extend(page[at : at + 1] for at in range(len(page)))
+    return _shared.pop()
 
 
 def _due(upstream: Upstream) -> float:

@@ -17,22 +17,30 @@ from typing import Any
 import pytest
 
 import muxcore
+import muxcore.aio
 from muxcore import cli
 from muxcore.testing import Peer
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
 _READING = (_ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
+_BLOCK = re.MULTILINE | re.DOTALL
 _MAKEFILE = (_ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
     """Return the language and the text of each fenced block."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page, _BLOCK)
 
 
 def programs(page: str) -> list[str]:
     return [text for language, text in blocks(page) if language == "python"]
+
+
+def outputs(page: str) -> dict[str, str]:
+    """Return what programs print, by their text: the block of text that stands right below."""
+    found = re.findall(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", page, _BLOCK)
+    return {program: text for program, text in found if text}
 
 
 _PROGRAMS = programs(_README)
@@ -51,10 +59,11 @@ _LINKS = [
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
 ]
 _GUIDES = [
-    program
-    for name in ("aio.md", "relay.md")
-    for program in programs((_ROOT / "docs" / name).read_text(encoding="utf-8"))
+    (_ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("aio.md", "from-asyncio.md", "from-a-proxy.md", "relay.md")
 ]
+_GUIDED = [program for page in _GUIDES for program in programs(page)]
+_SAID = {program: said for page in _GUIDES for program, said in outputs(page).items()}
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)
 _MENTIONED = re.findall(r"`((?:muxcore|make|python3?) [^`]+)`", _PROSE)
 
@@ -89,10 +98,11 @@ def _environment() -> dict[str, str]:
 
 def test_there_is_something_to_check() -> None:
     assert _PROGRAMS
+    assert len(_SAID) > 5
     assert {words(line)[0] for line in _LINES} >= {"muxcore", "make"}
 
 
-@pytest.mark.parametrize("program", _PROGRAMS + _GUIDES, ids=lambda text: text.splitlines()[0])
+@pytest.mark.parametrize("program", _PROGRAMS + _GUIDED, ids=lambda text: text.splitlines()[0])
 def test_each_program_runs(program: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -103,6 +113,7 @@ def test_each_program_runs(program: str, tmp_path: Path) -> None:
         timeout=30,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout == _SAID.get(program, done.stdout)
 
 
 class Named:
@@ -216,6 +227,13 @@ def test_the_picture_in_it_calls_functions_that_exist() -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in sources)
     defined = set(re.findall(r"(?:def |^[a-z].*\b)(\w+)\(", code, re.MULTILINE))
     assert called - defined == set()
+
+
+def test_the_picture_of_a_guest_names_methods_that_exist() -> None:
+    picture = (_ROOT / "docs" / "aio.svg").read_text("utf-8")
+    called = re.findall(r"conn\.(\w+)\(", picture)
+    assert called
+    assert [name for name in called if not hasattr(muxcore.aio.Connection, name)] == []
 
 
 def test_the_table_names_every_engine_and_the_commands_are_all_shown() -> None:

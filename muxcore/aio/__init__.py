@@ -37,6 +37,7 @@ from muxcore.errors import ConnectionClosed, EndOfStream, NoUpstream, ParseError
 from muxcore.limits import Limits
 from muxcore.parsers import (
     http_head,
+    postgres_error,
     postgres_startup,
     protocol_of,
     proxy_header,
@@ -63,6 +64,7 @@ __all__ = [
     "connect",
     "http_head",
     "pair",
+    "postgres_error",
     "postgres_startup",
     "protocol_of",
     "proxy_header",

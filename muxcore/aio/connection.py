@@ -251,7 +251,8 @@ class Connection:
                 ``Limits.idle_timeout``, where it has one, holds as well.
 
         Raises:
-            NoUpstream, OSError: there is no connection to the upstream, or one of the two is lost.
+            NoUpstream, OSError: there is no connection to the upstream; or one of the two is lost,
+                which ends the upstream, too.
             ConnectionClosed: one of them was closed here, or handed over.
             ValueError: they are of two servers, or one has sent EOF; or the time-out is no time.
         """
@@ -314,7 +315,17 @@ class Connection:
     def _hand(
         self, verb: Verb, on_end: OnEnd, timeout: float | None, upstream: Connection | None = None
     ) -> Handed:
-        """Let the verb have the connection, with all that has come for it."""
+        """Let the verb have the connection; where that is lost, nobody needs the upstream."""
+        try:
+            return self._handed(verb, on_end, timeout, upstream)
+        except OSError:
+            if upstream is not None:
+                upstream.abort()
+            raise
+
+    def _handed(
+        self, verb: Verb, on_end: OnEnd, timeout: float | None, upstream: Connection | None
+    ) -> Handed:
         what = f"{verb.value}()"
         inbox = self._refuse_verb(what)
         if upstream is None:

@@ -13,6 +13,7 @@ from muxcore.aio.ends import End
 from muxcore.aio.home import here
 from muxcore.aio.inbox import Inbox
 from muxcore.aio.opening import adopted, opened
+from muxcore.errors import ConnectionClosed
 from muxcore.parts.loop import LoopEngine
 from muxcore.pool import Pool
 
@@ -36,13 +37,14 @@ async def splice(
         idle_timeout: as of ``Connection.relay``.
 
     Raises:
-        ValueError: the pair has TLS, whose bytes only Python can read, or is closing.
+        ValueError: the pair has TLS, whose bytes only Python can read.
+        ConnectionClosed: it is closing.
         NoUpstream, OSError, ConnectionClosed: see ``Connection.relay``.
     """
     if writer.get_extra_info("sslcontext") is not None:
         raise ValueError("splice(): the pair has TLS: only Python can read its bytes")
     if writer.is_closing():
-        raise ValueError("splice(): the pair is closing")
+        raise ConnectionClosed("splice() of a pair of streams: it is closing")
     if isinstance(upstream, Connection):
         other = upstream
     else:

@@ -21,7 +21,7 @@ caller's affair: None may be the answer for ever.
 from muxcore.errors import ParseError
 from muxcore.parsers.guess import protocol_of
 from muxcore.parsers.http import HttpHead, http_head
-from muxcore.parsers.postgres import PostgresStartup, postgres_startup
+from muxcore.parsers.postgres import PostgresStartup, postgres_error, postgres_startup
 from muxcore.parsers.proxy import ProxyHeader, proxy_header
 from muxcore.parsers.tls import ClientHello, tls_alert, tls_client_hello
 
@@ -32,6 +32,7 @@ __all__ = [
     "PostgresStartup",
     "ProxyHeader",
     "http_head",
+    "postgres_error",
     "postgres_startup",
     "protocol_of",
     "proxy_header",

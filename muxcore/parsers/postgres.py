@@ -6,6 +6,7 @@ number of one of three requests that come in its place.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,9 +18,11 @@ MAX_PACKET = 10_000
 
 CANCEL, SSL, GSS = 80_877_102, 80_877_103, 80_877_104  # 1234 and 5678 … 5680, 16 bits each
 VERSION_3 = 3  # the upper half of the code: protocol 3.0 and later
+_KEPT = "surrogateescape"  # what is done with bytes that are no UTF-8
 _MAX_SECRET = 256  # bytes: of a key from protocol 3.2 on; before, it had 4
 
-_VIOLATION, _UNSUPPORTED, _NO_USER = b"08P01", b"0A000", b"28000"  # SQLSTATE: appendix A
+_VIOLATION, _UNSUPPORTED, _NO_USER = "08P01", "0A000", "28000"  # SQLSTATE: appendix A
+_SQLSTATE = re.compile("[0-9A-Z]{5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,28 @@ class PostgresStartup:
     database: str | None = None
     process_id: int | None = None
     secret: bytes = field(default=b"", repr=False)
+
+
+def postgres_error(sqlstate: str, message: str) -> bytes:
+    """Return a fatal ErrorResponse, to answer a startup with, and then to close.
+
+    Args:
+        sqlstate: five characters: 3D000 is invalid_catalog_name (there is no such database), 57P03
+            cannot_connect_now, 28000 invalid_authorization_specification; appendix A of
+            PostgreSQL's documentation has all.
+        message: what the client shows its user, in one sentence. A name of a startup may stand in
+            it, with the bytes that are no UTF-8.
+
+    Raises:
+        ValueError: ``sqlstate`` is not five digits and capital letters, or the message has a NUL.
+    """
+    if not _SQLSTATE.fullmatch(sqlstate):
+        raise ValueError(f"an SQLSTATE is five digits and capital letters, not {sqlstate!r}")
+    if "\0" in message:
+        raise ValueError(f"an ErrorResponse ends its message with a NUL: {message!r} has one")
+    fields = ("SFATAL", "VFATAL", f"C{sqlstate}", f"M{message}", "")
+    body = b"".join(each.encode(errors=_KEPT) + b"\0" for each in fields)
+    return b"E" + (4 + len(body)).to_bytes(4) + body
 
 
 def postgres_startup(data: Buffer) -> PostgresStartup | None:
@@ -85,7 +110,8 @@ def postgres_startup(data: Buffer) -> PostgresStartup | None:
     elif code >> 16 != VERSION_3:
         version = f"{code >> 16}.{code & 0xFFFF}"
         why = f"PostgreSQL protocol {version}, where 3.x is expected"
-        raise ParseError(why, _fatal(_UNSUPPORTED, f"unsupported frontend protocol {version}"))
+        answer = postgres_error(_UNSUPPORTED, f"unsupported frontend protocol {version}")
+        raise ParseError(why, answer)
     if len(data) < size:
         return None
     packet = start_of(data, size)
@@ -95,7 +121,7 @@ def postgres_startup(data: Buffer) -> PostgresStartup | None:
     parameters = _parameters(packet)
     if not (user := parameters.get("user")):
         why = "no PostgreSQL user name specified in startup packet"
-        raise ParseError(why, _fatal(_NO_USER, why))
+        raise ParseError(why, postgres_error(_NO_USER, why))
     database = parameters.get("database") or user
     return PostgresStartup("startup", size, (code >> 16, code & 0xFFFF), parameters, user, database)
 
@@ -117,7 +143,7 @@ def _check_size(size: int, least: int, most: int) -> None:
 
 def _parameters(packet: bytes) -> dict[str, str]:
     """Read names and values, each with a NUL behind it, up to an empty name."""
-    answer = _fatal(_VIOLATION, "invalid startup packet layout")
+    answer = postgres_error(_VIOLATION, "invalid startup packet layout")
     fields = Fields(packet, 8, len(packet), "PostgreSQL startup packet", answer)
     found: dict[str, str] = {}
     while name := _string(packet, fields):
@@ -128,9 +154,6 @@ def _parameters(packet: bytes) -> dict[str, str]:
     return found
 
 
-_KEPT = "surrogateescape"
-
-
 def _string(packet: bytes, fields: Fields) -> str:
     end = packet.find(b"\0", fields.at)
     if end < 0:
@@ -138,10 +161,3 @@ def _string(packet: bytes, fields: Fields) -> str:
     text = fields.take(end - fields.at, "a string")
     fields.at += 1
     return text.decode(errors=_KEPT)
-
-
-def _fatal(sqlstate: bytes, text: str) -> bytes:
-    """Return an ErrorResponse."""
-    fields = (b"SFATAL", b"VFATAL", b"C" + sqlstate, b"M" + text.encode(), b"")
-    body = b"".join(each + b"\0" for each in fields)
-    return b"E" + (4 + len(body)).to_bytes(4) + body

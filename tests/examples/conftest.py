@@ -1,9 +1,14 @@
-"""Each example as a newcomer runs it: a program of its own, on every engine that can carry it."""
+"""Each example as a newcomer runs it: a program of its own, on every engine that can carry it.
+
+One that is a program of asyncio's, which needs a guest (``REQUIRES`` in its tests says so), runs in
+asyncio's loop and in uvloop's.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,14 +19,35 @@ import pytest
 
 import muxcore
 from muxcore.testing import Peer
+from muxcore.testing.hosted import is_here
 from muxcore.testing.peer import DEADLINE
 
 from .model import MODELS, Start, running
 
 _ROOT = Path(__file__).parents[2]
 
+_ENGINES = [info.name for info in muxcore.engines()]
+_GUESTS = [info.name for info in muxcore.engines() if "guest" in info.capabilities]
+_LOOPS = [name for name in ("asyncio", "uvloop") if is_here(name)]
+_IN_UVLOOP = """\
+import asyncio, runpy, sys, uvloop
+asyncio.run = uvloop.run
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
-@pytest.fixture(scope="module", params=[info.name for info in muxcore.engines()])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what needs a guest on each engine that can be one, in each loop that is here."""
+    is_hosted = "guest" in getattr(metafunc.module, "REQUIRES", ())
+    if "engine" in metafunc.fixturenames:
+        engines = _GUESTS if is_hosted else _ENGINES
+        metafunc.parametrize("engine", engines, indirect=True, scope="module")
+    if is_hosted and "loop" in metafunc.fixturenames:
+        metafunc.parametrize("loop", _LOOPS, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> str:
     info = next(each for each in muxcore.engines() if each.name == request.param)
     if not info.available:
@@ -33,30 +59,33 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def loop(request: pytest.FixtureRequest) -> str:
+    """Whose event loop the example runs in, where it runs in one."""
+    return str(getattr(request, "param", "asyncio"))
+
+
+@pytest.fixture(scope="module")
 def arguments() -> tuple[str, ...]:
     """What the example is told beside its address: a module that needs some replaces this."""
     return ()
 
 
 @pytest.fixture(scope="module")
-def announced(
-    request: pytest.FixtureRequest, engine: str, arguments: tuple[str, ...]
-) -> Iterator[str]:
-    """Run the example that the test's module names; return the line that it prints."""
-    example = request.module.EXAMPLE
-    with _started(example, "127.0.0.1:0", *arguments, "--engine", engine) as program:
-        assert program.stdout is not None
-        said = program.stdout.readline()  # it ends, or it prints this line
-        assert said.startswith("listening on "), f"it printed {said!r} instead of its address"
-        yield said
-        program.terminate()
-        assert program.wait(DEADLINE) == 0, "SIGTERM and a complete drain end it with 0"
+def program(
+    request: pytest.FixtureRequest, engine: str, loop: str, arguments: tuple[str, ...]
+) -> Iterator[Running]:
+    """Run the example that the test's module names."""
+    told = ("127.0.0.1:0", "--engine", engine, *arguments)
+    with _started(request.module.EXAMPLE, *told, loop=loop) as process:
+        program = Running(process)
+        yield program
+        assert program.end() == 0, "SIGTERM and a complete drain end it with 0"
 
 
 @pytest.fixture(scope="module")
-def where(announced: str) -> str:
+def where(program: Running) -> str:
     """Return the address that the example listens on."""
-    return announced.split()[2]
+    return program.address
 
 
 @pytest.fixture
@@ -64,6 +93,18 @@ def example(where: str) -> Iterator[Callable[[], Peer]]:
     """What connects a client to the example."""
     with contextlib.ExitStack() as peers:
         yield lambda: peers.enter_context(Peer(where))
+
+
+@pytest.fixture
+def start_example(engine: str, loop: str) -> Iterator[Callable[..., Running]]:
+    """What runs an example for one test."""
+    with contextlib.ExitStack() as running:
+
+        def start(name: str, *arguments: str, stderr: int | None = None) -> Running:
+            told = ("127.0.0.1:0", "--engine", engine, *arguments)
+            return Running(running.enter_context(_started(name, *told, loop=loop, stderr=stderr)))
+
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -78,12 +119,43 @@ def run_example() -> Callable[..., tuple[int, str]]:
     return run
 
 
+class Running:
+    """An example that listens.
+
+    Attributes:
+        process: its process.
+        address: where.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self._said = process.stdout
+        said = self._said.readline()  # it ends, or it prints this line
+        assert said.startswith("listening on "), f"it printed {said!r} instead of its address"
+        self.address = said.split()[2]
+
+    def line_with(self, text: str) -> str:
+        """Return the next line that it prints with such a text."""
+        for line in self._said:
+            if text in line:
+                return line
+        raise AssertionError(f"it ended before it printed {text!r}")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Let it end; return its status."""
+        self.process.send_signal(number)
+        return self.process.wait(DEADLINE)
+
+
 @contextlib.contextmanager
 def _started(
-    name: str, *arguments: str, stderr: int | None = None
+    name: str, *arguments: str, loop: str = "asyncio", stderr: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
+    launcher = ["-c", _IN_UVLOOP] if loop == "uvloop" else []
     program = subprocess.Popen(
-        [sys.executable, str(_ROOT / "examples" / f"{name}.py"), *arguments],
+        [sys.executable, *launcher, str(_ROOT / "examples" / f"{name}.py"), *arguments],
+        cwd=_ROOT,
         env=os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
         stderr=stderr,

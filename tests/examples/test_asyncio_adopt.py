@@ -1,9 +1,8 @@
-"""The proxy that is an asyncio program until muxcore adopts its clients."""
+"""The proxy that is a program of asyncio's streams until muxcore adopts its clients."""
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,8 +10,10 @@ import pytest
 from muxcore.testing import Peer
 from muxcore.testing.upstream import Upstream, refusing
 
+from .conftest import Running
+
 EXAMPLE = "asyncio_adopt"
-REQUIRES = frozenset({"adopt", "connect", "relay"})
+REQUIRES = frozenset({"adopt", "connect", "guest", "relay"})
 
 # More than asyncio reads ahead (twice 16 KiB, and a receive): the rest stays in the kernel.
 NOISE = random.Random(7).randbytes(600_000)
@@ -38,21 +39,6 @@ def arguments(upstream: Upstream, nobody: str) -> tuple[str, ...]:
     return upstream.address, nobody
 
 
-@pytest.fixture
-def received(announced: str) -> Callable[[], int]:
-    """What tells how many bytes muxcore, not asyncio, has received."""
-    found = re.search(r"counters at (\S+)\)", announced)
-    assert found is not None
-
-    def ask() -> int:
-        with Peer(found[1]) as peer:
-            said = re.search(r"bytes_in=(\d+)", peer.read_all().decode())
-            assert said is not None
-            return int(said[1])
-
-    return ask
-
-
 def request(where: str) -> bytes:
     return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n\r\n".encode()
 
@@ -69,14 +55,16 @@ def check_both_ways(client: Peer, server: Peer) -> None:
 
 
 def test_a_tunnel_is_made_by_asyncio_and_its_bytes_are_moved_by_muxcore(
-    example: Callable[[], Peer], upstream: Upstream, received: Callable[[], int]
+    example: Callable[[], Peer], upstream: Upstream, program: Running
 ) -> None:
-    client, before = example(), received()
+    client = example()
     client.send(request(upstream.address))
     with upstream.accept() as server:
         assert client.read(len(ESTABLISHED)) == ESTABLISHED
         check_both_ways(client, server)
-    assert received() >= before + 100_000
+    host, port = client.name
+    end = program.line_with(f"{host}:{port} ")
+    assert end == f"{host}:{port} to {upstream.address}: 50000 up, 50033 down\n"
 
 
 def test_what_asyncio_has_read_ahead_comes_first_and_what_it_has_not_follows(
@@ -166,10 +154,10 @@ def test_a_client_that_leaves_amid_its_request_is_missed_by_nobody(
 @pytest.mark.parametrize(
     ("told", "complaint"),
     [
-        (["a.example:443", "--engine", "pure-process"], "adopt"),
+        (["a.example:443", "--engine", "pure-select"], "cannot be a guest"),
         (["a.example"], "has no port"),
     ],
-    ids=["no adopt", "no address"],
+    ids=["no guest", "no address"],
 )
 def test_what_cannot_be_is_refused_before_it_listens(
     told: list[str], complaint: str, run_example: Run

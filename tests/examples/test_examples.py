@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ def how_it_is_run(path: Path) -> list[str]:
     command = f"    python examples/{path.name} 9000"
     shown = [line for line in lines if line == command or line.startswith(command + " ")]
     assert shown, f"it does not say {command!r}"
-    return shown[0].removeprefix(command).split()
+    return shlex.split(shown[0].removeprefix(command))
 
 
 @pytest.mark.parametrize("path", _EXAMPLES, ids=lambda path: path.stem)
@@ -38,7 +39,7 @@ def test_each_program_says_how_it_is_run_and_a_taken_address_ends_it_with_a_sent
     further = how_it_is_run(path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        status, complaint = run_example(path.stem, where, *further, "--engine", "pure")
+        status, complaint = run_example(path.stem, where, "--engine", "pure", *further)
     assert status == 1
     assert complaint.startswith(f"{path.name}: ")
     reasons = ("another socket listens there", "address already in use")  # muxcore's, asyncio's

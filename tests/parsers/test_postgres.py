@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxcore.parsers import PostgresStartup, postgres, postgres_startup
+from muxcore.parsers import PostgresStartup, postgres, postgres_error, postgres_startup
 
 from . import laws
 
@@ -146,3 +146,20 @@ def test_whatever_comes_the_outcome_is_a_packet_or_one_clear_error(
             for text in pair
         )
         assert sent[8 : found.size] == again + b"\0"
+
+
+def test_an_answer_says_why_in_postgresqls_own_words() -> None:
+    body = b'SFATAL\0VFATAL\0C3D000\0Mno database "\xff\xc3\xbc"\0\0'
+    answer = postgres_error("3D000", 'no database "\udcffü"')  # a name, as a startup has it
+    assert answer == b"E" + struct.pack(">I", 4 + len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "message", "complaint"),
+    [("3D00", "no", "five"), ("3d000", "no", "five"), ("3D000", "n\0o", "NUL")],
+)
+def test_an_answer_that_no_client_could_read_is_refused(
+    sqlstate: str, message: str, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        postgres_error(sqlstate, message)

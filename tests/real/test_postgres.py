@@ -1,4 +1,7 @@
-"""PostgreSQL through the relay: transactions of pgbench, copies in either direction, a dump."""
+"""PostgreSQL through the relay: transactions of pgbench, copies in either direction, a dump.
+
+And through the router of examples/tenant_router.py, with PostgreSQL's own client.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +19,12 @@ from typing import Any
 
 import pytest
 
+import muxcore
+
 pytestmark = pytest.mark.real
 
 _CLIENTS = 8
+_ROUTER = Path(__file__).parents[2] / "examples" / "tenant_router.py"
 _SEED = 7  # of pgbench's random numbers: one client's transactions are the same each time
 
 # What all transactions wrote into the history is the sum of every table's balances.
@@ -134,6 +142,52 @@ def test_a_dump_is_the_same_as_without_a_relay(
     dump = client("pg_dump")
     assert dump.count("\n") > 100_000
     assert _without_token(dump) == _without_token(direct("pg_dump"))
+
+
+@pytest.mark.parametrize(
+    "engine", [i.name for i in muxcore.engines() if i.available and "guest" in i.capabilities]
+)
+def test_a_tenant_is_found_by_its_database_and_who_is_none_reads_why(
+    engine: str,
+    postgres: str,
+    run: Callable[..., str],
+    start: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text(f'postgres = ["{postgres}"]\ndown = ["unix:{tmp_path}/nobody"]\n')
+    router = start(sys.executable, str(_ROUTER), "127.0.0.1:0", str(tenants), "--engine", engine)
+    router.until(lambda: router.said().endswith("\n"))
+    where = router.said().split()[2]
+    direct, client = _Client(run, postgres), _Client(run, where)
+    client.initialise()
+    client("pgbench", "-n", "-c", _CLIENTS, "-t", 25, "-C")  # a connection for each transaction
+    assert client.query(_CONTENT) == direct.query(_CONTENT)
+    for database, why in (("down", "cannot be reached now"), ("nobody", "does not exist")):
+        host, port = where.split(":")
+        said = run(
+            *(
+                "psql",
+                "-X",
+                "-h",
+                host,
+                "-p",
+                port,
+                "-U",
+                "tester",
+                "-d",
+                database,
+                "-c",
+                "SELECT 1",
+            ),
+            expected=2,
+            stderr=subprocess.STDOUT,
+        )
+        assert "FATAL" in said
+        assert why in said
+    ends = router.output.read_text().splitlines()[1:]
+    assert len(ends) == len([line for line in ends if line.endswith(", closed")]) > _CLIENTS * 25
+    assert router.end(signal.SIGTERM) == 0
 
 
 def _outcome(client: _Client, reader: _Client) -> tuple[str, str]:
