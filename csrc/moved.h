@@ -7,7 +7,7 @@
  *
  * Python knows a connection by its slot in the giving loop, and goes on to: under MUX_MOVED that is a place to ask
  * from, and the place that the end comes back to. A pair leaves between two batches, when nothing of it is left that
- * Python has yet to hear, and once it has lasted for a while: a move costs four system calls and two wake-ups, half of
+ * Python has yet to hear, and once it has lasted for `stay`: a move costs four system calls and two wake-ups, half of
  * what a connection costs that brings one message and goes. What the mover has to be given goes along in a mux_transit.
  *
  * Invariants:
@@ -20,8 +20,6 @@
 #define MUX_MOVED_H
 
 #include "loop_internal.h"
-
-#define MUX_STAY 10000000 /* ns: a connection for one message is over by then */
 
 enum { MUX_ASK_CLOSE = 1, MUX_ASK_ABORT = 2, MUX_ASK_RESET = 4 };
 

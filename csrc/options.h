@@ -22,6 +22,7 @@ typedef struct mux_options {
     int64_t linger;        /* ns that what comes is dropped after the last byte was sent; 0: not at all */
     int64_t half_close;    /* ns that a relay's second direction may go on; 0: no deadline */
     int64_t accept_pause;  /* ns that a listener rests after accept failed */
+    int64_t stay;          /* ns that a joined pair stays before it goes to a mover */
     uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
     int wake;              /* descriptor */
     int edge;              /* 1: edge-triggered */

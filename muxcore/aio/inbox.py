@@ -46,11 +46,11 @@ class Inbox(Wake):
         is_lost: ``connection_lost`` has been called.
         error: why, where that was an error.
         is_choked: more than the high-water mark waits to be sent.
+        is_paused: it is not read from, as nobody receives.
         began: monotonic(), when it was accepted, or asked for.
     """
 
     __slots__ = (
-        "_is_paused",
         "_keep",
         "_leaving",
         "_name",
@@ -64,6 +64,7 @@ class Inbox(Wake):
         "is_handed",
         "is_lost",
         "is_open",
+        "is_paused",
         "is_served",
         "leased",
         "transport",
@@ -91,7 +92,7 @@ class Inbox(Wake):
         self.began = monotonic()
         self._keep = keep
         self._name = name
-        self._is_paused = False
+        self.is_paused = False
         self._leaving: list[asyncio.Future[None]] | None = None  # who waits for room, or the end
 
     # -- what the engine tells
@@ -101,17 +102,13 @@ class Inbox(Wake):
         self.is_open = True
         self.wake()
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: bytes | bytearray) -> None:
         kept = self.data
-        if not kept:
-            self.data = data
-        elif type(kept) is bytearray:
-            kept += data
-        else:
-            self.data = bytearray(kept)
-            self.data += data
-        if len(self.data) >= self._keep and not self._is_paused:
-            self._is_paused = True
+        if kept:
+            data = _grown(kept, data)
+        self.data = data
+        if len(data) >= self._keep and not self.is_paused:
+            self.is_paused = True
             self.transport.pause_reading()
         step = self._step  # wake(), without a call: each message comes here
         if step is not None:
@@ -178,7 +175,7 @@ class Inbox(Wake):
         """
         if self.is_awaited:
             raise RuntimeError("another task receives from this connection: one at a time can")
-        if self._is_paused:
+        if self.is_paused:
             self._resume()
 
     def take(self, size: int) -> bytes:
@@ -193,12 +190,12 @@ class Inbox(Wake):
                 self.data = bytearray(data[size:])
             else:
                 del data[:size]  # type: ignore[union-attr]
-        if self._is_paused and 2 * len(self.data) <= self._keep:
+        if self.is_paused and 2 * len(self.data) <= self._keep:
             self._resume()
         return taken
 
     def _resume(self) -> None:
-        self._is_paused = False
+        self.is_paused = False
         self.transport.resume_reading()
 
     # -- for tasks: what leaves
@@ -321,3 +318,10 @@ class Inbox(Wake):
             raise copy.copy(self.error)
         why = "the engine moves its bytes now" if self.is_handed else "it was closed here"
         raise ConnectionClosed(f"{what} of a connection: {why}")
+
+
+def _grown(kept: bytes | bytearray, data: bytes | bytearray) -> bytearray:
+    """Return what was kept, with more behind it; what has grown before grows where it is."""
+    grown = kept if type(kept) is bytearray else bytearray(kept)
+    grown += data
+    return grown

@@ -36,6 +36,10 @@ except ImportError as exc:
 
 NS = 1_000_000_000
 
+# s that a joined pair stays in its loop before it goes to a mover: one that brings a single message
+# is over by then, and a move costs half of what such a connection does
+STAY = 0.01
+
 _UINT32_MOST = 2**32 - 1
 _NS_MOST = 2**61  # 73 years: what is added to it still fits
 _CHUNK_MOST = 2**30  # a receive takes an int's worth; nobody needs a larger one
@@ -98,6 +102,7 @@ def _options(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
             "linger": _ns(limits.linger_timeout),
             "half_close": _ns(limits.half_close_timeout),
             "accept_pause": _ns(limits.accept_pause),
+            "stay": _ns(STAY),
             "reads": mark(limits.reads_per_turn),
             "accepts": mark(limits.accepts_per_turn),
             "wake": wake,

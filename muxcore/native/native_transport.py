@@ -58,7 +58,7 @@ class NativeTransport(NativeVerbs):
         generation: which of the slot's lives this is.
     """
 
-    __slots__ = ("_head", "_reason", "_totals")
+    __slots__ = ("_reason", "_totals")
 
     def __init__(
         self, engine: CoreLoop, protocol: AnyProtocol, peername: Any, slot: int, generation: int

@@ -22,7 +22,7 @@ VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 class NativeVerbs(BaseTransport):
     """The verbs of a transport of the C core; ``NativeTransport`` is the rest."""
 
-    __slots__ = ("_generation", "_hears", "_kept", "_plain", "_slot")
+    __slots__ = ("_generation", "_head", "_hears", "_kept", "_plain", "_slot")
 
     _engine: CoreLoop
     _slot: int
@@ -30,6 +30,7 @@ class NativeVerbs(BaseTransport):
     _kept: list[bytes] | None  # received and not delivered; b"" is the peer's EOF
     _plain: bool  # a write needs no other look
     _hears: bool  # what comes goes to ``data_received``
+    _head: bytes  # of a gathered write
 
     @abc.abstractmethod
     def _cross(self) -> None:
@@ -47,6 +48,7 @@ class NativeVerbs(BaseTransport):
     def _verb_begun(self, verb: Verb) -> None:
         self._cross()
         self._plain = self._hears = False
+        self._head = b""  # it writes no more: half a hundred bytes of a pair that is idle
 
     def _give_to_verb(self, data: bytes) -> None:
         """Let the verb begin, or go on, with bytes that C has already handed out."""

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -22,7 +22,12 @@ GUESTS = [i.name for i in muxcore.engines() if i.available and "guest" in i.capa
 LOOPS = [name for name in ("asyncio", "uvloop") if is_here(name)]
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
-Runs = Callable[[Main], Any]
+
+
+class Runs(Protocol):
+    """Runs an async function, for at most so many seconds."""
+
+    def __call__(self, main: Main, deadline: float = DEADLINE) -> Any: ...
 
 
 @pytest.fixture(params=GUESTS)
@@ -36,9 +41,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def run(request: pytest.FixtureRequest, engine: str) -> Runs:
     """Run an async function in a loop of its own; see that no descriptor and no task is left."""
 
-    def run(main: Main) -> Any:
+    def run(main: Main, deadline: float = DEADLINE) -> Any:
         async def bounded() -> Any:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(deadline):
                 result = await main()
             left = asyncio.all_tasks() - {asyncio.current_task()}
             assert not left, f"tasks are left: {left}"

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 import muxcore.aio as mux
+from muxcore.native import core
+from muxcore.testing.peer import DEADLINE
 
 from .conftest import Runs, dialled, serving
 from .test_connection import echo
@@ -105,7 +107,14 @@ async def complaints() -> AsyncIterator[list[str]]:
     loop.set_exception_handler(None)
 
 
+@pytest.fixture(params=[0, core.STAY], ids=["moved", "stays"])
+def stay(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a pair goes to a mover at once, or is over before it would."""
+    monkeypatch.setattr(core, "STAY", request.param)
+
+
 @pytest.mark.parametrize("lives", LIVES)
+@pytest.mark.usefixtures("stay")
 def test_a_cancel_anywhere_leaves_nothing_behind(run: Runs, lives: int) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
@@ -123,7 +132,7 @@ def test_a_cancel_anywhere_leaves_nothing_behind(run: Runs, lives: int) -> None:
         assert found == []
 
     try:
-        run(main)
+        run(main, DEADLINE * lives / 60)
     except BaseException as exc:
         exc.add_note(f"seed {seed}")
         raise

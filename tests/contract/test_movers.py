@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muxcore.native.core import missing
+from muxcore.native import core
 from muxcore.native.native_engine import NativeEpollEngine
 from muxcore.testing.contract.pooling import Pooling
 from muxcore.testing.contract.relaying import Relaying
@@ -12,7 +12,7 @@ from muxcore.testing.hosted import is_here
 from muxcore.testing.suite import EngineSuite
 from muxcore.testing.survival.relays import Relays
 
-pytestmark = pytest.mark.skipif(missing is not None, reason=f"no C core: {missing}")
+pytestmark = pytest.mark.skipif(core.missing is not None, reason=f"no C core: {core.missing}")
 
 
 class Moved(Pooling, Relaying, Relays, EngineSuite):
@@ -23,6 +23,7 @@ class Moved(Pooling, Relaying, Relays, EngineSuite):
     @pytest.fixture(autouse=True)
     def _movers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(NativeEpollEngine, "movers", 2)
+        monkeypatch.setattr(core, "STAY", 0)
 
 
 class TestNativeMovers(Moved):

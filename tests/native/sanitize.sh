@@ -46,4 +46,5 @@ case "$used" in
 "$work"/*) ;;
 *) echo "the tests would run on $used, which is not the sanitized core" >&2 && exit 1 ;;
 esac
-pytest tests/contract tests/survival tests/load tests/native -k "native and not test_unit and not simulation"
+pytest tests/contract tests/survival tests/load tests/native tests/aio/test_verbs.py tests/aio/test_movers.py \
+    -k "native and not test_unit and not simulation"

@@ -8,11 +8,11 @@
 
 #include "check.h"
 #include "loop.h"
-#include "moved.h"
 #include "mover.h"
 #include "syscalls.h"
 
 #define PAIRS_MOST 200
+#define STAY 1000000 /* ns */
 #define FOREVER 60000 /* ms: longer than any machine stands still */
 
 typedef struct side {
@@ -35,7 +35,7 @@ static mux_options with(mux_stats *counted, int wakes)
 {
     memset(counted, 0, sizeof *counted);
     return (mux_options){.connections = 2 * PAIRS_MOST, .read_chunk = 4096, .high = 8192, .low = 1024,
-                         .accept_pause = 1000000, .reads = 4, .accepts = 4, .wake = wakes, .stats = counted};
+                         .accept_pause = 1000000, .reads = 4, .accepts = 4, .wake = wakes, .stay = STAY, .stats = counted};
 }
 
 static void *run(void *unused)
@@ -134,7 +134,7 @@ static void hear(int ms)
 /* They leave: polls until what was joined has stayed for as long as it does. */
 static void leave(void)
 {
-    for (const int64_t until = mux_sys_now() + 2 * MUX_STAY; mux_sys_now() < until;)
+    for (const int64_t until = mux_sys_now() + 2 * STAY; mux_sys_now() < until;)
         hear(1);
 }
 

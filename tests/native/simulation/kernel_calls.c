@@ -297,3 +297,9 @@ uintptr_t mux_sys_thread(void)
 {
     return kernel.foreign ? 2 : 1;
 }
+
+void mux_sys_wake(int fd)
+{
+    (void)fd;
+    abort(); /* a mover's, and its loop would need a thread: none is here */
+}
