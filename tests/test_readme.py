@@ -52,7 +52,7 @@ _LINKS = [
 ]
 _GUIDES = [
     program
-    for name in ("aio.md", "relay.md")
+    for name in ("aio.md", "dropin.md", "relay.md")
     for program in programs((_ROOT / "docs" / name).read_text(encoding="utf-8"))
 ]
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)

@@ -132,7 +132,8 @@ class NativeEpollEngine(Gathering):
         self._waiting.clear()
 
     def is_over(self) -> bool:
-        return self.ending and not self._counted.open and not self._counted.outgoing
+        ends = self.ending or self.retiring
+        return ends and not self._counted.open and not self._counted.outgoing
 
     def stats(self) -> Stats:
         return core.stats_of(self._counted, self.errors)
