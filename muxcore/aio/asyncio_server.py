@@ -115,12 +115,12 @@ class AsyncioServer(asyncio.AbstractServer):
         """Accept nobody any more; who is connected goes on. Harmless a second time."""
         if self._closed:
             return
+        if self._engine is not None:
+            self._engine.retire()
         self._closed = True
         self._listening.close()
         if self._engine is None:
             self._over.set()
-        else:
-            self._engine.retire()
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
 

@@ -62,6 +62,21 @@ def test_after_close_wait_closed_waits_as_asyncios_does_in_this_python(run: Runs
     run(main)
 
 
+def test_another_thread_cannot_close_it(run: Runs) -> None:
+    async def main() -> None:
+        server = await started(Upper)
+        with pytest.raises(RuntimeError, match="thread"):
+            await asyncio.to_thread(server.close)
+        assert server.is_serving()
+        reader, writer = await dialled(server)
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"A"
+        await closed(writer)
+        await ended(server)
+
+    run(main)
+
+
 def test_a_server_that_is_to_start_later_accepts_from_then_on(run: Runs) -> None:
     async def main() -> None:
         server = await started(Upper, start_serving=False)

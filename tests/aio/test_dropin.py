@@ -63,6 +63,32 @@ def test_a_buffered_protocol_is_served(run: Runs) -> None:
     run(main)
 
 
+def test_a_protocol_of_asyncios_may_let_go_with_a_verb(run: Runs) -> None:
+    class Router(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.relay(where, first=data)
+
+    where = ""
+
+    async def main() -> None:
+        nonlocal where
+        behind = await started(Upper)
+        where = "{}:{}".format(*behind.sockets[0].getsockname())
+        server = await started(Router)
+        reader, writer = await dialled(server)
+        for data in (b"hello", b"again"):
+            writer.write(data)
+            assert await reader.readexactly(5) == data.upper()
+        await closed(writer)
+        await ended(server)
+        await ended(behind)
+
+    run(main)
+
+
 @pytest.mark.parametrize("unix", [False, True])
 def test_streams_are_served(unix: bool, run: Runs, tmp_path: Path) -> None:
     async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import muxcore.aio as mux
+from muxcore.aio import dropin
 from muxcore.aio.asyncio_server import AsyncioServer
 
 from .asyncio_side import Kept, Upper, closed, dialled, ended
@@ -86,6 +88,23 @@ def test_a_server_with_tls_is_the_loops_own(run_ours: Runs, certificate_for: Cer
         writer.transport.abort()
         server.close()
 
+    run_ours(main)
+
+
+def test_a_server_of_a_family_that_no_engine_knows_is_the_loops_own(
+    run_ours: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Upper, "127.0.0.1", 0)
+        assert not isinstance(server, AsyncioServer)
+        reader, writer = await dialled(server)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"HELLO"
+        await closed(writer)
+        server.close()
+
+    # Which others there are depends on the machine; that it is asked does not
+    monkeypatch.setattr(dropin, "_FAMILIES", (socket.AF_UNIX,))
     run_ours(main)
 
 
