@@ -38,6 +38,8 @@ PEERS = (
     Peer("uvloop", "uvloop_echo.py", package="uvloop"),
     Peer("guest-asyncio", "guest_echo.py"),
     Peer("guest-uvloop", "guest_echo.py", package="uvloop", arguments=("uvloop",)),
+    Peer("dropin-asyncio", "dropin_echo.py"),
+    Peer("dropin-uvloop", "dropin_echo.py", package="uvloop", arguments=("uvloop",)),
     Peer("aio-asyncio", "aio_echo.py"),
     Peer("aio-uvloop", "aio_echo.py", package="uvloop", arguments=("uvloop",)),
     Peer("streams-asyncio", "streams_echo.py"),

@@ -22,6 +22,11 @@ It runs in asyncio's loop, or uvloop's. From what is used to what it stands on:
   ``wake``: how a task that waits goes on;
 - ``opening``: connections are opened; ``home``: which engine a task is at home with;
 - ``signals``: SIGTERM and SIGINT; ``anyio_stream``: a connection as anyio has them.
+
+Servers that exist need no other code. From what is used to what it stands on:
+
+- ``event_loops``: loops of which every server is an engine's;
+- ``dropin``: asyncio's ``create_server`` and its kin; ``asyncio_server``: what they return.
 """
 
 from __future__ import annotations
@@ -29,7 +34,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from muxcore.aio.connection import Connection
+from muxcore.aio.dropin import create_server, create_unix_server, start_server, start_unix_server
 from muxcore.aio.ends import End
+from muxcore.aio.event_loops import new_event_loop, new_uvloop
 from muxcore.aio.pool import Pool, connect
 from muxcore.aio.serving import Client, Server, serve
 from muxcore.aio.streams import pair, splice
@@ -62,7 +69,11 @@ __all__ = [
     "TooLong",
     "as_anyio",
     "connect",
+    "create_server",
+    "create_unix_server",
     "http_head",
+    "new_event_loop",
+    "new_uvloop",
     "pair",
     "postgres_error",
     "postgres_startup",
@@ -70,6 +81,8 @@ __all__ = [
     "proxy_header",
     "serve",
     "splice",
+    "start_server",
+    "start_unix_server",
     "tls_alert",
     "tls_client_hello",
 ]

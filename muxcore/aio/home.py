@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import Context, ContextVar
+from types import AsyncGeneratorType
 from typing import NamedTuple
 
 from muxcore import registry
 from muxcore.hosts.asyncio_host import AsyncioHost
+from muxcore.limits import Limits
 from muxcore.parts import dispatch
 from muxcore.parts.loop import LoopEngine
+from muxcore.parts.turning import TurningLoop
 
 
 class _Home(NamedTuple):
@@ -56,25 +59,67 @@ def here() -> LoopEngine:
 
 def _begun(loop: AbstractEventLoop) -> _Home:
     """Let an engine of its own be a guest in the loop, until the loop ends."""
-    engine = registry.engine(None)()
-    engine.need("guest")
-    assert isinstance(engine, LoopEngine)
+    engine = new_guest()
     engine.movers = 1 if "native_verbs" in engine.capabilities else 0
-    over: asyncio.Future[None] = loop.create_future()
 
     def ended(exc: BaseException | None) -> None:
         if exc is not None:
             text = "engine %s has ended by an error, and the loop's connections with it"
             dispatch.logger.critical(text, engine.name, exc_info=exc)
-        if not over.done():
-            over.set_result(None)
 
     # in an empty context: which task was the first says nothing to the others
-    engine.be_guest(Context().run(AsyncioHost), ended)
+    return _Home(loop, engine, stay(engine, Context().run(AsyncioHost), ended))
+
+
+def new_guest(limits: Limits | None = None) -> TurningLoop:
+    """Return an engine that can be a guest: ``MUXCORE_ENGINE`` says which, or "auto" does.
+
+    Raises:
+        EngineUnavailable, CapabilityMissing: it cannot be, or be a guest.
+    """
+    engine = registry.engine(None)(limits)
+    try:
+        engine.need("guest")
+        assert isinstance(engine, TurningLoop)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def stay(
+    engine: LoopEngine, host: AsyncioHost, ended: Callable[[BaseException | None], object]
+) -> AsyncGenerator[None, None]:
+    """Let an engine be a guest in the loop that runs, until it has ended, or the loop does.
+
+    Args:
+        engine: it.
+        host: the loop.
+        ended: called once; see ``Engine.be_guest``.
+
+    Returns:
+        What is to be kept as long as the engine may run.
+    """
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     life = _life(engine, over)
-    with contextlib.suppress(StopIteration):  # at its first yield: the loop knows of it from there
-        life.asend(None).send(None)
-    return _Home(loop, engine, life)
+    assert isinstance(life, AsyncGeneratorType)
+
+    def end(exc: BaseException | None) -> None:
+        if not over.done():
+            over.set_result(None)
+        if not life.ag_running:  # else it is the loop that ends it
+            _step(life.aclose())
+        ended(exc)
+
+    engine.be_guest(host, end)
+    _step(life.asend(None))  # to its first yield: the loop knows of it from there
+    return life
+
+
+def _step(awaited: Awaitable[None]) -> None:
+    """Take the one step that an awaitable has, which does not wait."""
+    with contextlib.suppress(StopIteration):
+        awaited.__await__().send(None)
 
 
 async def _life(engine: LoopEngine, over: asyncio.Future[None]) -> AsyncGenerator[None, None]:

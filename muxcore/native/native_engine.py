@@ -136,6 +136,8 @@ class NativeEpollEngine(Gathering):
             for _ in range(wanted):
                 edge = self.trigger == "edge"
                 self._movers.append(Mover(self.loop, self.limits, edge, self._waker))
+            if self.ending or self.retiring:
+                self._drain_movers()
         except (OSError, RuntimeError) as exc:
             text = "%d of %d movers could be started: joined pairs go to those, or stay"
             logger.warning(text, len(self._movers), wanted, exc_info=exc)
@@ -148,7 +150,8 @@ class NativeEpollEngine(Gathering):
         self._waiting.clear()
 
     def is_over(self) -> bool:
-        if not self.ending or self._counted.open or self._counted.outgoing:
+        ends = self.ending or self.retiring
+        if not ends or self._counted.open or self._counted.outgoing:
             return False
         return not any(each.counted.open for each in self._movers)  # some linger
 
@@ -304,8 +307,15 @@ class NativeEpollEngine(Gathering):
     def _drain(self) -> None:
         super()._drain()
         self.lib.mux_close_unseen(self.loop, 0)
+        self._drain_movers()
+
+    def _drain_movers(self) -> None:
         for mover in self._movers:
             mover.drain()
+
+    def retire(self) -> None:
+        super().retire()
+        self._drain_movers()
 
     def _cut_short(self) -> None:
         self._clean = self._clean and not self.lib.mux_unsent(self.loop)

@@ -89,7 +89,7 @@ class BaseTransport(Relaying):
     def __repr__(self) -> str:
         state = ("open", "closing", "lost")[self._state]
         verb = f" {self._verb.value}" if self._verb else ""
-        return f"<{type(self).__name__} {state}{verb} peer={self._peername!r}>"
+        return f"<{type(self).__name__} {state}{verb} peer={self.get_extra_info('peername')!r}>"
 
     # -- what is known of it
 
@@ -196,6 +196,13 @@ class BaseTransport(Relaying):
         self._clear_hold(HOLD_USER)
         if self._hold & HOLD_EOF:  # it was heard before the verb: answer it now
             self.close()
+
+    # -- what asyncio's own TLS asks of a transport
+
+    _start_tls_compatible = True
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        self._fail(exc)
 
     # -- for an engine's transport to call
 

@@ -36,6 +36,7 @@ class TurningLoop(LoopEngine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self._guest: Guest | None = None
+        self.retiring = False  # nobody new is taken: it ends with the last who is here
 
     # -- what an engine fills in
 
@@ -49,7 +50,7 @@ class TurningLoop(LoopEngine):
 
     @abc.abstractmethod
     def is_over(self) -> bool:
-        """Return whether it is ending, and nobody is left."""
+        """Return whether it is ending or retiring, and nobody is left."""
 
     def flush(self) -> None:
         """Send what was put off until the end of the turn; here nothing is."""
@@ -89,6 +90,16 @@ class TurningLoop(LoopEngine):
             raise RuntimeError("the engine is a guest already: it has one host in its life")
         self._guest = Guest(self, host, ended)
         self._guest.begin()
+
+    def retire(self) -> None:
+        """Accept nobody any more, and end once nobody is left; in the engine's thread.
+
+        Nobody is hurried, unlike with ``stop()``: who is here goes on, and may still connect.
+        """
+        if get_ident() != self.owner:
+            self.refuse_thread("retire()")
+        self.close_listeners()
+        self.retiring = True
 
     def has_ended(self, exc: BaseException | None) -> None:
         """Keep how it ended as a guest, where no thread of its own does."""

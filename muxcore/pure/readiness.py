@@ -100,7 +100,8 @@ class ReadinessEngine(WatchingLoop):
             listener.resume()
 
     def is_over(self) -> bool:
-        return self.ending and not self._transports and not self._lingering
+        ends = self.ending or self.retiring
+        return ends and not self._transports and not self._lingering
 
     def stats(self) -> Stats:
         stats = self.counters.snapshot()

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -51,12 +52,13 @@ def run(request: pytest.FixtureRequest, engine: str) -> Runs:
 
         loop_run: Any = importlib.import_module(request.param).run
         loop_run(asyncio.sleep(0))  # libuv has a pipe of its process's from its first loop on
-        before = open_descriptors()
+        before, threads = open_descriptors(), set(threading.enumerate())
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ResourceWarning)
             result = loop_run(bounded())
             gc.collect()
         assert open_descriptors() <= before, "descriptors are left"
+        assert set(threading.enumerate()) <= threads, "threads are left"
         assert [str(each.message) for each in caught] == [], "a connection was not closed"
         return result
 
