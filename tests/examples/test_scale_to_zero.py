@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,15 +47,20 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture
-def start(start_example: Start, tmp_path: Path) -> Start:
-    """Start the example with a program of ours; see ``_PROGRAM``."""
+def start(start_example: Start, tmp_path: Path) -> Iterator[Start]:
+    """Start the example with a program of ours, which is to end with it; see ``_PROGRAM``."""
+    started: list[Running] = []
 
     def start(*options: str, stubborn: bool = False) -> Running:
         where = f"unix:{tmp_path}/s"
         command = [sys.executable, "-c", _PROGRAM, where, f"{tmp_path}/pipe", "x" * stubborn]
-        return start_example(EXAMPLE, *options, where, "--", *command)
+        started.append(start_example(EXAMPLE, *options, where, "--", *command))
+        return started[-1]
 
-    return start
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            assert each.end() == 0
 
 
 def process_of(client: Peer) -> Path:
