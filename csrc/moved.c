@@ -137,7 +137,9 @@ static void leave(mux_loop *loop, mux_slot *slot)
 
 int64_t mux_moved_due(const mux_loop *loop)
 {
-    return loop->joined_first < loop->joined_count ? loop->joined[loop->joined_first].at + loop->options.stay : INT64_MAX;
+    if (loop->joined_first == loop->joined_count)
+        return INT64_MAX;
+    return loop->joined[loop->joined_first].at + loop->options.stay;
 }
 
 void mux_moved_leave(mux_loop *loop)

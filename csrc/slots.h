@@ -4,9 +4,9 @@
  * - A slot never moves: a pointer to it is good until the table is freed.
  * - The generation is odd while a slot is in use and even while it is free, and grows at each change,
  *   so a name from an earlier life never matches. Generation 0 is never in use: id 0 names nothing.
- * - A slot is freed at most once a life, and in one of two places: by the loop between two turns if Python
- *   does not see it (any more), by mux_release if it does. Nothing else ends a life, so whoever holds a
- *   pointer within a turn may go on reading it.
+ * - A slot is freed at most once a life, and never within a turn: by the loop between two turns if Python
+ *   does not see it (any more), or if a mover takes its connection (moved.c); by mux_release if Python does.
+ *   Nothing else ends a life, so whoever holds a pointer within a turn may go on reading it.
  * - An idle connection owns its slot, at most 128 bytes, and nothing more.
  */
 #ifndef MUX_SLOTS_H

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from muxcore.native.core import missing
 
 _ROOT = Path(__file__).parents[2]
 
@@ -82,3 +85,17 @@ def test_figures_that_could_not_be_written_are_refused_before_the_work(tmp_path:
     done = run("--subjects", "pure-epoll", "--json", str(tmp_path / "no" / "x.json"))
     assert done.returncode == 2
     assert "cannot be written: No such file or directory" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler")
+@pytest.mark.skipif(missing is not None, reason=f"no C core: {missing}")
+def test_what_goes_on_beside_a_program_is_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, str(_ROOT / "benchmarks" / "beside.py"), "--rounds", "1"],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("relaying / still: ") == 2

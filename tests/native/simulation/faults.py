@@ -90,8 +90,8 @@ FAULTS = [
     one(
         "what ends stays in the list of things to do",
         EPOLL,
-        "    (void)mux_todo_remove(&self->todo, slot);\n",
-        "",
+        "    (void)mux_todo_remove(&self->todo, slot);\n    mux_sendq_clear(",
+        "    mux_sendq_clear(",
     ),
     one(
         "the list of things to do loses its end",
