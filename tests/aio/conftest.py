@@ -31,15 +31,26 @@ class Runs(Protocol):
     def __call__(self, main: Main, deadline: float = DEADLINE) -> Any: ...
 
 
-@pytest.fixture(params=GUESTS)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+# each engine in asyncio's loop, and the first in every other
+PLACES = [(name, LOOPS[0]) for name in GUESTS] + [(GUESTS[0], loop) for loop in LOOPS[1:]]
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An engine, and the loop that it is a guest in."""
+    engine, loop = request.param
+    return engine, loop
+
+
+@pytest.fixture
+def engine(place: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The engine of the test's servers, and of what its loop opens by itself."""
-    monkeypatch.setenv("MUXCORE_ENGINE", request.param)
-    return str(request.param)
+    monkeypatch.setenv("MUXCORE_ENGINE", place[0])
+    return place[0]
 
 
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest, engine: str) -> Runs:
+@pytest.fixture
+def run(place: tuple[str, str], engine: str) -> Runs:
     """Run an async function in a loop of its own; see that no descriptor and no task is left."""
 
     def run(main: Main, deadline: float = DEADLINE) -> Any:
@@ -50,7 +61,7 @@ def run(request: pytest.FixtureRequest, engine: str) -> Runs:
             assert not left, f"tasks are left: {left}"
             return result
 
-        loop_run: Any = importlib.import_module(request.param).run
+        loop_run: Any = importlib.import_module(place[1]).run
         loop_run(asyncio.sleep(0))  # libuv has a pipe of its process's from its first loop on
         before, threads = open_descriptors(), set(threading.enumerate())
         with warnings.catch_warnings(record=True) as caught:

@@ -1,12 +1,13 @@
 """Each example as a newcomer runs it: a program of its own, on every engine that can carry it.
 
-One that is a program of asyncio's, which needs a guest (``REQUIRES`` in its tests says so), runs in
-asyncio's loop and in uvloop's.
+One that is a program of asyncio's, which needs a guest (``REQUIRES`` in its tests says so), runs on
+one engine in asyncio's loop, and on the next in uvloop's: tests/aio has them all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -38,13 +39,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what needs a guest on each engine that can be one, in each loop that is here."""
-    is_hosted = "guest" in getattr(metafunc.module, "REQUIRES", ())
-    if "engine" in metafunc.fixturenames:
-        engines = _GUESTS if is_hosted else _ENGINES
-        metafunc.parametrize("engine", engines, indirect=True, scope="module")
-    if is_hosted and "loop" in metafunc.fixturenames:
-        metafunc.parametrize("loop", _LOOPS, indirect=True, scope="module")
+    """Run what needs a guest on each engine that can be one, in the loops in turns."""
+    if "engine" not in metafunc.fixturenames:
+        return
+    if "guest" not in getattr(metafunc.module, "REQUIRES", ()):
+        metafunc.parametrize("engine", _ENGINES, indirect=True, scope="module")
+    elif "loop" not in metafunc.fixturenames:
+        metafunc.parametrize("engine", _GUESTS, indirect=True, scope="module")
+    else:
+        hosted = list(zip(_GUESTS, itertools.cycle(_LOOPS), strict=False))
+        metafunc.parametrize(("engine", "loop"), hosted, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

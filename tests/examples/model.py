@@ -96,7 +96,11 @@ class Model:
 
     def ran(self) -> float:
         """Return the seconds that its processes were on a processor."""
-        return sum(ran_seconds(pid) for pid in self.processes())
+        ran = 0.0
+        for pid in self.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a child has ended
+                ran += ran_seconds(pid)
+        return ran
 
     def memory(self) -> int:
         """Return the bytes of memory that its processes have."""
