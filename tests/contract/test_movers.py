@@ -30,11 +30,7 @@ class TestNativeMovers(Moved):
     pass
 
 
-class TestNativeEdgeMoversInAsyncio(Moved):
-    trigger = "edge"
-    host = "asyncio"
-
-
 @pytest.mark.skipif(not is_here("uvloop"), reason="uvloop is not installed")
-class TestNativeMoversInUvloop(Moved):
+class TestNativeEdgeMoversInUvloop(Moved):
+    trigger = "edge"
     host = "uvloop"
