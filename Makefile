@@ -10,8 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 CC ?= cc
 PYTEST_ARGS ?=
-# Three processes are for two cores: half of the tests' time is waiting.
-WORKERS ?= 3
+# Four processes are for two cores: half of the tests' time is waiting.
+WORKERS ?= 4
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c

@@ -134,8 +134,12 @@ static void hear(int ms)
 /* They leave: polls until what was joined has stayed for as long as it does. */
 static void leave(void)
 {
-    for (const int64_t until = mux_sys_now() + 2 * STAY; mux_sys_now() < until;)
+    const int64_t due = mux_sys_now() + STAY;
+    int64_t now;
+    do {
+        now = mux_sys_now();
         hear(1);
+    } while (now <= due);
 }
 
 static void hear_all(uint32_t wanted)
