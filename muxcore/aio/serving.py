@@ -219,13 +219,13 @@ class Server:
         run = self._started()
         if not run.done():
             self._engine.close_listeners()
-        if self._handling is not None:
-            await self._handling.end()
-        if at_once or self._signals > 1:
-            self._engine.abort()
-        else:
-            self._engine.stop()
         try:
+            if self._handling is not None:
+                await self._handling.end()
+            if at_once or self._signals > 1:
+                self._engine.abort()
+            else:
+                self._engine.stop()
             await asyncio.wait((run,))
         except asyncio.CancelledError:
             self._engine.abort()

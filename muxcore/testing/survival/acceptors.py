@@ -108,4 +108,6 @@ def _refuses(address: str) -> bool:
         Peer(address).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it was in the queue of a listener that was closed just then
     return False
