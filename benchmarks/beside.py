@@ -1,12 +1,13 @@
 """What a program's own work costs while relays go on beside it: movers, or the loop's own thread.
 
-    python benchmarks/beside.py            60 rounds, two minutes
+    python benchmarks/beside.py            60 rounds, two minutes and a half
     python benchmarks/beside.py --movers 0 the same where the loop's thread moves the bytes
 
 The program's own work is a ticker: a thousand times a second it does something small. A round has
-three windows, in random order: relaying (a client sends 20,000 messages a second through 50 pairs),
-and two in which the client stands still. The two are each other's A/A. What is looked at is the
-thread of the loop alone: its CPU clock, and how often it gave up its core by itself.
+four windows, in random order: a client sends 20,000 messages a second through 50 pairs of this
+program; the same through a relay in a process of its own, which takes as much of the machine and
+nothing of this program; and two in which the clients stand still, which are each other's A/A. What
+is looked at is the thread of the loop alone: its CPU clock, and how often it gave up its core.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from muxcore.compare.statistics import median_interval
 TICK = 0.001  # s
 WINDOW, SETTLE = 0.5, 0.1  # s
 RATE, PAIRS = 20_000, 50
-KINDS = ("relaying", "still", "still again")
+KINDS = ("here", "elsewhere", "still", "still again")
 
 
 class Ticker:
@@ -60,36 +61,65 @@ async def _window(ticker: Ticker) -> tuple[float, float]:
     return (time.thread_time() - cpu) / ticks * 1e6, (_switches() - switches) / ticks
 
 
-async def measure(rounds: int, movers: int) -> dict[str, list[tuple[float, float]]]:
-    upstream = subprocess.Popen(peers.subject("floor").argv, stdout=subprocess.PIPE, text=True)
-    assert upstream.stdout is not None
-    where = upstream.stdout.readline().split()[2]
+class Clients:
+    """A load through a relay, which goes on or stands still; and servers that it needs."""
 
-    async def handle(conn: mux.Connection) -> None:
-        conn.hand_over(await mux.connect(where))
+    def __init__(self) -> None:
+        self._servers: list[subprocess.Popen[str]] = []
+        self._loads: dict[str, subprocess.Popen[bytes]] = {}
 
-    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    async with mux.serve(handle, "127.0.0.1:0", engine="native-epoll", movers=movers) as server:
-        load = [sys.executable, "-m", "muxcore", "load", server.addresses[0]]
-        load += ["-c", str(PAIRS), "--rate", str(RATE), "--duration", "86400", "--processes", "1"]
-        client = subprocess.Popen(
-            load, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    def server(self, name: str, upstream: str = "") -> str:
+        """Start a peer; return where it listens."""
+        argv = peers.subject(name, upstream).argv
+        server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        self._servers.append(server)
+        assert server.stdout is not None
+        return server.stdout.readline().split()[2]
+
+    def load(self, kind: str, where: str) -> None:
+        command = [sys.executable, "-m", "muxcore", "load", where, "-c", str(PAIRS)]
+        command += ["--rate", str(RATE), "--duration", "86400", "--processes", "1"]
+        self._loads[kind] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        try:
+
+    def only(self, kind: str) -> None:
+        """Let this one go on, and the others stand still."""
+        for each, load in self._loads.items():
+            os.killpg(load.pid, signal.SIGCONT if each == kind else signal.SIGSTOP)
+
+    def end(self) -> None:
+        for load in self._loads.values():
+            os.killpg(load.pid, signal.SIGKILL)
+            load.wait()
+        for server in self._servers:
+            server.kill()
+            server.wait()
+
+
+async def measure(rounds: int, movers: int) -> dict[str, list[tuple[float, float]]]:
+    """Return what a tick costs in each window of each kind."""
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    clients = Clients()
+    try:
+        where = clients.server("floor")
+
+        async def handle(conn: mux.Connection) -> None:
+            conn.hand_over(await mux.connect(where))
+
+        async with mux.serve(handle, "127.0.0.1:0", engine="native-epoll", movers=movers) as server:
+            clients.load("elsewhere", clients.server("relay", where))
+            clients.load("here", server.addresses[0])
             while server.stats().bytes_in < RATE:
                 await asyncio.sleep(0.01)
             ticker = Ticker()
             ticker.tick()
             for _ in range(rounds):
                 for kind in random.sample(KINDS, len(KINDS)):
-                    goes_on = kind == "relaying"
-                    os.killpg(client.pid, signal.SIGCONT if goes_on else signal.SIGSTOP)
+                    clients.only(kind)
                     found[kind].append(await _window(ticker))
-        finally:
-            os.killpg(client.pid, signal.SIGKILL)
-            client.wait()
-            upstream.kill()
-            upstream.wait()
+    finally:
+        clients.end()
     return found
 
 
@@ -103,10 +133,14 @@ def main() -> int:
         print(f"{what} (movers={options.movers})")
         for kind, values in found.items():
             print(f"  {kind:12} {median_interval([value[at] for value in values])}")
-        for kind in KINDS[0], KINDS[2]:
-            pairs = zip(found[kind], found["still"], strict=True)
-            ratio = median_interval([one[at] / other[at] for one, other in pairs])
-            print(f"  {kind} / still: {ratio}")
+        for kind, other in (
+            ("here", "elsewhere"),
+            ("elsewhere", "still"),
+            ("still again", "still"),
+        ):
+            both = zip(found[kind], found[other], strict=True)
+            ratio = median_interval([one[at] / another[at] for one, another in both])
+            print(f"  {kind} / {other}: {ratio}")
     return 0
 
 

@@ -98,4 +98,4 @@ def test_what_goes_on_beside_a_program_is_measured() -> None:
         timeout=50,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("relaying / still: ") == 2
+    assert done.stdout.count("here / elsewhere: ") == 2
