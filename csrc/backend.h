@@ -51,7 +51,7 @@ typedef struct mux_backend_ops {
     void (*release)(mux_backend *backend, mux_slot *slot);
     int (*descriptor)(mux_backend *backend, const mux_slot *slot); /* or -errno: it has none */
     /* Give an open connection away, for another backend of its kind to attach: report nothing of it any more,
-     * and return the handle. The queue stays in the slot. NULL: it cannot be done. */
+     * and return the handle. The queue stays in the slot. Asked where a loop gives pairs to movers, and nowhere else. */
     int (*give)(mux_backend *backend, mux_slot *slot);
     /* One wait of at most `timeout` ns (0: none, -1: for ever), and what it brought. Returns -errno, or whether
      * all that had happened by then was reported: if not, nobody's deadline is to be kept yet. */

@@ -1,7 +1,7 @@
 /* Pairs that a mover has: what stays of them in the loop that joined them, and the queues between the two.
  *
  *   giving loop                                         mover: a loop in a thread of its own
- *     mux_relay ─► the next poll: leave ── inbox ─────►  attach both, mux_relay
+ *     mux_relay ─► `stay` later: leave ─── inbox ─────►  attach both, mux_relay
  *     close, abort: ask ────────────────── inbox ─────►  close, abort
  *     MUX_EV_LOST ◄─ hear ◄─────────────── outbox ─────  both have ended
  *

@@ -86,8 +86,8 @@ class Server:
         _demands.check_requirements(service, chosen)
         self._service = service
         self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
-        given = {id(w) for w in where if isinstance(w, socket.socket | Address)}
-        if len(given) < sum(isinstance(w, socket.socket | Address) for w in where):
+        given = [id(w) for w in where if isinstance(w, socket.socket | Address)]
+        if len(set(given)) < len(given):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         self._reuse_port = reuse_port
         limits = _demands.limits_with(service, limits or Limits())

@@ -68,12 +68,12 @@ class Handed:
         "_engine",
         "_leased",
         "_on_end",
-        "_upstream",
         "_verb",
         "began",
         "is_closed",
         "is_served",
         "transport",
+        "upstream",
     )
 
     def __init__(
@@ -91,12 +91,8 @@ class Handed:
         self.is_closed = False  # by this program
         self._verb = verb
         self._on_end = on_end
-        self._upstream = upstream
+        self.upstream = upstream
         self._leased = leased
-
-    @property
-    def upstream(self) -> str:
-        return self._upstream
 
     def close(self) -> None:
         """Send what is queued for either side, and end both."""
@@ -119,7 +115,7 @@ class Handed:
         self._on_end(
             End(
                 client_name(transport.get_extra_info("peername")),
-                self._upstream,
+                self.upstream,
                 received,
                 sent,
                 monotonic() - self.began,

@@ -23,6 +23,7 @@ Handler: TypeAlias = Callable[[Connection], Awaitable[object]]
 
 def is_handler(what: Any) -> bool:
     """Whether this is called with a connection, and awaited; a service is called with nothing."""
+    # the method itself, to look at: B004 is of those who ask whether there is one
     call = what if inspect.isroutine(what) else getattr(what, "__call__", what)  # noqa: B004
     if inspect.iscoroutinefunction(what) or inspect.iscoroutinefunction(call):
         return True

@@ -33,6 +33,8 @@ _at: ContextVar[_Home] = ContextVar("muxcore.aio.home")
 
 _OF_THE_LOOP = "_muxcore_home"  # an attribute of the loop: it goes when the loop does
 
+_MOST_MOVERS = 64  # each has buffers of half a MiB; more than cores is of no use
+
 
 def enter(engine: LoopEngine) -> None:
     """Let this task, and what it starts from now on, be at home with an engine."""
@@ -60,7 +62,7 @@ def here() -> LoopEngine:
 def _begun(loop: AbstractEventLoop) -> _Home:
     """Let an engine of its own be a guest in the loop, until the loop ends."""
     engine = new_guest()
-    engine.movers = 1 if "native_verbs" in engine.capabilities else 0
+    set_movers(engine, None)
 
     def ended(exc: BaseException | None) -> None:
         if exc is not None:
@@ -85,6 +87,22 @@ def new_guest(limits: Limits | None = None) -> TurningLoop:
         engine.close()
         raise
     return engine
+
+
+def set_movers(engine: LoopEngine, movers: int | None) -> None:
+    """Say how many threads an engine's joined pairs go to; None: one, where it can have any.
+
+    Raises:
+        ValueError: so many there cannot be.
+        CapabilityMissing: the engine cannot have any.
+    """
+    if movers is None:
+        movers = 1 if "native_verbs" in engine.capabilities else 0
+    if not 0 <= movers <= _MOST_MOVERS:
+        raise ValueError(f"movers must be 0 to {_MOST_MOVERS}, not {movers!r}")
+    if movers:
+        engine.need("native_verbs")
+        engine.movers = movers
 
 
 def stay(

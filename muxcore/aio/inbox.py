@@ -186,10 +186,10 @@ class Inbox(Wake):
             taken = data if type(data) is bytes else bytes(data)
         else:
             taken = bytes(data[:size])
-            if type(data) is bytes:
+            if isinstance(data, bytes):
                 self.data = bytearray(data[size:])
             else:
-                del data[:size]  # type: ignore[union-attr]
+                del data[:size]
         if self.is_paused and 2 * len(self.data) <= self._keep:
             self._resume()
         return taken

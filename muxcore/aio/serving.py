@@ -13,7 +13,7 @@ import muxcore
 from muxcore.address import Address
 from muxcore.aio.ends import Handed
 from muxcore.aio.handling import Handler, Handling, is_handler
-from muxcore.aio.home import enter
+from muxcore.aio.home import enter, set_movers
 from muxcore.aio.inbox import KEEP, Inbox
 from muxcore.aio.signals import stop_signals
 from muxcore.limits import Limits, seconds
@@ -21,7 +21,6 @@ from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
 from muxcore.services.relay.access_log import client_name
 
-_MOST_MOVERS = 64  # each has buffers of half a MiB; more than cores is of no use
 _LOOK = 0.05  # s between two looks at who is left in a drain: nobody waits for its end to the ms
 
 
@@ -78,7 +77,7 @@ class Server:
         engine_.need("guest")
         assert isinstance(engine_, LoopEngine)
         self._engine = engine_
-        _set_movers(engine_, movers)
+        set_movers(engine_, movers)
         self._run: asyncio.Task[bool] | None = None
         self._signals = 0
         self._asked: asyncio.Event  # for the end, by a signal
@@ -288,16 +287,6 @@ def serve(
         keep=keep,
         movers=movers,
     )
-
-
-def _set_movers(engine: LoopEngine, movers: int | None) -> None:
-    if movers is None:
-        movers = 1 if "native_verbs" in engine.capabilities else 0
-    if not 0 <= movers <= _MOST_MOVERS:
-        raise ValueError(f"movers must be 0 to {_MOST_MOVERS}, not {movers!r}")
-    if movers:
-        engine.need("native_verbs")
-        engine.movers = movers
 
 
 def _client(each: Inbox | Handed, now: float) -> Client:
