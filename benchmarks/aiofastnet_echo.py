@@ -9,7 +9,8 @@ import asyncio
 
 import aiofastnet
 from _listening import announce, listener
-from asyncio_echo import Echo
+
+from muxcore.compare.peers.asyncio_echo import Echo
 
 
 async def serve() -> None:

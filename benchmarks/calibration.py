@@ -24,9 +24,9 @@ from typing import Any
 from muxcore import serve
 from muxcore.compare.handlers import CallbackEcho
 from muxcore.compare.plan import full
+from muxcore.compare.report.verdict import ratio
 from muxcore.compare.servers import Subject
 from muxcore.compare.session import compare
-from muxcore.compare.text import ratio
 from muxcore.load.interrupts import status_of
 
 _MORE = 0.05  # of the CPU time of a message
@@ -65,7 +65,7 @@ def main() -> int:
         said: Counter[str] = Counter()
         for number in range(1, options.runs + 1):
             cell = _run(options, planted, number)["cells"][0]
-            said.update(f"{each['metric']}: {each['verdict']}" for each in cell["findings"])
+            said.update(each["verdict"] for each in cell["findings"])
             told = "; ".join(map(_told, cell["findings"]))
             twins = "; ".join(f"{metric} {ratio(each)}" for metric, each in cell["twin"].items())
             print(f"{name}, run {number}: {told} (twins: {twins})", flush=True)
@@ -100,7 +100,7 @@ def _loops(microseconds: float) -> int:
 
 
 def _told(each: Mapping[str, Any]) -> str:
-    return f"{each['metric']} {each['verdict']} {ratio(each['ratio'])}"
+    return f"{each['verdict']} {ratio(each['ratio'])}"
 
 
 if __name__ == "__main__":

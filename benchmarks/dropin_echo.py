@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 
 from _hosting import host
-from asyncio_echo import serve
 
 import muxcore.aio
+from muxcore.compare.peers.asyncio_echo import serve
 
 if __name__ == "__main__":
     factory = muxcore.aio.new_uvloop if host() == "uvloop" else muxcore.aio.new_event_loop

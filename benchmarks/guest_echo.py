@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from _hosting import host, run
 from _listening import announce, listener
-from asyncio_echo import Echo
 
 import muxcore
+from muxcore.compare.peers.asyncio_echo import Echo
 
 
 async def serve() -> None:

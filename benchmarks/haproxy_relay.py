@@ -1,6 +1,8 @@
 """HAProxy in tcp mode, one thread, with splicing where it finds it worth while.
 
-python benchmarks/haproxy_relay.py 9000 127.0.0.1:9001
+python benchmarks/haproxy_relay.py 9000 127.0.0.1:9001 [64k]
+
+Its buffers are as shipped (16 KiB), or, with 64k, as large as muxcore's receives.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ _CONFIGURATION = """\
 global
     nbthread 1
     maxconn 7500
+    {buffers}
 defaults
     mode tcp
     option splice-auto
@@ -28,5 +31,6 @@ backend out
 
 if __name__ == "__main__":
     number = port()
-    text = _CONFIGURATION.format(port=number, upstream=sys.argv[2])
+    buffers = "tune.bufsize 65536" if "64k" in sys.argv[3:] else ""
+    text = _CONFIGURATION.format(port=number, upstream=sys.argv[2], buffers=buffers)
     run("haproxy", number, text, lambda path: ["haproxy", "-db", "-f", str(path)])

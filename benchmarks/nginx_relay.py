@@ -1,6 +1,8 @@
 """nginx's stream module, one worker.
 
-python benchmarks/nginx_relay.py 9000 127.0.0.1:9001
+python benchmarks/nginx_relay.py 9000 127.0.0.1:9001 [64k]
+
+Its buffers are as shipped (16 KiB), or, with 64k, as large as muxcore's receives.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ stream {{
         listen 127.0.0.1:{port} backlog=4096;
         tcp_nodelay on;
         proxy_pass {upstream};
+        {buffers}
     }}
 }}
 """
@@ -33,5 +36,6 @@ stream {{
 if __name__ == "__main__":
     number = port()
     module = f"load_module {_MODULE};" if _MODULE.exists() else ""
-    text = _CONFIGURATION.format(module=module, port=number, upstream=sys.argv[2])
+    buffers = "proxy_buffer_size 64k;" if "64k" in sys.argv[3:] else ""
+    text = _CONFIGURATION.format(module=module, port=number, upstream=sys.argv[2], buffers=buffers)
     run("nginx stream", number, text, lambda path: ["nginx", "-c", str(path), "-e", "/dev/null"])

@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from muxcore.compare import peers as compare_peers
 from muxcore.compare.servers import Subject
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "benchmarks"
+PEERS_OF_COMPARE = compare_peers.HERE  # the echoes that `muxcore compare` shows, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Peer:
 
 
 PEERS = (
-    Peer("floor", "floor_echo.c", program="cc"),
-    Peer("asyncio", "asyncio_echo.py"),
-    Peer("uvloop", "uvloop_echo.py", package="uvloop"),
+    Peer("floor", f"{PEERS_OF_COMPARE}/floor_echo.c", program="cc"),
+    Peer("asyncio", f"{PEERS_OF_COMPARE}/asyncio_echo.py"),
+    Peer("uvloop", f"{PEERS_OF_COMPARE}/asyncio_echo.py", package="uvloop", arguments=("uvloop",)),
     Peer("guest-asyncio", "guest_echo.py"),
     Peer("guest-uvloop", "guest_echo.py", package="uvloop", arguments=("uvloop",)),
     Peer("dropin-asyncio", "dropin_echo.py"),
@@ -56,7 +57,9 @@ PEERS = (
     Peer("relay-floor", "floor_relay.c", program="cc", relays=True),
     Peer("relay-uvloop", "uvloop_relay.py", package="uvloop", relays=True),
     Peer("relay-haproxy", "haproxy_relay.py", program="haproxy", relays=True),
+    Peer("relay-haproxy-64k", "haproxy_relay.py", "", "haproxy", True, ("64k",)),
     Peer("relay-nginx", "nginx_relay.py", program="nginx", relays=True),
+    Peer("relay-nginx-64k", "nginx_relay.py", "", "nginx", True, ("64k",)),
     Peer("relay-socat", "socat_relay.py", program="socat", relays=True),
 )
 
@@ -91,7 +94,11 @@ def subject(name: str, upstream: str = "") -> Subject:
     if reason := missing(peer):
         raise LookupError(f"peer {name}: {reason}")
     path = HERE / peer.file
-    program = (str(_compiled(path)),) if path.suffix == ".c" else (sys.executable, str(path))
+    program = (
+        (str(compare_peers.compiled(path, BUILD)),)
+        if path.suffix == ".c"
+        else (sys.executable, str(path))
+    )
     return Subject(name, (*program, "0", *([upstream] if peer.relays else []), *peer.arguments))
 
 
@@ -99,15 +106,3 @@ def _program(name: str) -> str | None:
     if name == "cc":
         name = os.environ.get("CC", "cc")
     return shutil.which(name)
-
-
-def _compiled(source: Path) -> Path:
-    """Compile a C peer as the core itself is compiled: -O2, no flags of the machine."""
-    target = BUILD / source.stem
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        compiler = _program("cc")
-        assert compiler is not None
-        command = [compiler, "-std=c11", "-O2", "-o", str(target), str(source)]
-        subprocess.run(command, check=True)
-    return target

@@ -21,6 +21,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,17 @@ import turns
 from targets import CELLS, MEMORY, RELAY_CELLS, TARGETS, Target
 
 from muxcore import engines
-from muxcore.compare import memory, record, text, writing
+from muxcore.compare import memory, record, writing
 from muxcore.compare.environment import cautions, environment
 from muxcore.compare.findings import METRICS, report
+from muxcore.compare.questions import Question
+from muxcore.compare.report import text
+from muxcore.compare.report.table import table
+from muxcore.compare.report.verdict import ratio
 from muxcore.compare.rounds import BUSY, Series, measure
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_subject, pin
 from muxcore.compare.session import twin_of
 from muxcore.compare.statistics import Interval, corrected, median_interval, ratios
-from muxcore.compare.table import table
 from muxcore.load.interrupts import status_of
 
 _HELD = 5_000  # connections: enough to pass whatever a server has set aside beforehand
@@ -94,16 +98,10 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     rng = random.Random(options.seed)
     cells, verdicts = [], []
     for key in options.cells:
-        cell = CELLS[key]
-        series = measure(
-            [*subjects, twin_of(subjects[-1])],
-            cell,
-            rounds=options.rounds,
-            blocks=options.blocks,
-            rng=rng,
-        )
-        pairs = [(s.name, r.name) for s in subjects for r in subjects if s is not r]
-        found = record.cell(cell, report(series, pairs[: len(subjects) - 1], comparisons))
+        cell = replace(CELLS[key], rounds=options.rounds)
+        twins = [*subjects, twin_of(subjects[-1])]
+        series = measure(twins, [cell], blocks=options.blocks, rng=rng)[0]
+        found = record.cell(cell, report(series, _firsts_against(subjects), comparisons))
         cells.append(found)
         print("\n" + text.cell(found), flush=True)
         verdicts += [_judge(t, series, comparisons) for t in wanted if t.cell == key]
@@ -112,6 +110,12 @@ def _run(options: argparse.Namespace, subjects: Sequence[Subject]) -> int:
     judged = [verdict for verdict in verdicts if verdict]
     _write(options, where, subjects, {"cells": cells, "targets": judged})
     return 0
+
+
+def _firsts_against(subjects: Sequence[Subject]) -> list[Question]:
+    """Return what the table says in words: the first subject against each other one."""
+    first = subjects[0].name
+    return [Question(first, s.name, f"{first} against {s.name}") for s in subjects[1:]]
 
 
 def _turns(options: argparse.Namespace) -> int:
@@ -270,7 +274,7 @@ def _verdict_table(verdicts: Sequence[dict[str, Any]]) -> str:
             f"{each['reach']:g}",
             f"{each['ratio']['median']:.0f}"
             if each["metric"] == "memory"
-            else text.ratio(each["ratio"]),
+            else ratio(each["ratio"]),
             "does not count: not busy"
             if not each["counts"]
             else ("reached" if each["reached"] else "MISSED"),

@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from muxcore.compare import record, text
+from muxcore.compare import record
 from muxcore.compare.handlers import FanOut, SlowEcho
+from muxcore.compare.report.verdict import ratio
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, app_subject, client_core
 from muxcore.compare.statistics import corrected, median_interval, ratios
 from muxcore.compare.syscalls import traced
@@ -77,7 +78,7 @@ def line(row: dict[str, Any]) -> list[str]:
         row["subject"],
         str(row.get("sends", "no strace")),
         f"{row['first_answer_ms']:.1f}",
-        text.ratio(row["against"]) if "against" in row else "",
+        ratio(row["against"]) if "against" in row else "",
     ]
 
 

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from muxcore.compare import accounting, memory, writing
 from muxcore.compare.findings import report
+from muxcore.compare.report.table import table
 from muxcore.compare.rounds import Cell, measure
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject, echo_subject
-from muxcore.compare.table import table
 from muxcore.load import numeric
 from muxcore.load.interrupts import status_of
 
@@ -224,10 +224,10 @@ def _cost_by_idle(engine: str, rounds: int) -> str:
 
 def _cost(subject: Subject, load: dict[str, object], rounds: int) -> float:
     """Return the server's CPU a message, in microseconds."""
-    cell = Cell("cost", {"connections": 50, **load}, seconds=0.05)
-    series = measure([subject], cell, rounds=rounds, blocks=1, rng=random.Random(1))
+    cell = Cell("cost", {"connections": 50, **load}, seconds=0.05, rounds=rounds)
+    series = measure([subject], [cell], blocks=1, rng=random.Random(1))[0]
     figures = report(series, (), 1).figures
-    return figures[subject.name].cpu_us if figures else math.nan
+    return figures[subject.name].cpu_us.median if figures else math.nan
 
 
 if __name__ == "__main__":

@@ -38,44 +38,50 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--html",
         type=Path,
-        default=Path("report-demo.html"),
         metavar="FILE",
-        help="where the comparison's report goes (default: report-demo.html)",
+        help="where the comparison's report goes (default: report-demo.html, or report-demo-2.html "
+        "where that is there, and so on)",
     )
     parser.set_defaults(run=run, starts_others=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    from muxcore.compare import engines, files, plan, session, text, writing
-    from muxcore.compare.page import page
+    import tempfile
 
-    writing.check(options.html)
-    names = engines.chosen(options.engines, adapters=True, report=print)
+    from muxcore.compare import files, subjects, writing
+
+    html = writing.place(options.html, Path("report-demo.html"))
+    writing.check(html)
     sent = options.files or files.real_files(_CLIENTS)
     for path in sent:
         if not path.is_file():
             print(f"muxcore demo: {path} is not a file that can be sent", file=sys.stderr)
             return 2
-    subjects = engines.echo_subjects(names)
-    transfers = _send_files(subjects, sent)
+    with tempfile.TemporaryDirectory(prefix="muxcore-") as folder:
+        chosen = subjects.chosen(options.engines, Path(folder), print)
+        return _show(chosen, sent, html)
+
+
+def _show(subjects: Sequence[Subject], sent: Sequence[Path], html: Path) -> int:
+    """Send the files, compare, and tell; return the exit code."""
+    from muxcore.compare import plan, session, writing
+    from muxcore.compare.report.page import page
+    from muxcore.compare.report.verdict import again, headline, plain, trust
+
+    transfers = _send_files([each for each in subjects if not each.fresh], sent)
     print("\nNow short messages, every server in turn, in random order ...", flush=True)
     found = session.compare(subjects, plan.demo(), random.Random())
     work = found["cells"][0]
+    if not work["figures"]:
+        return found["interrupted"] or 1
     print(f"\n{_table(subjects, work, transfers)}\n")
-    print(
-        "\n".join(
-            [
-                *found["cautions"],
-                *(f"{n} stopped: {why}" for n, why in work["stopped"].items()),
-                *text.again(work),
-            ]
-        )
-    )
-    print(f"(in brackets: the client was the limit; A/A, rate: {text.ratio(work['twin']['rate'])})")
-    charts = writing.write(options.html.resolve(), page(found))
-    print(f"\nIntervals and charts: {charts}\nMore of it: muxcore compare --quick")
+    notes = [f"{name} stopped: {why}" for name, why in work["stopped"].items()]
+    notes += [*again(work), plain(headline(found)), trust(found).why]
+    print("\n".join([*found["cautions"], *notes]))
+    charts = writing.write(html.resolve(), page(found))
+    print(f"\nIntervals and charts: {charts}\nMore of it: muxcore compare")
     failed = [n for n, each in transfers.items() if each.verified < each.files]
-    return 1 if failed or work["stopped"] else 0
+    return found["interrupted"] or (1 if failed or work["stopped"] else 0)
 
 
 def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, FileRun]:
@@ -112,26 +118,26 @@ def _send_files(subjects: Sequence[Subject], sent: Sequence[Path]) -> dict[str, 
 
 
 def _table(subjects: Sequence[Subject], work: dict[str, Any], transfers: dict[str, FileRun]) -> str:
-    from muxcore.compare.table import table
+    from muxcore.compare.report.table import table
 
     rows = []
     for subject in subjects:
-        sent = transfers[subject.name]
-        files = f"{sent.megabytes_per_second:,.0f}" if sent.verified == sent.files else "failed"
-        figures = work["figures"].get(subject.name)
+        sent, figures = transfers.get(subject.name), work["figures"].get(subject.name)
+        files = "" if sent is None else "failed"
+        if sent and sent.verified == sent.files:
+            files = f"{sent.megabytes_per_second:,.0f}"
         if figures is None:
             why = "failed" if subject.name in work["stopped"] else "no window"
-            rows.append([subject.engine, subject.handler, why, "", files])
+            rows.append([subject.name, why, "", files])
             continue
         rate = f"{figures['rate']:,.0f}"
         rows.append(
             [
-                subject.engine,
-                subject.handler,
-                rate if figures["is_bottleneck"] else f"({rate})",
+                subject.name,
                 f"{figures['cpu_us_per_message']:.2f}",
+                rate if figures["is_bottleneck"] else f"({rate})",
                 files,
             ]
         )
-    head = ["engine", "echo by", "messages/s, 64 B", "server CPU us/message", "files MB/s"]
-    return table(head, rows)
+    head = ["echo, 64 B", "server CPU us/message", "messages/s", "files MB/s"]
+    return table(head, rows) + "\n(in brackets: the client was the limit)"

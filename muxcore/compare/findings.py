@@ -1,4 +1,4 @@
-"""From samples to statements: figures of each subject, and which pairs differ."""
+"""From samples to statements: figures of each subject, and what the plan's questions found."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import statistics as stdlib_statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from muxcore.compare.questions import Question
 from muxcore.compare.rounds import BUSY, Sample, Series
-from muxcore.compare.servers import Subject
 from muxcore.compare.statistics import (
     Interval,
     Verdict,
@@ -32,7 +32,8 @@ class Figures:
     Attributes:
         rate: messages a second.
         megabytes: 10^6 bytes a second, one way.
-        cpu_us: microseconds of server CPU a message.
+        cpu_us: microseconds of server CPU a message, with the interval of this median alone: what
+            the machine's drift moves for all alike is in it, unlike in a ratio.
         busy: share of its core.
         is_bottleneck: whether the rate is the server's own.
         latency: of all windows together.
@@ -44,7 +45,7 @@ class Figures:
     windows: int
     rate: float
     megabytes: float
-    cpu_us: float
+    cpu_us: Interval
     busy: float
     is_bottleneck: bool
     latency: Histogram
@@ -54,16 +55,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One comparison: ``subject`` to ``reference`` in ``metric`` (rate or cpu).
+    """The answer to a question of the plan, in one cell: the CPU a message, as a ratio."""
 
-    ``counts`` is false for a rate where a server was not the bottleneck: it says nothing of them.
-    """
-
-    metric: str
-    subject: str
-    reference: str
+    question: Question
     verdict: Verdict
-    counts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,30 +82,12 @@ class CellReport:
     missed: int
 
 
-def pairs_of(subjects: Sequence[Subject]) -> list[tuple[str, str]]:
-    """Return the (subject, reference) pairs worth comparing, each once.
-
-    With the same handler: each engine to the first, and to the first of its own model, so that a
-    native engine stands beside the pure one. Within an engine: the verb to the callback.
-    """
-    found: dict[tuple[str, str], None] = {}
-    first: dict[tuple[str, str], str] = {}
-    by_engine = {(each.engine, each.handler): each.name for each in subjects}
-    for subject in subjects:
-        model = subject.engine.partition("-")[2] or subject.engine
-        references = [first.setdefault((key, subject.handler), subject.name) for key in ("", model)]
-        if subject.handler == "verb":
-            references.append(by_engine.get((subject.engine, "callback"), subject.name))
-        found |= {(subject.name, each): None for each in references if each != subject.name}
-    return list(found)
-
-
-def report(series: Series, pairs: Iterable[tuple[str, str]], comparisons: int) -> CellReport:
+def report(series: Series, questions: Iterable[Question], comparisons: int) -> CellReport:
     """Judge a cell.
 
     Args:
         series: what was measured; a subject whose name ends in ``TWIN`` gives the A/A interval.
-        pairs: (subject, reference) to compare.
+        questions: what is judged; one whose subjects were not both measured is left out.
         comparisons: in the whole report, for the correction.
     """
     by_subject: dict[str, list[Sample]] = {name: [] for name in series.order}
@@ -120,10 +97,9 @@ def report(series: Series, pairs: Iterable[tuple[str, str]], comparisons: int) -
     figures = {name: _figures(name, taken) for name, taken in by_subject.items()}
     twin = {metric: _twin(by_subject, metric) for metric in METRICS}
     findings = [
-        _finding(metric, name, reference, by_subject, figures, twin[metric].offset, comparisons)
-        for name, reference in pairs
-        if name in by_subject and reference in by_subject
-        for metric in METRICS
+        _finding(each, by_subject, twin["cpu"].offset, comparisons)
+        for each in questions
+        if each.subject in by_subject and each.reference in by_subject
     ]
     return CellReport(
         name=series.cell.name,
@@ -152,7 +128,7 @@ def _figures(name: str, taken: Sequence[Sample]) -> Figures:
         megabytes=stdlib_statistics.median(
             sample.result.bytes_in / sample.result.seconds / 1e6 for sample in taken
         ),
-        cpu_us=stdlib_statistics.median(sample.cpu_us for sample in taken),
+        cpu_us=median_interval([sample.cpu_us for sample in taken]),
         busy=busy,
         is_bottleneck=busy > BUSY,
         latency=latency,
@@ -175,17 +151,9 @@ def _twin(by_subject: dict[str, list[Sample]], metric: str) -> Interval:
 
 
 def _finding(
-    metric: str,
-    name: str,
-    reference: str,
-    by_subject: dict[str, list[Sample]],
-    figures: dict[str, Figures],
-    noise: float,
-    comparisons: int,
+    question: Question, by_subject: dict[str, list[Sample]], noise: float, comparisons: int
 ) -> Finding:
-    taken, other = by_subject[name], by_subject[reference]
-    found = ratios(_by_round(taken, metric), _by_round(other, metric))
+    taken, other = by_subject[question.subject], by_subject[question.reference]
+    found = ratios(_by_round(taken, "cpu"), _by_round(other, "cpu"))
     blocks = {sample.round: sample.block for sample in taken}
-    verdict = judge(found, blocks, noise, corrected(comparisons))
-    own = figures[name].is_bottleneck and figures[reference].is_bottleneck
-    return Finding(metric, name, reference, verdict, counts=own or metric != "rate")
+    return Finding(question, judge(found, blocks, noise, corrected(comparisons)))

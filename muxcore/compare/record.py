@@ -12,7 +12,7 @@ from muxcore.compare.servers import Subject
 from muxcore.compare.statistics import UNSTABLE, Interval
 from muxcore.load.result import PERCENTILES
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def subject(each: Subject) -> dict[str, Any]:
@@ -21,6 +21,7 @@ def subject(each: Subject) -> dict[str, Any]:
         "name": each.name,
         "engine": each.engine,
         "handler": each.handler,
+        "fresh": each.fresh,
         "argv": list(each.argv),
     }
 
@@ -29,23 +30,23 @@ def cell(work: Cell, judged: CellReport) -> dict[str, Any]:
     """Return one cell's figures and findings."""
     return {
         "name": work.name,
+        "axis": work.axis,
         "load": {key: _text(value) for key, value in work.load.items()},
         "window_seconds": work.seconds,
+        "rounds": work.rounds,
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "findings": [_finding(each) for each in judged.findings],
         "twin": {metric: interval(each) for metric, each in judged.twin.items()},
-        "unstable": any(each.reach > 1 + UNSTABLE for each in judged.twin.values()),
+        "unstable": judged.twin["cpu"].reach > 1 + UNSTABLE,
         "stopped": dict(judged.stopped),
         **_windows(judged),
     }
 
 
-def latency(
-    work: Cell, series: Series, rates: Mapping[str, float], judged: CellReport
-) -> dict[str, Any]:
+def latency(series: Series, rates: Mapping[str, float], judged: CellReport) -> dict[str, Any]:
     """Return the latency at given rates."""
     return {
-        "name": work.name,
+        "name": series.cell.name,
         "offered": dict(rates),
         "figures": {name: _figures(each) for name, each in judged.figures.items()},
         "stopped": dict(series.stopped),
@@ -68,7 +69,8 @@ def _figures(each: Figures) -> dict[str, Any]:
         "windows": each.windows,
         "rate": each.rate,
         "megabytes_per_second": each.megabytes,
-        "cpu_us_per_message": each.cpu_us,
+        "cpu_us_per_message": each.cpu_us.median,
+        "cpu_us_interval": interval(each.cpu_us),
         "busy": each.busy,
         "is_bottleneck": each.is_bottleneck,
         "generator": each.generator,
@@ -91,12 +93,11 @@ def _windows(judged: CellReport) -> dict[str, int]:
 
 def _finding(each: Finding) -> dict[str, Any]:
     return {
-        "metric": each.metric,
-        "subject": each.subject,
-        "reference": each.reference,
+        "subject": each.question.subject,
+        "reference": each.question.reference,
+        "asks": each.question.asks,
         "ratio": interval(each.verdict.interval),
         "verdict": each.verdict.word,
-        "counts": each.counts,
     }
 
 

@@ -2,7 +2,8 @@
 
 The machine drifts (other work, clock speed, heat) over seconds; two windows of a tenth of a second
 that lie side by side share that drift, and their ratio is free of it. Servers are restarted between
-blocks, because where a process's memory happens to lie changes its speed for its whole life.
+blocks, because where a process's memory happens to lie changes its speed for its whole life; within
+a block each does all cells, one after the other, as a server in production does.
 
 In a virtual machine a neighbour may get the core in the middle of a window, and the figures of that
 window are his (here, identical servers then differed by a factor of two in half of the rounds). The
@@ -14,7 +15,6 @@ Where the last try stays without a reply, too, that server has no figure in this
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,8 +30,6 @@ from muxcore.load.sharding import room
 _TRIES = 4  # of a window: where half of them are robbed, one in sixteen stays so
 _LONGER = 3  # times as long is the next try of a window without a reply: the last is 27 times so
 
-_SETTLED_WITHIN = 5.0  # s: the ends of 10,000 connections take a slow server a tenth of that
-
 BUSY = 0.95  # of its core: below, the server was not the bottleneck, and its rate is not its own
 
 
@@ -44,12 +42,16 @@ class Cell:
         load: what the generator does, as ``LoadConfig``'s arguments.
         seconds: of one window.
         warmup: before each window.
+        rounds: windows of each subject; with fewer than 15, no interval is left.
+        axis: what it differs in from the first cell, for the report; "" where that is nothing.
     """
 
     name: str
     load: Mapping[str, Any]
     seconds: float = 0.1
     warmup: float = 0.02
+    rounds: int = 150
+    axis: str = ""
 
 
 @dataclass(slots=True)
@@ -95,48 +97,91 @@ class Series:
     starved: int = 0
     missed: int = 0
 
+    def stop(self, name: str, why: str) -> None:
+        """Leave a subject out from now on, with all that was seen of it in this cell."""
+        self.stopped[name] = why
+        self.samples = [each for each in self.samples if each.subject != name]
+
 
 def measure(
     subjects: Sequence[Subject],
-    cell: Cell,
+    cells: Sequence[Cell],
     *,
-    rounds: int,
     blocks: int = 3,
     rng: random.Random,
-    rates: Mapping[str, float] | None = None,
     kind: str = "auto",
-    tick: Callable[[str], None] | None = None,
-) -> Series:
-    """Measure every subject in ``rounds`` rounds; each server is warmed before its first one.
+    done: Callable[[Cell, int, int], object] | None = None,
+    found: list[Series] | None = None,
+) -> list[Series]:
+    """Measure every subject in every cell; each server is warmed before its first window.
 
     Args:
         subjects: at least one, with names of their own.
-        cell: the work.
-        rounds: in all, dealt evenly to the blocks.
-        blocks: how often the servers are started anew.
+        cells: the work, with names of their own. A block goes through all of them, in this order.
+        blocks: how often the servers are started anew; the rounds are dealt evenly to them.
         rng: orders the subjects within a round.
-        rates: the open loop's messages a second, by subject; None is what the cell says.
         kind: which load generator (see :func:`muxcore.load.generator`).
-        tick: called with a word after each round, for a display.
+        done: called after each round with the cell, how many servers took part, and its number.
+        found: where the series are put before the first round. They fill as it goes, and hold what
+            there is when this is interrupted.
+
+    Returns:
+        A series for each cell.
     """
-    series = Series(cell, order=[subject.name for subject in subjects])
-    descriptors = (cell.load.get("connections", 1) + cell.load.get("idle", 0)) * len(subjects)
-    crowded = descriptors > room()  # and raises the limit: the servers need theirs, too
-    done = 0
+    found = [] if found is None else found
+    taking = {cell.name: [s for s in subjects if s.only in ("", cell.name)] for cell in cells}
+    found += [Series(cell, order=[each.name for each in taking[cell.name]]) for cell in cells]
     for block in range(blocks):
-        upto = rounds * (block + 1) // blocks
         with client_core(), contextlib.ExitStack() as stack:
-            running = _start(subjects, cell, rates or {}, kind, crowded, stack, series)
-            for number in range(done, upto):
-                order = [name for name in running if name not in series.stopped]
-                rng.shuffle(order)
-                for name in order:
-                    _take(running[name], block, number, series)
-                if tick:
-                    tick(f"{cell.name}: {number + 1}/{rounds}")
-        done = upto
-    series.samples = [each for each in series.samples if each.subject not in series.stopped]
-    return series
+            servers = _Servers(stack, kind)
+            for series in found:
+                cell = series.cell
+                numbers = range(cell.rounds * block // blocks, cell.rounds * (block + 1) // blocks)
+                with contextlib.ExitStack() as clients:
+                    running = _connect(taking[cell.name], series, servers, clients)
+                    for number in numbers:
+                        order = [name for name in running if name not in series.stopped]
+                        rng.shuffle(order)
+                        for name in order:
+                            _take(running[name], block, number, series)
+                        if done:
+                            done(cell, len(order), number)
+                servers.after(series)
+    return found
+
+
+class _Servers:
+    """The servers of one block: each is started when it is needed first, and stays for all cells.
+
+    One that has failed in a cell is started anew for the next.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, kind: str) -> None:
+        self._stack = stack
+        self.kind = kind
+        self._running: dict[str, ServerProcess] = {}
+
+    def get(self, subject: Subject, load: Mapping[str, Any]) -> ServerProcess:
+        """Return a subject's server, warmed.
+
+        Raises:
+            ServerFailed: it does not start, or does not answer as it must.
+        """
+        server = self._running.get(subject.name)
+        if server is None:
+            server = self._stack.enter_context(ServerProcess(subject))
+            self._running[subject.name] = server
+            if not subject.fresh and not (warmed := warm(server.address, load, self.kind)).ok:
+                raise ServerFailed(server.ending() or explain(warmed))
+        return server
+
+    def after(self, series: Series) -> None:
+        """End those that failed in a cell, and wait until the others have seen its clients go."""
+        for name in series.stopped:
+            if server := self._running.pop(name, None):
+                server.stop()
+        for server in self._running.values():
+            server.settle()
 
 
 class _Running:
@@ -162,53 +207,38 @@ class _Running:
             yield source
         finally:
             source.close()
-            self._settle()
+            self.server.settle()
 
     def close(self) -> None:
         if self._kept is not None:
             self._kept.close()
 
-    def _settle(self) -> None:
-        """Wait until the server has seen all connections end: the core is the next one's."""
-        give_up, before = time.monotonic() + _SETTLED_WITHIN, -math.inf
-        while (now := self.server.cpu_ns()) - before > 1e6 and time.monotonic() < give_up:
-            before = now
-            time.sleep(0.01)  # a process does not tell that it is idle: its clock stands still
 
-
-def _start(
-    subjects: Sequence[Subject],
-    cell: Cell,
-    rates: Mapping[str, float],
-    kind: str,
-    crowded: bool,
-    stack: contextlib.ExitStack,
-    series: Series,
+def _connect(
+    subjects: Sequence[Subject], series: Series, servers: _Servers, stack: contextlib.ExitStack
 ) -> dict[str, _Running]:
-    found = {}
+    """Connect a client to each server that can do this cell's work."""
+    cell, found = series.cell, {}
+    descriptors = (cell.load.get("connections", 1) + cell.load.get("idle", 0)) * len(subjects)
+    crowded = descriptors > room()  # and raises the limit: the servers need theirs, too
     for subject in subjects:
         if subject.name in series.stopped:
             continue
+        load = {**cell.load, **subject.load}
         try:
-            server = stack.enter_context(ServerProcess(subject))
+            server = servers.get(subject, load)
         except ServerFailed as exc:
-            series.stopped[subject.name] = str(exc)
-            continue
-        load = dict(cell.load)
-        if subject.name in rates:
-            load["rate"] = rates[subject.name]
-        warmed = warm(server.address, load, kind)
-        if not warmed.ok:
-            series.stopped[subject.name] = server.ending() or explain(warmed)
+            series.stop(subject.name, str(exc))
             continue
         config = LoadConfig(address=numeric(server.address), **load)
-        running = stack.enter_context(contextlib.closing(_Running(server, config, kind, crowded)))
+        running = _Running(server, config, servers.kind, crowded)
+        stack.enter_context(contextlib.closing(running))
         with running.client() as source:
             first = window(source, cell.warmup, cell.seconds)  # connects; its figures are not used
-        if not first.ok:
-            series.stopped[subject.name] = server.ending() or explain(first)
-            continue
-        found[subject.name] = running
+        if first.ok:
+            found[subject.name] = running
+        else:
+            series.stop(subject.name, server.ending() or explain(first))
     return found
 
 
@@ -230,7 +260,7 @@ def _take(running: _Running, block: int, number: int, series: Series) -> None:
             result = window(source, series.cell.warmup, seconds, at_phase=read)
             was_robbed = stolen_ns(cores()[:2]) > stolen
         if not result.ok:
-            series.stopped[name] = server.ending() or explain(result)
+            series.stop(name, server.ending() or explain(result))
             return
         if (result.received and not was_robbed) or tries == _TRIES:
             break

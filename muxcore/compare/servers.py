@@ -6,6 +6,7 @@ It ends with this process, however that ends: see ``warden.py``.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import selectors
@@ -14,17 +15,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from muxcore.compare import accounting
 from muxcore.errors import MuxcoreError
 
 _START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
 _STOP_TIMEOUT = 5.0
+_SETTLED_WITHIN = 5.0  # s: the ends of 10,000 connections take a slow server a tenth of that
 _TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
 _WARDEN = Path(__file__).with_name("warden.py")
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
@@ -43,12 +45,18 @@ class Subject:
         argv: the command; it prints ``listening on HOST:PORT`` first and ends on SIGTERM.
         engine: the engine's name; "" for a server that is not muxcore.
         handler: ``verb``, ``callback``, ``app``, or "" where the word means nothing.
+        fresh: it is measured before its first client has left, that is, not warmed.
+        only: the name of the one cell in which it is measured; "" means every one.
+        load: what its client does otherwise than the cell says, as ``LoadConfig``'s arguments.
     """
 
     name: str
     argv: tuple[str, ...]
     engine: str = ""
     handler: str = ""
+    fresh: bool = False
+    only: str = ""
+    load: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def echo_subject(engine: str, handler: str, *options: str) -> Subject:
@@ -91,6 +99,7 @@ class ServerProcess:
         self.pid = self._process.pid
         self._drain: threading.Thread | None = None
         self._tail = b""
+        self._stopped = False
         try:
             with contextlib.suppress(OSError):  # where it has ended already, reading tells more
                 pin(self.pid, server=True)
@@ -118,12 +127,25 @@ class ServerProcess:
         """Return the memory of the server and its children, in bytes."""
         return accounting.memory(self.pid)
 
+    def settle(self) -> None:
+        """Wait until it is idle: it has seen the ends of its connections, say."""
+        give_up, before = time.monotonic() + _SETTLED_WITHIN, -math.inf
+        while (now := self.cpu_ns()) - before > 1e6 and time.monotonic() < give_up:
+            before = now
+            time.sleep(0.01)  # a process does not tell that it is idle: its clock stands still
+
     def is_running(self) -> bool:
         """Return whether it has not ended."""
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """End the server and return its exit status; its children go with it."""
+        """End the server and return its exit status; its children go with it.
+
+        Once it has been stopped, its number may be another's: then nothing is done.
+        """
+        if self._stopped:
+            return self._process.returncode
+        self._stopped = True
         if self._process.poll() is None:
             self._process.terminate()
             try:

@@ -14,6 +14,21 @@ class FileError(MuxcoreError, ValueError):
     """A file that cannot be written; the message says which, why, and what to do."""
 
 
+def place(asked: Path | None, usual: Path) -> Path:
+    """Return where to write: the file asked for, else a usual one whose name is not taken yet.
+
+    So an earlier report is never lost to one that nobody named: report.html, report-2.html, …
+    """
+    if asked is not None:
+        return asked
+    number = 1
+    found = usual
+    while found.exists():
+        number += 1
+        found = usual.with_stem(f"{usual.stem}-{number}")
+    return found
+
+
 def check(*paths: Path | None) -> None:
     """Refuse what cannot be written; nothing that is there is changed. None is skipped.
 

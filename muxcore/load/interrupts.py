@@ -66,7 +66,12 @@ def status_of(main: Callable[[], int]) -> int:
         with interruptible():
             return main()
     except KeyboardInterrupt as exc:
-        return 128 + getattr(exc, "number", signal.SIGINT)
+        return status(exc)
+
+
+def status(exc: KeyboardInterrupt) -> int:
+    """Return the exit status of a program that this ended."""
+    return 128 + int(getattr(exc, "number", signal.SIGINT))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

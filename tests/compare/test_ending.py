@@ -42,6 +42,28 @@ def main():
 sys.exit(status_of(main))
 """
 
+# A comparison of an hour, which tells of each round.
+_COMPARISON = """
+import random, sys
+from muxcore.compare import plan, session
+from muxcore.compare.progress import Progress
+from muxcore.compare.rounds import Cell
+from muxcore.compare.servers import echo_subject
+from muxcore.load.interrupts import status_of
+class Telling(Progress):
+    def round(self, cell, servers, number):
+        print("round", number, flush=True)
+def main():
+    cell = Cell("few", {"connections": 2}, rounds=10_000)
+    subjects = [echo_subject("pure-epoll", "callback")]
+    chosen = plan.Plan((cell,), costs=False)
+    found = session.compare(subjects, chosen, random.Random(1), progress=Telling(quiet=True))
+    windows = found["cells"][0]["figures"]["pure-epoll callback"]["windows"]
+    print(found["interrupted"], "2 or more windows" if windows >= 2 else windows)
+    return 0
+sys.exit(status_of(main))
+"""
+
 
 def living(group: int) -> list[str]:
     """Return a group's processes that still run: an ended one may wait for init as a zombie."""
@@ -113,6 +135,33 @@ def test_a_command_that_is_ended_leaves_nobody_behind(
     assert "Traceback" not in complaint
     for each in servers:
         eventually(lambda each=each: not living(each), "a server was left behind")
+
+
+@pytest.mark.parametrize("number", _SIGNALS[:3])
+def test_what_was_measured_before_a_signal_is_reported(
+    start: Any, tmp_path: Path, number: signal.Signals
+) -> None:
+    program = start("-u", "-c", _COMPARISON, cwd=tmp_path)
+    for line in program.stdout:
+        if line.startswith("round 2"):
+            break
+    program.send_signal(number)
+    said, complaint = program.communicate(timeout=DEADLINE)
+    assert "Traceback" not in complaint
+    assert said.splitlines()[-1] == f"{128 + number} 2 or more windows"
+
+
+def test_a_comparison_that_ends_before_its_first_window_writes_nothing(
+    start: Any, tmp_path: Path
+) -> None:
+    program = start("-m", "muxcore", "compare", "pure-process", cwd=tmp_path)
+    eventually(lambda: len(descendants(program.pid)) > 1, "no server was started")
+    program.send_signal(signal.SIGTERM)
+    _, complaint = program.communicate(timeout=DEADLINE)
+    if "nothing was measured" in complaint:
+        assert list(tmp_path.iterdir()) == []
+    else:  # so slow was the signal that there was a window
+        assert (tmp_path / "report.html").is_file()
 
 
 def test_a_signal_that_is_ignored_stays_ignored(start: Any) -> None:

@@ -39,6 +39,16 @@ def test_what_is_there_is_left_as_it_is_and_what_is_not_is_not_made(tmp_path: Pa
         writing.check(tmp_path)
 
 
+def test_a_report_that_nobody_named_takes_the_place_of_none(tmp_path: Path) -> None:
+    usual = tmp_path / "report.html"
+    assert writing.place(None, usual) == usual
+    usual.touch()
+    assert writing.place(None, usual) == tmp_path / "report-2.html"
+    (tmp_path / "report-2.html").touch()
+    assert writing.place(None, usual) == tmp_path / "report-3.html"
+    assert writing.place(usual, tmp_path / "other") == usual
+
+
 def test_what_cannot_be_written_any_more_goes_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

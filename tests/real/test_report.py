@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from muxcore.compare.page import page
 from muxcore.compare.plan import quick
+from muxcore.compare.report.page import page
 from muxcore.compare.servers import echo_subject
 from muxcore.compare.session import compare
 
@@ -77,7 +77,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("pure-select", "pure-epoll")
         for handler in ("verb", "callback")
     ]
-    plan = replace(quick(), rounds=15, blocks=1, latency_rounds=2)
+    cells = tuple(replace(cell, rounds=15) for cell in quick().cells)
+    plan = replace(quick(), cells=cells, blocks=1, fractions=(0.5,), latency_rounds=2, costs=True)
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page(compare(subjects, plan, random.Random(1))), encoding="utf-8")
     return path

@@ -32,9 +32,9 @@ from lives import End, Life
 import muxcore
 from muxcore import address
 from muxcore.compare.accounting import descendants
+from muxcore.compare.report.table import table
 from muxcore.compare.rounds import explain
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
-from muxcore.compare.table import table
 from muxcore.compare.warming import warm
 from muxcore.load.interrupts import status_of
 

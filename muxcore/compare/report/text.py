@@ -1,16 +1,18 @@
-"""The comparison on a terminal."""
+"""The comparison on a terminal: the verdict first, then every figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from muxcore.compare.table import table
+from muxcore.compare.report.table import table
+from muxcore.compare.report.verdict import again, headline, plain, price, ratio, remark, trust
 
 _FOOT = """\
-Each server was warmed: before its first window clients came, talked and went. Ratios are medians
-over {rounds} rounds and {blocks} starts with 99 % intervals, corrected for {comparisons}
-comparisons. A rate in (brackets) is not the server's own: its core was not busy.\
+Each server was warmed: before its first window clients came, talked and went ("fresh": it was not).
+Ratios are medians of windows side by side, over {blocks} starts, with 99 % intervals, corrected for
+the {comparisons} comparisons that were planned. A rate in (brackets) is not the server's own: its
+core was not busy.\
 """
 
 
@@ -22,11 +24,13 @@ def report(found: Mapping[str, Any]) -> str:
     parts = [f"muxcore {where['muxcore']} on {machine}, {generator}", *found["cautions"]]
     for each in found["cells"]:
         parts += ["", cell(each)]
+        if said := plain(remark(found, each)) if each["axis"] else "":
+            parts.append(said)
     for each in found["latency"]:
         parts += ["", _latency(each)]
     if found["costs"]:
         parts += ["", _costs(found["costs"])]
-    parts += ["", _FOOT.format_map(found)]
+    parts += ["", _FOOT.format_map(found), "", plain(headline(found)), trust(found).why]
     return "\n".join(parts)
 
 
@@ -39,25 +43,20 @@ def cell(each: Mapping[str, Any]) -> str:
         rows.append(
             [
                 name,
-                rate if figures["is_bottleneck"] else f"({rate})",
                 f"{figures['cpu_us_per_message']:.2f}",
+                rate if figures["is_bottleneck"] else f"({rate})",
                 f"{figures['busy']:.0%}",
                 _or_dash(times["p50"]),
                 _or_dash(times["p99"]),
             ]
         )
-    head = ["subject", "messages/s", "CPU us/msg", "busy", "p50 us", "p99 us"]
+    head = ["subject", "CPU us/msg", "messages/s", "busy", "p50 us", "p99 us"]
     lines = [f"== {each['name']}", table(head, rows)]
     lines += [f"{name} stops here: {why}" for name, why in each["stopped"].items()]
-    lines += [sentence(finding) for finding in each["findings"] if finding["metric"] == "cpu"]
-    lines += [
-        sentence(finding)
-        for finding in each["findings"]
-        if finding["metric"] == "rate" and finding["counts"]
-    ]
+    lines += [f"  {finding['asks']}: {price(finding)}" for finding in each["findings"]]
     twin = each["twin"]
     lines.append(
-        f"A/A (a server against its twin): rate {ratio(twin['rate'])}, CPU {ratio(twin['cpu'])}"
+        f"A/A (a server against its twin): CPU {ratio(twin['cpu'])}, rate {ratio(twin['rate'])}"
     )
     lines += again(each)
     if each["unstable"]:
@@ -65,49 +64,6 @@ def cell(each: Mapping[str, Any]) -> str:
             "UNSTABLE: two identical servers differed by more than 5 %; repeat on a quiet machine"
         )
     return "\n".join(lines)
-
-
-def sentence(finding: Mapping[str, Any]) -> str:
-    """Return a finding in words."""
-    verdict, metric = finding["verdict"], finding["metric"]
-    what = "CPU per message" if metric == "cpu" else "rate"
-    words = {
-        "more": f"{what} higher than",
-        "less": f"{what} lower than",
-        "no difference": f"{what}: no difference to",
-        "unclear": f"{what}: unclear, the windows differ too much, against",
-        "too few rounds": f"{what}: too few rounds to say against",
-    }
-    return (
-        f"  {finding['subject']}: {words[verdict]} {finding['reference']}, "
-        f"{ratio(finding['ratio'])}"
-    )
-
-
-def again(each: Mapping[str, Any]) -> list[str]:
-    """Return in sentences which windows of this cell were taken again, and which are missing."""
-    lines = []
-    retaken, kept = each["windows_retaken"], each["windows_robbed"]
-    starved, missed = each["windows_starved"], each["windows_missed"]
-    if retaken:
-        lines.append(
-            f"Others had the core in {retaken + kept:,} windows (stolen time): "
-            f"{retaken:,} were taken again, {kept:,} kept at the last try"
-        )
-    if starved:
-        lines.append(
-            f"No reply came in {starved + missed:,} windows, and nothing failed (a busy machine): "
-            f"{starved:,} were taken again and longer, {missed:,} are missing"
-        )
-    return lines
-
-
-def ratio(interval: Mapping[str, float | None]) -> str:
-    """Return a ratio with its interval."""
-    low, high = interval["low"], interval["high"]
-    if low is None or high is None:
-        return f"x{interval['median']:.3f} [no interval]"
-    return f"x{interval['median']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _latency(each: Mapping[str, Any]) -> str:
