@@ -275,6 +275,19 @@ def test_the_page_begins_with_verdict_picture_and_badge() -> None:
     assert places == sorted(places)
 
 
+def test_what_has_no_interval_yet_is_told_too() -> None:
+    unknown = {"low": None, "median": 0.9, "high": None}
+    begun = comparison(cell("few"), cell("many", "connections"), interrupted=143)
+    for each in begun["cells"]:
+        each["twin"] = {"cpu": unknown, "rate": unknown}
+        for figures in each["figures"].values():
+            figures["cpu_us_interval"] = unknown
+        for finding in each["findings"]:
+            finding |= {"ratio": unknown, "verdict": "too few rounds"}
+    for made in (page(begun), card.card(begun), markdown.markdown(begun), text.report(begun)):
+        assert "too few rounds" in made
+
+
 def test_names_are_escaped_wherever_they_are_told() -> None:
     spoiled = json.loads(json.dumps(comparison()).replace("plain uvloop", "<b>&loop</b>"))
     for made in (page(spoiled), card.card(spoiled)):

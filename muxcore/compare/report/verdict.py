@@ -148,14 +148,13 @@ def plain(text: str) -> str:
 
 def _against(finding: Mapping[str, Any]) -> str:
     """Return what an engine costs beside another: a fact only where it is one."""
-    other, found = finding["reference"], finding["ratio"]
-    return {
-        "less": f"{_times(found)} {other}",
-        "more": f"{_times(found)} {other}",
-        "no difference": f"no difference to {other} ({ratio(found)})",
-        "unclear": f"unclear against {other} ({ratio(found)})",
-        "too few rounds": f"too few rounds to say against {other}",
-    }[finding["verdict"]]
+    other, said = finding["reference"], finding["verdict"]
+    if said in ("less", "more"):
+        return f"{_times(finding['ratio'])} {other}"
+    if said == "too few rounds":
+        return f"too few rounds to say against {other}"
+    words = {"no difference": "no difference to", "unclear": "unclear against"}[said]
+    return f"{words} {other} ({ratio(finding['ratio'])})"
 
 
 def _times(interval: Mapping[str, float]) -> str:
