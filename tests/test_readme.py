@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import muxcore
 import muxcore.aio
 from muxcore import cli
-from muxcore.testing import Peer
+from muxcore.testing import DEADLINE, Peer
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +44,8 @@ def outputs(page: str) -> dict[str, str]:
     return {program: text for program, text in found if text}
 
 
-_PROGRAMS = programs(_README)
+_PROGRAMS = [program for program in programs(_README) if "\nmuxcore.serve(" not in program]
+_SERVERS = [program for program in programs(_README) if "\nmuxcore.serve(" in program]
 _LINES = [
     line
     for language, text in blocks(_README)
@@ -98,6 +100,7 @@ def _environment() -> dict[str, str]:
 
 def test_there_is_something_to_check() -> None:
     assert _PROGRAMS
+    assert _SERVERS
     assert len(_SAID) > 5
     assert {words(line)[0] for line in _LINES} >= {"muxcore", "make"}
 
@@ -114,6 +117,27 @@ def test_each_program_runs(program: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == _SAID.get(program, done.stdout)
+
+
+@pytest.mark.parametrize("program", _SERVERS)
+def test_the_first_server_serves_until_ctrl_c(program: str) -> None:
+    there = '"127.0.0.1:9000")'
+    assert there in program
+    tell = "on_ready=lambda server: print(server.addresses[0], flush=True)"
+    text = program.replace(there, f'"127.0.0.1:0", {tell})')
+    with subprocess.Popen(
+        [sys.executable, "-c", text], env=_environment(), stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            with Peer(server.stdout.readline().strip()) as client:
+                client.send(b"hello\n")
+                assert client.read(6) == b"HELLO\n"
+                server.send_signal(signal.SIGINT)
+                client.read_eof()
+            assert server.wait(DEADLINE) == 0  # serve() returns 130, for who wants to exit with it
+        finally:
+            server.kill()
 
 
 class Named:
@@ -166,6 +190,8 @@ def test_each_command_line_is_one_that_can_be_typed(line: str) -> None:
         check_python(arguments)
     elif program == "pip":
         check_pip(arguments)
+    elif program == "echo":  # for the first server, which is run by a test of its own
+        assert arguments == ["hello", "|", "nc", "-N", "127.0.0.1", "9000"]
     else:
         pytest.fail(f"nobody checks that {program!r} is a command: say how, here")
 
