@@ -16,9 +16,12 @@ import sys
 from email.utils import formatdate
 from http import HTTPStatus
 
-import h11
-
 import muxcore
+
+try:
+    import h11
+except ImportError:
+    sys.exit("http_responder needs h11: pip install h11")
 
 MAX_HEAD = 16_384  # bytes of a request line with its headers; above: 431
 MAX_BODY = 1_048_576  # bytes; above: 413

@@ -172,7 +172,7 @@ class _Servers:
             server = self._stack.enter_context(ServerProcess(subject))
             self._running[subject.name] = server
             if not subject.fresh and not (warmed := warm(server.address, load, self.kind)).ok:
-                raise ServerFailed(server.ending() or explain(warmed))
+                raise ServerFailed(_why(server, warmed))
         return server
 
     def after(self, series: Series) -> None:
@@ -238,7 +238,7 @@ def _connect(
         if first.ok:
             found[subject.name] = running
         else:
-            series.stop(subject.name, server.ending() or explain(first))
+            series.stop(subject.name, _why(server, first))
     return found
 
 
@@ -260,7 +260,7 @@ def _take(running: _Running, block: int, number: int, series: Series) -> None:
             result = window(source, series.cell.warmup, seconds, at_phase=read)
             was_robbed = stolen_ns(cores()[:2]) > stolen
         if not result.ok:
-            series.stop(name, server.ending() or explain(result))
+            series.stop(name, _why(server, result))
             return
         if (result.received and not was_robbed) or tries == _TRIES:
             break
@@ -287,6 +287,14 @@ def _take(running: _Running, block: int, number: int, series: Series) -> None:
             result=result,
         )
     )
+
+
+def _why(server: ServerProcess, result: LoadResult) -> str:
+    """Return in words what was wrong with a window, with the traceback that the server printed."""
+    if ending := server.ending():
+        return ending
+    words = server.words()
+    return explain(result) + (f"; it printed:\n{words}" if words else "")
 
 
 def explain(result: LoadResult) -> str:

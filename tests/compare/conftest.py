@@ -12,7 +12,7 @@ from muxcore.compare.servers import Subject
 
 _ECHO = """
 import selectors, signal, socket, sys, time
-CHANGE, WORK, LIMIT, COLD = {change}, {work}, {limit}, {cold}
+CHANGE, WORK, LIMIT, COLD, SAYS = {change}, {work}, {limit}, {cold}, {says!r}
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
@@ -23,6 +23,7 @@ while True:
         if key.fileobj is listener:
             client, _ = listener.accept()
             if len(ready.get_map()) > LIMIT:
+                print(SAYS, flush=True)
                 client.close()
             else:
                 ready.register(client, selectors.EVENT_READ)
@@ -48,14 +49,19 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
     """Return a maker of servers.
 
     ``change`` spoils bytes, ``work`` burns CPU, ``cold`` too until a client has gone, ``limit``
-    refuses.
+    refuses, and ``says`` why.
     """
 
     def make(
-        name: str, change: int = 0, work: float = 0.0, limit: int = 10_000, cold: float = 0.0
+        name: str,
+        change: int = 0,
+        work: float = 0.0,
+        limit: int = 10_000,
+        cold: float = 0.0,
+        says: str = "",
     ) -> Subject:
         path = tmp_path / f"{name.replace(' ', '_')}.py"
-        path.write_text(_ECHO.format(change=change, work=work, limit=limit, cold=cold))
+        path.write_text(_ECHO.format(change=change, work=work, limit=limit, cold=cold, says=says))
         engine, _, handler = name.partition(" ")
         return Subject(name, (sys.executable, str(path)), engine, handler)
 

@@ -147,9 +147,10 @@ def test_wrong_bytes_stop_a_subject_and_are_told(subject: Any) -> None:
 
 
 def test_where_an_engine_stops_is_shown_and_the_others_go_on(subject: Any) -> None:
-    subjects = [subject("small", limit=1), subject("large")]
+    subjects = [subject("small", limit=1, says="ValueError: no more"), subject("large")]
     series = _measured(subjects, rounds=2)
     assert re.search("closed|reset", series.stopped["small"])
+    assert "it printed:\nValueError: no more" in series.stopped["small"]
     assert len(series.samples) == 2
 
 

@@ -123,9 +123,15 @@ def _unstable(cell: Mapping[str, Any]) -> str:
 
 def _stopped(cell: Mapping[str, Any]) -> str:
     return "".join(
-        f'<p class="soft"><b>{escape(name)}</b> stops here: {escape(why)}</p>'
+        f'<p class="soft"><b>{escape(name)}</b> stops here: {_lines(why)}</p>'
         for name, why in cell["stopped"].items()
     )
+
+
+def _lines(text: str) -> str:
+    """Return a text as HTML: further lines, of a traceback, stay lines."""
+    first, _, rest = text.partition("\n")
+    return escape(first) + (f"</p><pre>{escape(rest)}</pre><p>" if rest else "")
 
 
 def _answers(found: Mapping[str, Any], asks: Sequence[str], title: str) -> str:
