@@ -23,7 +23,7 @@ from muxcore.errors import (
     UnknownEngine,
 )
 from muxcore.limits import Limits
-from muxcore.pool import Pool, UpstreamStats
+from muxcore.pool import Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
@@ -62,6 +62,7 @@ __all__ = [
     "TooLong",
     "Transport",
     "UnknownEngine",
+    "Upstream",
     "UpstreamStats",
     "Verb",
     "__version__",

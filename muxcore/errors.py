@@ -160,16 +160,20 @@ class NoUpstream(MuxcoreError, ConnectionError):
     Args:
         reasons: (address, why) of each that was tried, in order.
         full: how many have ``max_active`` clients, and take no more.
+        waited: seconds that it waited for a place among those; None: it did not.
 
     Attributes:
         reasons: the same; empty where none could even be tried.
     """
 
-    def __init__(self, reasons: Iterable[tuple[str, str]] = (), full: int = 0) -> None:
+    def __init__(
+        self, reasons: Iterable[tuple[str, str]] = (), full: int = 0, waited: float | None = None
+    ) -> None:
         self.reasons = tuple(reasons)
-        self._made_of = (self.reasons, full)
+        self._made_of = (self.reasons, full, waited)
         why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
         why += [f"{full} already with max_active clients"] if full else []
+        why += [f"no place came free within {waited:g} s"] if waited is not None else []
         super().__init__(
             errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why) or 'none was tried'}"
         )

@@ -228,6 +228,7 @@ class Transport(Protocol):
         first: Bytes = b"",
         back: Bytes = b"",
         timeout: float | None = None,
+        key: str | Bytes = b"",
     ) -> None:
         """Join this connection with another: every further byte of either goes to the other.
 
@@ -242,6 +243,8 @@ class Transport(Protocol):
             back: bytes that go to this side before all others.
             timeout: seconds that connecting may take, to each upstream of a pool; None means the
                 pool's ``connect_timeout``, or else ``Limits.connect_timeout``.
+            key: what says which upstream of a pool with the policy "source" it is; b"" means this
+                side's address, without the port.
 
         Raises:
             ValueError: like :meth:`echo`, for either side; or the timeout is no time.

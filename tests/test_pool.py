@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
 
 import muxcore
-from muxcore.pool import FIRST_PAUSE, LONGEST_PAUSE, Pool, Upstream
+from muxcore.pool import FIRST_PAUSE, LONGEST_PAUSE, POLICIES, Pool, Upstream
 
 
 class _Clock:
@@ -17,7 +20,7 @@ class _Clock:
         return self.now
 
 
-def _pool(*upstreams: str, **options: Any) -> tuple[Pool, _Clock]:
+def _pool(*upstreams: Any, **options: Any) -> tuple[Pool, _Clock]:
     clock = _Clock()
     return Pool(*upstreams, clock=clock, spread=lambda: 0.5, **options), clock
 
@@ -177,6 +180,9 @@ def test_a_pool_shows_its_upstreams() -> None:
         (("db:1",), {"max_active": 0}, ValueError, "at least 1"),
         (("db:1",), {"max_active": 1.5}, ValueError, "a whole number"),
         (("db:1",), {"max_active": True}, ValueError, "a whole number"),
+        (("db:1",), {"queue": -1}, ValueError, "at least 0"),
+        (("db:1",), {"queue_timeout": -1}, ValueError, "at least 0"),
+        (("db:1",), {"slow_start": "1"}, TypeError, "a number of seconds"),
     ],
 )
 def test_what_cannot_work_is_refused(
@@ -184,3 +190,230 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(error, match=why):
         Pool(*upstreams, **options)
+
+
+# -- shares
+
+
+def _shares(pool: Pool, clients: int) -> Counter[str]:
+    """Return how often each is taken, where each client leaves at once."""
+    found: Counter[str] = Counter()
+    for number in range(clients):
+        taken = pool.take(key=str(number).encode())
+        assert taken is not None
+        found[taken.name] += 1
+        pool.left(taken)
+    return found
+
+
+@pytest.mark.parametrize("policy", ["round-robin", "least-connections"])
+def test_the_clients_of_one_that_rests_are_shared_by_all_others(policy: str) -> None:
+    pool, clock = _pool("a:1", "b:1", "c:1", policy=policy)
+    pool.failed(_taken(pool), clock.now, "refused")
+    assert sorted(_shares(pool, 30).values()) == [15, 15]
+
+
+@pytest.mark.parametrize("policy", ["round-robin", "least-connections"])
+def test_the_clients_of_one_that_is_full_are_shared_by_all_others(policy: str) -> None:
+    full = Upstream("a:1", max_active=1)
+    pool, _ = _pool(full, "b:1", "c:1", policy=policy)
+    full.active = 1
+    assert _shares(pool, 30) == {"b:1": 15, "c:1": 15}
+
+
+@pytest.mark.parametrize("policy", ["round-robin", "least-connections"])
+def test_those_with_the_fewest_clients_have_them_in_turns(policy: str) -> None:
+    pool, _ = _pool("a:1", "b:1", "c:1", policy=policy)
+    assert set(_shares(pool, 30).values()) == {10}
+
+
+def test_weights_are_kept_and_spread() -> None:
+    pool = Pool(Upstream("a:1", weight=5), Upstream("b:1", weight=1), Upstream("c:1", weight=1))
+    order = [_take(pool) for _ in range(7)]
+    assert Counter(order) == {"a:1": 5, "b:1": 1, "c:1": 1}
+    assert max(len(list(run)) for _, run in itertools.groupby(order * 2)) <= 3
+
+
+def test_the_fewest_clients_are_for_the_weight() -> None:
+    pool = Pool(Upstream("a:1", weight=3), "b:1", policy="least-connections")
+    taken = [_take(pool) for _ in range(40)]
+    assert Counter(taken) == {"a:1": 30, "b:1": 10}
+
+
+def test_two_random_ones_even_out() -> None:
+    random.seed(1)
+    pool = Pool(*(f"a:{port}" for port in range(1, 11)), policy="two-random")
+    taken = Counter(_take(pool) for _ in range(1000))
+    assert max(taken.values()) - min(taken.values()) <= 10  # of one choice it would be some 60
+
+
+def test_a_key_has_always_the_same_one_and_only_its_own_keys_move() -> None:
+    names = [f"a:{port}" for port in range(1, 6)]
+    pool = Pool(*names, policy="source")
+
+    def homes() -> dict[bytes, str]:
+        found = {}
+        for number in range(2000):
+            key = str(number).encode()
+            taken = pool.take(key=key)
+            assert taken is not None
+            found[key] = taken.name
+        return found
+
+    before = homes()
+    assert homes() == before
+    assert all(300 < count < 500 for count in Counter(before.values()).values())
+    pool.upstream("a:3").out = True
+    pool.changed()
+    after = homes()
+    assert {before[key] for key in before if before[key] != after[key]} == {"a:3"}
+    assert "a:3" not in after.values()
+
+
+def test_a_key_finds_heavier_upstreams_more_often() -> None:
+    pool = Pool(Upstream("a:1", weight=3), "b:1", policy="source")
+    shares = _shares(pool, 4000)
+    assert 2.5 < shares["a:1"] / shares["b:1"] < 3.6
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_backup_gets_clients_only_while_no_other_is_up(policy: str) -> None:
+    pool, clock = _pool("a:1", Upstream("b:1", backup=True), policy=policy)
+    first = pool.upstreams[0]
+    assert _shares(pool, 10) == {"a:1": 10}
+    first.active += 1
+    pool.failed(first, clock.now, "refused")
+    assert _shares(pool, 10) == {"b:1": 10}
+    clock.now += FIRST_PAUSE
+    probe = _taken(pool)
+    assert probe is first
+    pool.connected(probe)
+    assert _shares(pool, 10) == {"a:1": 10}
+
+
+def test_a_backup_that_rests_is_not_probed_while_another_is_up() -> None:
+    pool, clock = _pool("a:1", Upstream("b:1", backup=True))
+    backup = pool.upstreams[1]
+    backup.active += 1
+    pool.failed(backup, clock.now, "refused")
+    clock.now += LONGEST_PAUSE
+    assert _shares(pool, 3) == {"a:1": 3}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_that_was_taken_out_gets_nobody(policy: str) -> None:
+    pool = Pool("a:1", Upstream("b:1", out=True), policy=policy)
+    assert _shares(pool, 10) == {"a:1": 10}
+    assert pool.stats()["b:1"].state == "out"
+    pool.upstream("b:1").out = False
+    pool.changed()
+    assert set(_shares(pool, 100)) == {"a:1", "b:1"}
+
+
+def test_where_all_are_out_nobody_is_taken() -> None:
+    assert Pool(Upstream("a:1", out=True)).take() is None
+
+
+def test_one_that_is_back_starts_slowly() -> None:
+    pool, clock = _pool("a:1", "b:1", slow_start=10.0)
+    assert set(_shares(pool, 20).values()) == {10}  # at the start nobody is back
+    bad = _taken(pool)
+    pool.failed(bad, clock.now, "refused")
+    clock.now += FIRST_PAUSE
+    probe = _taken(pool)
+    pool.connected(probe)
+    assert _shares(pool, 110)[bad.name] == 10  # a tenth of the other's
+    clock.now += 5.0
+    assert _shares(pool, 160)[bad.name] == 60
+    clock.now += 5.0
+    assert set(_shares(pool, 20).values()) == {10}
+
+
+# -- those that come and go
+
+
+def test_upstreams_come_and_go_while_it_runs() -> None:
+    pool = Pool("a:1")
+    pool.add("b:1")
+    assert _shares(pool, 10) == {"a:1": 5, "b:1": 5}
+    stays = pool.upstream("a:1")
+    stays.active = 3
+    assert pool.remove("a:1") is stays
+    assert _shares(pool, 10) == {"b:1": 10}
+    stays.connection_lost(None)  # its clients stayed with it
+    assert stays.active == 2
+
+
+def test_what_cannot_come_or_go_is_refused() -> None:
+    pool = Pool("a:1")
+    with pytest.raises(muxcore.AddressError, match="twice"):
+        pool.add("a:1")
+    with pytest.raises(LookupError, match="no upstream 'b:1': there are a:1"):
+        pool.remove("b:1")
+    with pytest.raises(ValueError, match="the last upstream"):
+        pool.remove("a:1")
+    with pytest.raises(ValueError, match="of another pool"):
+        Pool(pool.upstream("a:1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"weight": 0}, "from 1 to 256"),
+        ({"weight": 257}, "from 1 to 256"),
+        ({"weight": 1.5}, "a whole number"),
+        ({"max_active": 0}, "at least 1"),
+    ],
+)
+def test_an_upstream_that_cannot_work_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Upstream("a:1", **options)
+
+
+# -- the queue
+
+
+def test_those_who_wait_are_called_in_turn_as_places_come_free() -> None:
+    pool = Pool("a:1", max_active=1, queue=2)
+    first = _taken(pool)
+    called: list[str] = []
+    assert pool.is_busy()
+    assert pool.wait(lambda: called.append("one"))
+    assert pool.wait(lambda: called.append("two"))
+    assert not pool.wait(lambda: called.append("three"))  # the queue has an end
+    assert pool.waiting == 2
+    pool.left(first)
+    assert called == ["one"]
+    pool.take()
+    first.connection_lost(None)
+    assert called == ["one", "two"]
+
+
+def test_who_waits_on_keeps_his_turn() -> None:
+    pool = Pool("a:1", max_active=1, queue=1)
+    first, called = _taken(pool), []
+
+    def mine() -> None:
+        called.append("mine")
+        pool.wait(mine, first=True)
+
+    pool.wait(mine)
+    pool.left(first)
+    first.active += 1
+    pool.left(first)
+    assert called == ["mine", "mine"]
+    pool.give_up(mine)
+    assert pool.waiting == 0
+
+
+def test_nobody_is_busy_who_is_not_up() -> None:
+    pool, clock = _pool("a:1", max_active=1)
+    only = _taken(pool)
+    assert pool.is_busy()
+    assert not pool.is_busy(tried=[only])
+    pool.failed(only, clock.now, "refused")
+    assert not pool.is_busy()
+
+
+def test_a_queue_requires_timers() -> None:
+    assert Pool("a:1", queue=1).requires == {"shared_state", "timers"}

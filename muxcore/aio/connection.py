@@ -14,7 +14,7 @@ from muxcore.aio.ends import End, Handed, IdleWatch, OnEnd
 from muxcore.aio.inbox import Inbox
 from muxcore.aio.opening import opened
 from muxcore.errors import EndOfStream, TooLong
-from muxcore.pool import Pool
+from muxcore.pool import Pool, key_of
 from muxcore.protocol import Bytes, Verb
 
 T = TypeVar("T")
@@ -264,7 +264,8 @@ class Connection:
         if isinstance(upstream, Connection):
             return await self._until_end(Verb.RELAY, timeout, upstream)
         self._refuse_verb("relay()")
-        found = await opened(self._inbox.engine, upstream)
+        key = key_of(self._inbox.transport.get_extra_info("peername"))
+        found = await opened(self._inbox.engine, upstream, key=key)
         try:
             return await self._until_end(Verb.RELAY, timeout, Connection(found))
         finally:

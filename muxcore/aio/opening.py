@@ -25,6 +25,7 @@ async def opened(
     timeout: float | None = None,
     tries: int = TRIES,
     keep: int = KEEP,
+    key: bytes = b"",
 ) -> Inbox:
     """Open a connection.
 
@@ -34,6 +35,7 @@ async def opened(
         timeout: seconds for it, or for each try; None means the pool's, or
             ``Limits.connect_timeout``.
         keep: bytes that are kept while nobody receives.
+        key: the client's, for a pool with the policy "source".
 
     Raises:
         NoUpstream: none of the pool's can be connected to.
@@ -44,7 +46,7 @@ async def opened(
     _come_in(engine, "connect()")
     if isinstance(where, Pool):
         inbox = Inbox(engine, loop, keep)
-        cancel = _searched(where, inbox, tries, timeout)
+        cancel = _searched(where, inbox, tries, timeout, key)
     else:
         address = parse(where)
         inbox = Inbox(engine, loop, keep, name=_name_of(address))
@@ -58,14 +60,17 @@ async def opened(
     return inbox
 
 
-def _searched(pool: Pool, inbox: Inbox, tries: int, timeout: float | None) -> Callable[[], object]:
+def _searched(
+    pool: Pool, inbox: Inbox, tries: int, timeout: float | None, key: bytes
+) -> Callable[[], object]:
     def found(transport: BaseTransport, upstream: Upstream) -> None:
         inbox.leased = upstream
         transport.set_protocol(inbox)
         inbox.connection_made(transport)
 
     failed = inbox.connection_lost
-    return Search(pool, inbox.engine, found, failed, tries=tries, timeout=timeout).cancel
+    search = Search(pool, inbox.engine, found, failed, tries=tries, timeout=timeout, key=key)
+    return search.cancel
 
 
 def adopted(engine: LoopEngine, sock: socket.socket) -> Inbox:

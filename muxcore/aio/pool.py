@@ -37,7 +37,12 @@ class Pool(muxcore.Pool):
     """Upstreams with a policy, fail-over and counters: ``muxcore.Pool``, which can be awaited."""
 
     async def connect(
-        self, *, tries: int = TRIES, timeout: float | None = None, keep: int = KEEP
+        self,
+        *,
+        tries: int = TRIES,
+        timeout: float | None = None,
+        keep: int = KEEP,
+        key: str | bytes = b"",
     ) -> Connection:
         """Open a connection to one of the upstreams, which counts it until it has ended.
 
@@ -46,10 +51,13 @@ class Pool(muxcore.Pool):
             timeout: seconds for each; None means the pool's ``connect_timeout``, then
                 ``Limits.connect_timeout``.
             keep: bytes that are kept while no task receives.
+            key: what says which one it is under the policy "source": a tenant, a client's address.
 
         Raises:
             NoUpstream: there is no connection; it has the reason of each try.
             TypeError, ValueError: the time-out is no time, or ``tries`` no count.
             ConnectionAbortedError: the server is ending.
         """
-        return Connection(await opened(here(), self, timeout=timeout, tries=tries, keep=keep))
+        named = key.encode() if isinstance(key, str) else key
+        found = await opened(here(), self, timeout=timeout, tries=tries, keep=keep, key=named)
+        return Connection(found)

@@ -32,6 +32,7 @@ class Joining:
         back: bytes that go to ``side`` before all others.
         timeout: seconds for it, or for each try; None means the pool's ``connect_timeout``, or
             ``Limits.connect_timeout``.
+        key: the client's, for the pool.
 
     Raises:
         NoUpstream: the pool has none to wait for.
@@ -40,7 +41,13 @@ class Joining:
     __slots__ = ("_back", "_cancel", "_first", "_side", "_upstream")
 
     def __init__(
-        self, side: Side, where: Address | Pool, first: bytes, back: bytes, timeout: float | None
+        self,
+        side: Side,
+        where: Address | Pool,
+        first: bytes,
+        back: bytes,
+        timeout: float | None,
+        key: bytes,
     ) -> None:
         self._side = side
         self._first = first
@@ -48,7 +55,9 @@ class Joining:
         self._upstream: Upstream | None = None  # that is to be told of the end of its connection
         engine = side._engine
         handle = (
-            Search(where, engine, self.connection_made, self.connection_lost, timeout=timeout)
+            Search(
+                where, engine, self.connection_made, self.connection_lost, timeout=timeout, key=key
+            )
             if isinstance(where, Pool)
             else engine.connect(where, lambda: self, timeout)
         )

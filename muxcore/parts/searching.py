@@ -37,9 +37,14 @@ class Connects(Protocol):
         self, address: Address, service: Service, timeout: float | None = None, /
     ) -> Handle: ...
 
+    def call_later(self, delay: float, call: Callable[..., object], /) -> Handle: ...
+
 
 class Search:
     """A search for an upstream that takes a connection; it begins when it is made.
+
+    Where all that are up have as many clients as they may, it waits for a place in the pool's
+    queue, if there is one.
 
     One of ``found`` and ``failed`` is called, once, in a later turn. It is the service and the
     protocol of the connection that is on its way, and lets go of its caller at the end.
@@ -54,6 +59,7 @@ class Search:
             ending.
         tries: upstreams that are tried at most.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
+        key: the client's, for a pool with the policy "source".
 
     Raises:
         NoUpstream: there is none to wait for: all have ``max_active`` clients, for one.
@@ -66,6 +72,8 @@ class Search:
         "_failed",
         "_found",
         "_handle",
+        "_key",
+        "_patience",
         "_pool",
         "_timeout",
         "_tried",
@@ -82,6 +90,7 @@ class Search:
         *,
         tries: int = TRIES,
         timeout: float | None = None,
+        key: bytes = b"",
     ) -> None:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
@@ -93,7 +102,9 @@ class Search:
         self._timeout = pool.connect_timeout if timeout is None else timeout
         self._tried: dict[Upstream, str] = {}  # those that failed, and why
         self._upstream: Upstream | None = None  # that is connected to now
+        self._key = key
         self._handle: Handle | None = None
+        self._patience: Handle | None = None  # while it waits for a place: the end of that
         self._began = 0.0
         if not self._try_next():
             raise self._nobody()
@@ -105,15 +116,25 @@ class Search:
 
     def cancel(self) -> None:
         """Drop it: nobody is told. Harmless, and idempotent, after an outcome."""
+        if self._patience is not None:
+            self._pool.give_up(self._has_place)
+            self._wait_no_more()
         if self._handle is not None and self._upstream is not None:
             self._handle.cancel()
             self._pool.left(self._upstream)
         self._end()
 
-    def _try_next(self) -> bool:
-        """Begin to connect to the next; False: there is none."""
+    def _try_next(self, *, first: bool = False) -> bool:
+        """Begin to connect to the next, or to wait for it; False: there is none.
+
+        Args:
+            first: it has waited longer than everybody else.
+        """
         pool, tried = self._pool, self._tried
-        while len(tried) < self._tries and (upstream := pool.take(tried)) is not None:
+        while len(tried) < self._tries:
+            upstream = pool.take(tried, self._key)
+            if upstream is None:
+                return self._wait(first)
             self._began = pool.clock()
             if upstream.is_self:
                 self._blame(upstream, _ITSELF)
@@ -126,6 +147,47 @@ class Search:
             self._upstream = upstream
             return True
         return False
+
+    def _wait(self, first: bool) -> bool:
+        pool = self._pool
+        if not pool.is_busy(self._tried) or not pool.wait(self._has_place, first=first):
+            return False
+        if self._patience is None:
+            self._patience = self._engine.call_later(pool.queue_timeout, self._waited_too_long)
+        return True
+
+    def _has_place(self) -> None:
+        """It is its turn, and a place may be free."""
+        patience, self._patience = self._patience, None
+        assert patience is not None
+        try:
+            if self._try_next(first=True):
+                if self._handle is None:  # it waits on
+                    self._patience, patience = patience, None
+                return
+            exc: BaseException = self._nobody()
+        except OSError as raised:  # it cannot be connected to: the server is ending
+            exc = raised
+        finally:
+            if patience is not None:
+                patience.cancel()
+        self._give_up(exc)
+
+    def _waited_too_long(self) -> None:
+        self._pool.give_up(self._has_place)
+        self._patience = None
+        self._give_up(NoUpstream(self.reasons, self._pool.full(), self._pool.queue_timeout))
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self, exc: BaseException) -> None:
+        failed = self._failed
+        assert failed is not None
+        self._end()
+        failed(exc)
 
     def _blame(self, upstream: Upstream, why: str) -> None:
         self._tried[upstream] = why
@@ -153,14 +215,12 @@ class Search:
 
     def connection_lost(self, exc: BaseException) -> None:
         """Hear that there is no connection to the one that was tried."""
-        failed, upstream = self._failed, self._upstream
-        assert failed is not None
+        upstream = self._upstream
         assert upstream is not None
         self._upstream = self._handle = None
         if isinstance(exc, ConnectionAbortedError):  # the server is ending
             self._pool.left(upstream)
-            self._end()
-            failed(exc)
+            self._give_up(exc)
             return
         why = getattr(exc, "strerror", None) or str(exc)
         if getattr(exc, "errno", None) in _OUR_FAULT:
@@ -169,5 +229,4 @@ class Search:
         else:
             self._blame(upstream, why)
         if not self._try_next():
-            self._end()
-            failed(self._nobody())
+            self._give_up(self._nobody())

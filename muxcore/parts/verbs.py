@@ -21,7 +21,7 @@ from muxcore.errors import MuxcoreError, NoUpstream, passed_on
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
 from muxcore.parts.transport_socket import TransportSocket
-from muxcore.pool import Pool
+from muxcore.pool import Pool, key_of
 from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb
 
 BYTES = (bytes, bytearray, memoryview)
@@ -155,6 +155,7 @@ class Verbs(abc.ABC):
         first: Bytes = b"",
         back: Bytes = b"",
         timeout: float | None = None,
+        key: str | Bytes = b"",
     ) -> None:
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread("relay()")
@@ -165,7 +166,7 @@ class Verbs(abc.ABC):
                 kind = type(head).__name__
                 raise TypeError(f"relay(): {name} must be a bytes-like object, not {kind}")
         if isinstance(peer, Pool | str | int | Address):
-            self._find_peer(peer, bytes(first), bytes(back), timeout)
+            self._find_peer(peer, bytes(first), bytes(back), timeout, _key(key))
             return
         if not isinstance(peer, Verbs):
             raise TypeError(f"relay() needs a transport, an address or a Pool, not {peer!r}")
@@ -176,7 +177,12 @@ class Verbs(abc.ABC):
         self._join(cast(Self, peer), first, back)  # of one engine, so of one class
 
     def _find_peer(
-        self, peer: Pool | str | int | Address, first: bytes, back: bytes, timeout: float | None
+        self,
+        peer: Pool | str | int | Address,
+        first: bytes,
+        back: bytes,
+        timeout: float | None,
+        key: bytes,
     ) -> None:
         """Wait for a connection to an address, or to one of a pool's."""
         if isinstance(peer, Pool):
@@ -185,7 +191,7 @@ class Verbs(abc.ABC):
         else:
             peer = addresses.parse(peer)
         try:  # it refuses a time-out that cannot be: nothing has changed until then
-            joining = Joining(self, peer, first, back, timeout)
+            joining = Joining(self, peer, first, back, timeout, key or key_of(self._peername))
         except NoUpstream as exc:  # there is none to wait for
             self._fail(exc.with_traceback(None))  # which holds this object
             return
@@ -271,3 +277,16 @@ class Verbs(abc.ABC):
 
     @abc.abstractmethod
     def _socket(self) -> TransportSocket | None: ...
+
+
+def _key(key: Any) -> bytes:
+    """Return a client's key for a pool as bytes.
+
+    Raises:
+        TypeError: it is neither text nor bytes.
+    """
+    if isinstance(key, str):
+        return key.encode()
+    if not isinstance(key, BYTES):
+        raise TypeError(f"relay(): key must be text or bytes, not {type(key).__name__}")
+    return bytes(key)

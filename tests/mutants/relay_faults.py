@@ -7,7 +7,7 @@ from .faults import DEADLINES, RELAY, TRANSPORT, Mutant
 VERBS = "parts/verbs.py"
 CONNECTING = "parts/connecting.py"
 SEARCHING = "parts/searching.py"
-_NEVER_NEXT = "        if True:\n            self._end()"
+_NEVER_NEXT = "        if True:\n            self._give_up"
 _CLOSE = "    def close(self) -> None:\n        "
 _ORPHANED = "    def _orphaned(self, exc: BaseException | None) -> None:\n        "
 
@@ -207,7 +207,7 @@ RELAY_MUTANTS = [
     Mutant(
         "one upstream of a pool is tried, and no other",
         "PureEpollLevel",
-        ((SEARCHING, "        if not self._try_next():\n            self._end()", _NEVER_NEXT),),
+        ((SEARCHING, "        if not self._try_next():\n            self._give_up", _NEVER_NEXT),),
         ("the_next_upstream_of_a_pool_is_joined_where_one_refuses",),
     ),
     Mutant(
@@ -231,13 +231,43 @@ RELAY_MUTANTS = [
     Mutant(
         "a pool has no cap",
         "PureEpollLevel",
-        (("pool.py", "math.inf if max_active is None else max_active", "math.inf"),),
+        (("pool/pool.py", "math.inf if max_active is None else max_active", "math.inf"),),
         ("a_client_beyond_a_pools_cap_is_refused_at_once",),
+    ),
+    Mutant(
+        "a place that comes free is nobody's",
+        "PureEpollLevel",
+        (("pool/upstream.py", "            self.freed()\n", "            pass\n"),),
+        ("a_client_beyond_a_pools_cap_waits_for_a_place_where_there_is_a_queue",),
+    ),
+    Mutant(
+        "who waits for a place waits for ever",
+        "PureSelect",
+        ((SEARCHING, "call_later(pool.queue_timeout", "call_later(60"),),
+        ("a_client_that_waited_in_vain_is_refused",),
+    ),
+    Mutant(
+        "who waits for a place is not forgotten when his client goes",
+        "PureEpollEdge",
+        (
+            (
+                SEARCHING,
+                "            self._pool.give_up(self._has_place)\n            self._wait",
+                "            self._wait",
+            ),
+        ),
+        ("the_end_of_the_server_ends_the_waiting_for_a_place",),
+    ),
+    Mutant(
+        "a client's own key is not looked at",
+        "PureProcess",
+        (("parts/verbs.py", "key or key_of(self._peername)", "key_of(self._peername)"),),
+        ("a_key_says_which_upstream_of_a_pool_it_is",),
     ),
     Mutant(
         "a process has one upstream of a pool tried, and no other",
         "PureProcess",
-        ((SEARCHING, "        if not self._try_next():\n            self._end()", _NEVER_NEXT),),
+        ((SEARCHING, "        if not self._try_next():\n            self._give_up", _NEVER_NEXT),),
         ("the_next_upstream_of_a_pool_is_joined_where_one_refuses",),
     ),
 ]

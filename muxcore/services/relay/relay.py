@@ -15,7 +15,7 @@ from muxcore.address import Address
 from muxcore.errors import NoUpstream
 from muxcore.limits import checked
 from muxcore.parts.searching import Search
-from muxcore.pool import POLICIES, Pool, Upstream, UpstreamStats
+from muxcore.pool import POLICIES, Pool, Upstream, UpstreamStats, key_of
 from muxcore.services.relay import access_log as log
 from muxcore.services.relay.own import is_own
 
@@ -59,7 +59,7 @@ class Relay:
 
     def __init__(
         self,
-        *upstreams: str | int | Address | Pool,
+        *upstreams: str | int | Address | Upstream | Pool,
         policy: str | None = None,
         connect_timeout: float | None = None,
         idle_timeout: float | None = None,
@@ -124,7 +124,10 @@ class _Client:
         self._began = relay.pool.clock()
         relay._look_at(transport.server)
         try:
-            self._search = Search(relay.pool, transport.server, self._joins, self._has_none)
+            key = key_of(transport.get_extra_info("peername"))
+            self._search = Search(
+                relay.pool, transport.server, self._joins, self._has_none, key=key
+            )
         except NoUpstream as exc:
             self._has_none(exc)
 
@@ -176,7 +179,7 @@ class _Client:
 
 
 def _pool_of(
-    upstreams: tuple[str | int | Address | Pool, ...],
+    upstreams: tuple[str | int | Address | Upstream | Pool, ...],
     policy: str | None,
     connect_timeout: float | None,
 ) -> Pool:

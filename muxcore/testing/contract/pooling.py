@@ -195,6 +195,81 @@ class Pooling(EngineSuite):
             assert pool.stats()[silent.address].active == 0
             assert pool.stats()[silent.address].failed == 0
 
+    def test_a_client_beyond_a_pools_cap_waits_for_a_place_where_there_is_a_queue(self) -> None:
+        self.needs("relay", "shared_state", "timers")
+        with Upstream() as upstream:
+            pool = muxcore.Pool(upstream.address, max_active=1, queue=1, queue_timeout=60)
+            with self.serving(relays(pool, first=b"first ")) as run:
+                first = run.connect()
+                there = run.accept(upstream)
+                assert there.read(6) == b"first "
+                second = run.connect()
+                eventually(lambda: pool.waiting == 1, "it does not wait")
+                there.close()
+                first.read_eof()
+                first.close()
+                there = run.accept(upstream)
+                assert there.read(6) == b"first "
+                there.send(b"here")
+                assert second.read(4) == b"here"
+                second.close()
+                there.read_eof()
+                there.close()
+                eventually(lambda: not pool.full(), "one is still counted")
+
+    def test_a_client_that_waited_in_vain_is_refused(self) -> None:
+        self.needs("relay", "shared_state", "timers")
+        with Upstream() as upstream:
+            pool = muxcore.Pool(upstream.address, max_active=1, queue=1, queue_timeout=0.05)
+            with self.serving(self._telling(pool)) as run:
+                first = run.connect()
+                run.accept(upstream)
+                second = run.connect()
+                second.read_end()
+                assert run.life(second)[-1] == lost("NoUpstream")
+                assert pool.waiting == 0
+                first.close()
+
+    def test_the_end_of_the_server_ends_the_waiting_for_a_place(self) -> None:
+        self.needs("relay", "shared_state", "timers")
+        with Upstream() as upstream:
+            pool = muxcore.Pool(upstream.address, max_active=1, queue=1, queue_timeout=60)
+            with self.serving(relays(pool)) as run:
+                run.connect()
+                run.accept(upstream)
+                second = run.connect()
+                eventually(lambda: pool.waiting == 1, "it does not wait")
+            second.read_end()
+            assert pool.waiting == 0
+            assert pool.stats()[upstream.address].active == 0
+
+    def test_a_key_says_which_upstream_of_a_pool_it_is(self) -> None:
+        self.needs("relay")
+
+        class ByTenant(Recorder):
+            def data_received(self, data: bytes) -> None:
+                self.transport.relay(pool, key=data, first=data)
+
+        with Upstream() as one, Upstream() as other:
+            pool = muxcore.Pool(one.address, other.address, policy="source")
+            homes = {}
+            for number in range(50):
+                key = str(number).encode()
+                taken = pool.take(key=key)
+                assert taken is not None
+                homes[key] = taken.name
+            assert set(homes.values()) == {one.address, other.address}
+            with self.serving(ByTenant) as run:
+                for key in [next(k for k in homes if homes[k] == u.address) for u in (one, other)]:
+                    for _ in range(3):
+                        client = run.connect()
+                        client.send(key)
+                        there = run.accept(one if homes[key] == one.address else other)
+                        assert there.read(len(key)) == key
+                        client.close()
+                        there.read_eof()
+                        there.close()
+
     def test_a_client_beyond_a_pools_cap_is_refused_at_once(self) -> None:
         self.needs("relay", "shared_state")
 

@@ -1,0 +1,19 @@
+"""Several upstreams that share the clients of a relay.
+
+- ``upstream``: one of them: what it may take, how it fares;
+- ``policies``: which of those that are up gets a client;
+- ``pool``: all of them together, and the clients that wait for a place.
+"""
+
+from muxcore.pool.pool import POLICIES, Pool, key_of
+from muxcore.pool.upstream import FIRST_PAUSE, LONGEST_PAUSE, Upstream, UpstreamStats
+
+__all__ = [
+    "FIRST_PAUSE",
+    "LONGEST_PAUSE",
+    "POLICIES",
+    "Pool",
+    "Upstream",
+    "UpstreamStats",
+    "key_of",
+]

@@ -1,0 +1,340 @@
+"""The pool: which upstream a client gets, and who waits for a place.
+
+Nothing here does I/O, and the clock is an argument. Failures are learnt from clients' own
+connections, and from checks where there are any (``checks.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import mmap
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from muxcore.address import Address
+from muxcore.errors import AddressError
+from muxcore.limits import checked, seconds
+from muxcore.pool import policies
+from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap
+
+logger = logging.getLogger("muxcore.relay")
+
+POLICIES = tuple(policies.POLICIES)
+
+_COUNTING = frozenset({"least-connections", "two-random"})
+
+
+class Pool:
+    """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
+
+    ::
+
+        backends = muxcore.Pool(
+            muxcore.Upstream("db1:5432", weight=2), "db2:5432", connect_timeout=2
+        )
+
+    An upstream that cannot be connected to is left alone for half a second, then twice as long
+    each time, up to 30 s, and gets one client as a probe after each pause; meanwhile the others
+    share its clients. A pool belongs to one server: its thread alone changes it.
+
+    Args:
+        upstreams: addresses as in ``muxcore.address.parse`` (names, IPv4, IPv6, unix paths), or
+            ``Upstream`` objects, which have a weight, are backups, and so on.
+        policy: "round-robin": in turns, as their weights are; "least-connections": the fewest
+            clients of this pool for its weight; "two-random": the better one of two; "source": a
+            client's key, which is its address unless it is given another, always has the same one.
+        connect_timeout: seconds that connecting to one upstream may take; None means
+            ``Limits.connect_timeout``.
+        max_active: clients at once for one upstream, those on their way to it included. One that
+            has as many gets no more. None: no cap.
+        queue: clients that wait, at most, where all that are up have ``max_active``; beyond it a
+            client is refused. 0: none.
+        queue_timeout: seconds for which one waits before it is refused.
+        slow_start: seconds in which one that is back gets more and more, up to its weight. 0: all
+            at once.
+        clock: returns seconds that never go backward.
+        spread: returns a number from 0 to 1, for the jitter of the pauses.
+
+    Attributes:
+        upstreams: the ``Upstream`` objects, in order.
+        requires: what it requires of an engine: what counts clients in one place takes
+            ``shared_state``, and a queue ``timers`` as well.
+
+    Raises:
+        AddressError: an upstream's address is malformed, has port 0, or is given twice.
+        TypeError: there is no upstream.
+        ValueError: the policy is unknown, a number cannot work, or an ``Upstream`` is of another
+            pool.
+    """
+
+    def __init__(
+        self,
+        *upstreams: str | int | Address | Upstream,
+        policy: str = "round-robin",
+        connect_timeout: float | None = None,
+        max_active: int | None = None,
+        queue: int = 0,
+        queue_timeout: float = 5.0,
+        slow_start: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        if not upstreams:
+            raise TypeError("at least one upstream is needed, such as 'db1:5432'")
+        if policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
+        if connect_timeout is not None:
+            checked("Pool", "connect_timeout", connect_timeout)
+        if isinstance(queue, bool) or not isinstance(queue, int) or queue < 0:
+            raise ValueError(f"Pool(queue={queue!r}): it must be a whole number, at least 0")
+        self.policy = policy
+        self.connect_timeout = connect_timeout
+        self.max_active = checked_cap("Pool(", max_active)
+        self.queue = queue
+        self.queue_timeout = seconds("Pool(queue_timeout=…)", queue_timeout)
+        self.slow_start = seconds("Pool(slow_start=…)", slow_start)
+        self.clock = clock
+        self._spread = spread
+        self._choose = policies.POLICIES[policy]
+        self._most = math.inf if max_active is None else max_active
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._turn = _shared_number()
+        self._is_plain = False  # every one is up, and they take turns: no more to think about
+        self.upstreams: tuple[Upstream, ...] = ()
+        for upstream in upstreams:
+            self._admit(upstream)
+        self.changed()
+        caps = max_active or any(isinstance(u, Upstream) and u.max_active for u in upstreams)
+        requires = {"shared_state"} if caps or queue or slow_start or policy in _COUNTING else set()
+        self.requires = frozenset(requires | ({"timers"} if queue else set()))
+
+    def __repr__(self) -> str:
+        return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
+
+    # -- who is in it
+
+    def add(self, upstream: str | int | Address | Upstream) -> Upstream:
+        """Add an upstream; with a slow start it gets more and more clients from now on.
+
+        Raises:
+            AddressError: its address is malformed, has port 0, or is here already.
+            ValueError: it is of another pool.
+        """
+        added = self._admit(upstream)
+        added.came_up = self.clock()
+        self.changed()
+        return added
+
+    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
+        added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
+        if any(added.address == each.address for each in self.upstreams):
+            raise AddressError(f"upstream {added.name} is given twice")
+        if added.freed is not None:
+            raise ValueError(f"upstream {added.name} is of another pool: make one for each")
+        added.freed = self._freed
+        self.upstreams += (added,)
+        return added
+
+    def remove(self, name: str) -> Upstream:
+        """Take an upstream away; its clients stay with it, and nobody new comes.
+
+        Args:
+            name: its address, as text.
+
+        Raises:
+            LookupError: there is none of this name.
+            ValueError: it is the last one.
+        """
+        gone = self.upstream(name)
+        if len(self.upstreams) == 1:
+            raise ValueError(f"{name} is the last upstream: a pool has at least one")
+        self.upstreams = tuple(each for each in self.upstreams if each is not gone)
+        self.changed()
+        return gone
+
+    def upstream(self, name: str) -> Upstream:
+        """Return the upstream of an address.
+
+        Raises:
+            LookupError: there is none of this name.
+        """
+        for each in self.upstreams:
+            if each.name == name:
+                return each
+        raise LookupError(f"no upstream {name!r}: there are {', '.join(map(str, self.stats()))}")
+
+    def changed(self) -> None:
+        """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
+        self._is_plain = (
+            self._choose is policies.in_turns
+            and not self.slow_start
+            and self._most == math.inf
+            and len({each.weight for each in self.upstreams}) == 1
+            and all(
+                each.is_up and not each.backup and each.max_active is None
+                for each in self.upstreams
+            )
+        )
+
+    # -- which one
+
+    def take(self, tried: Collection[Upstream] = (), key: bytes = b"") -> Upstream | None:
+        """Return the upstream for a client, which is counted there at once.
+
+        One whose pause is over comes first, and gets this one client. Then those that are up, as
+        the policy has it; backups only where no other is up. Where none is up, the one whose pause
+        ends first is tried all the same.
+
+        Args:
+            tried: those that this client is not to get again.
+            key: what says which one the client has, under "source".
+
+        Returns:
+            None where all were tried, or have as many clients as they may. One that it returned is
+            told of to ``connected``, ``failed`` or ``left``.
+        """
+        turn = self._turn[0]
+        self._turn[0] = turn + 1
+        if self._is_plain and not tried:
+            chosen: Upstream | None = self.upstreams[turn % len(self.upstreams)]
+        else:
+            chosen = self._found([u for u in self.upstreams if u not in tried], turn, key)
+        if chosen is not None:
+            chosen.active += 1
+        return chosen
+
+    def connected(self, upstream: Upstream) -> None:
+        """It took a connection: it is up. The end of that is for ``Upstream.connection_lost``."""
+        upstream.total += 1
+        if upstream.rests_until is not None:
+            self.recovered(upstream)
+
+    def recovered(self, upstream: Upstream) -> None:
+        """It is up again: a client was connected to it, or its check says so."""
+        upstream.recover(self.clock())
+        upstream.failing = ""
+        self.changed()
+        logger.warning("upstream %s is back", upstream.name)
+        self._freed()
+
+    def failed(self, upstream: Upstream, began: float, why: object) -> None:
+        """A connection to it did not come about, and it is to blame.
+
+        Args:
+            upstream: the one.
+            began: when the attempt did.
+            why: for the log.
+        """
+        upstream.failed += 1
+        if pause := upstream.rest(began, self.clock(), self._spread()):
+            self.changed()
+            logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
+        upstream.leave()
+
+    def left(self, upstream: Upstream) -> None:
+        """A client is gone before it was connected, through no fault of the upstream."""
+        upstream.probing = False
+        upstream.leave()
+
+    def full(self) -> int:
+        """Return how many of them have as many clients as they may."""
+        return sum(not self._has_room(upstream) for upstream in self.upstreams)
+
+    def stats(self) -> dict[str, UpstreamStats]:
+        """Return a snapshot of each, by its address; from any thread."""
+        now = self.clock()
+        return {u.name: u.stats(now) for u in self.upstreams}
+
+    # -- who waits
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for a place."""
+        return len(self._waiting)
+
+    def wait(self, call: Callable[[], object], *, first: bool = False) -> bool:
+        """Have ``call()`` called once a place may be free, in turn.
+
+        Args:
+            call: it; it takes an upstream, or waits again.
+            first: before all others: it was its turn, and somebody else had the place.
+
+        Returns:
+            Whether it waits: the queue has an end.
+        """
+        if not first and len(self._waiting) >= self.queue:
+            return False
+        (self._waiting.appendleft if first else self._waiting.append)(call)
+        return True
+
+    def is_busy(self, tried: Collection[Upstream] = ()) -> bool:
+        """Return whether one that is up has no place now, and may have one soon.
+
+        Args:
+            tried: those that this client is not to get again.
+        """
+        return any(u.is_up and not self._has_room(u) for u in self.upstreams if u not in tried)
+
+    def give_up(self, call: Callable[[], object]) -> None:
+        """Forget somebody who waits."""
+        self._waiting.remove(call)
+
+    def _freed(self) -> None:
+        if self._waiting:
+            self._waiting.popleft()()
+
+    # -- how
+
+    def _found(self, left: list[Upstream], turn: int, key: bytes) -> Upstream | None:
+        now = self.clock()
+        free = [u for u in left if self._has_room(u) and not u.out and not u.failing]
+        usable = _before_backups(u for u in left if u.is_up)
+        resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
+        if resting:
+            first = min(resting, key=Upstream.due)
+            if first.due() <= now and not first.probing:
+                first.probing = True
+                return first
+        if usable:  # where all are full, none that rests is hurried
+            shared = [(u, u.share(now, self.slow_start)) for u in usable if self._has_room(u)]
+            return self._choose(shared, turn, key) if shared else None
+        return min(resting, key=Upstream.due, default=None)
+
+    def _has_room(self, upstream: Upstream) -> bool:
+        most = self._most if upstream.max_active is None else upstream.max_active
+        return upstream.active < most
+
+
+def key_of(peername: Any) -> bytes:
+    """Return the key of a client that is given no other: its address without the port.
+
+    Args:
+        peername: as ``transport.get_extra_info("peername")`` has it.
+    """
+    return str(peername[0]).encode() if isinstance(peername, tuple) else b""
+
+
+def _before_backups(up: Iterable[Upstream]) -> list[Upstream]:
+    """Return those that are no backups, or the backups where there is none."""
+    found = list(up)
+    return [u for u in found if not u.backup] or found
+
+
+_shared: list[memoryview] = []  # numbers in memory that forked children share, yet to be given out
+
+
+def _shared_number() -> memoryview:
+    """Return a number that says whose turn it is.
+
+    Forked children share it: each serves one client, and all would begin with the same upstream. A
+    turn that two of them take at once does no harm. A page has many: a process may have tens of
+    thousands of pools, and 65,530 mappings (vm.max_map_count).
+    """
+    if not _shared:
+        page = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        _shared.extend(page[at : at + 1] for at in range(len(page)))
+    return _shared.pop()

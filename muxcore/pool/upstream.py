@@ -1,0 +1,215 @@
+"""One upstream: what it may take, how it fares, and how long it is left alone where it fails.
+
+::
+
+    up ──── it fails ───► resting ──── the pause is over, a client comes ───► probing
+     ▲                       ▲──────────────── it fails: twice the pause ───────┘ │
+     └──────────────────────── it is connected ───────────────────────────────────┘
+
+Beside that a check (see ``checks.py``) may find it down, and whoever steers the pool may take it
+out. Nothing here does I/O, and the time is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from muxcore import address as addresses
+from muxcore.address import Address
+from muxcore.errors import AddressError
+
+FIRST_PAUSE = 0.5  # s: a restart of a small server; a client is turned away by then anyway
+LONGEST_PAUSE = 30.0  # s: how long one that is back may wait for its first client
+SPREAD = 0.2  # of a pause, either way: relays that lost an upstream at once do not return at once
+MOST_WEIGHT = 256  # as in HAProxy: a turn of the pool has as many places as all weights together
+STEPS = 10  # of a slow start: a tenth of the weight, two tenths, …
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStats:
+    """What is known of one upstream.
+
+    Attributes:
+        state: "up", "resting" (it failed, and is left alone), "probing" (one client tries it),
+            "failing" (its check says so), or "out" (somebody took it out).
+        active: clients joined with it now, or on their way to it.
+        total: clients that were joined with it.
+        failed: connections to it that did not come about.
+        rests_for: seconds until it is tried again; 0 unless it rests.
+        weight: its share, beside that of the others.
+        backup: it gets clients only while no other is up.
+        why: what its check found last, where that was a failure.
+    """
+
+    state: str
+    active: int
+    total: int
+    failed: int
+    rests_for: float
+    weight: int = 1
+    backup: bool = False
+    why: str = ""
+
+
+class Upstream:
+    """One upstream of a pool; a protocol, too: of its connections, whose ends it counts.
+
+    Args:
+        address: as in ``muxcore.address.parse``.
+        weight: its share of the clients, from 1 to 256.
+        backup: it gets clients only while none that is no backup is up.
+        max_active: clients at once; None means the pool's.
+        out: it gets no clients, until ``out`` is False.
+
+    Attributes:
+        address: where it is.
+        name: the same as text.
+        active, total, failed: as in ``UpstreamStats``.
+        is_self: it is the server that relays to it.
+
+    Raises:
+        AddressError: the address is malformed, or has port 0.
+        ValueError: a number cannot work.
+    """
+
+    __slots__ = (
+        "_pause",
+        "_rested_at",
+        "active",
+        "address",
+        "backup",
+        "came_up",
+        "failed",
+        "failing",
+        "freed",
+        "is_self",
+        "max_active",
+        "name",
+        "out",
+        "probing",
+        "rests_until",
+        "total",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        address: str | int | Address,
+        *,
+        weight: int = 1,
+        backup: bool = False,
+        max_active: int | None = None,
+        out: bool = False,
+    ) -> None:
+        self.address = addresses.parse(address)
+        self.name = str(self.address)
+        if not self.address.path and not self.address.port:
+            raise AddressError(f"upstream {self.name}: nobody can be connected to at port 0")
+        self.weight = checked_count(f"Upstream({self.name!r}, weight=", weight, MOST_WEIGHT)
+        self.max_active = checked_cap(f"Upstream({self.name!r}, ", max_active)
+        self.backup = backup
+        self.out = out
+        self.active = self.total = self.failed = 0
+        self.is_self = self.probing = False
+        self.rests_until: float | None = None  # None: no client has found it failing
+        self.failing = ""  # what its check found; "": nothing
+        self.came_up = -math.inf  # when it was back, for a slow start
+        self.freed: Callable[[], object] | None = None  # told of each place that is free again
+        self._rested_at = 0.0
+        self._pause = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} active={self.active}>"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it gets clients."""
+        return self.rests_until is None and not self.failing and not self.out
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """One that was connected to it has ended."""
+        self.leave()
+
+    def leave(self) -> None:
+        """A client is gone: there is a place for another one."""
+        self.active -= 1
+        if self.freed is not None:
+            self.freed()
+
+    def due(self) -> float:
+        """Return when it may be probed; one that is being probed comes after all others."""
+        assert self.rests_until is not None
+        return math.inf if self.probing else self.rests_until
+
+    def rest(self, began: float, now: float, jitter: float) -> float:
+        """Leave it alone, after a connection to it that did not come about.
+
+        Args:
+            began: when that attempt did.
+            now: the time.
+            jitter: a number from 0 to 1.
+
+        Returns:
+            For how many seconds; 0 where this told nothing new: what began before the pause did,
+            since the many clients of an upstream that dies do not make it one long pause.
+        """
+        self.probing = False
+        if self.rests_until is not None and (now < self.rests_until or began < self._rested_at):
+            return 0.0
+        self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
+        pause = self._pause * (1 - SPREAD + 2 * SPREAD * jitter)
+        self._rested_at, self.rests_until = now, now + pause
+        return pause
+
+    def recover(self, now: float) -> None:
+        """It has taken a connection, or passed its check: it rests no more."""
+        self.rests_until, self.probing, self._pause = None, False, 0.0
+        self.came_up = now
+
+    def share(self, now: float, slow_start: float) -> int:
+        """Return its weight in tenths, while it starts slowly as many of them as it has by now."""
+        passed = now - self.came_up
+        if passed >= slow_start:
+            return self.weight * STEPS
+        return self.weight * min(STEPS, 1 + int(STEPS * passed / slow_start))
+
+    def stats(self, now: float) -> UpstreamStats:
+        """Return a snapshot."""
+        state, rests_for = "up", 0.0
+        if self.out:
+            state = "out"
+        elif self.failing:
+            state = "failing"
+        elif self.rests_until is not None:
+            state = "probing" if self.probing else "resting"
+            rests_for = max(0.0, self.rests_until - now)
+        counts = (self.active, self.total, self.failed)
+        return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, self.failing)
+
+
+def checked_count(what: str, value: Any, most: int) -> int:
+    """Return a whole number from 1 to ``most``, or refuse it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{what}{value!r}): it must be a whole number from 1 to {most:,}")
+    return value
+
+
+def checked_cap(owner: str, most: Any) -> int | None:
+    """Return a cap on clients, or refuse it.
+
+    Raises:
+        ValueError: it is neither None nor a whole number of at least 1.
+    """
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise ValueError(
+            f"{owner}max_active={most!r}): it must be a whole number of clients, at least 1; None "
+            "is no cap"
+        )
+    return most
