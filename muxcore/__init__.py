@@ -23,7 +23,7 @@ from muxcore.errors import (
     UnknownEngine,
 )
 from muxcore.limits import Limits
-from muxcore.pool import Pool, Upstream, UpstreamStats
+from muxcore.pool import Check, Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
@@ -39,6 +39,7 @@ __all__ = [
     "BufferLimitExceeded",
     "BufferedProtocol",
     "CapabilityMissing",
+    "Check",
     "CloseTimeout",
     "ConnectTimeout",
     "ConnectionClosed",

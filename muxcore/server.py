@@ -49,6 +49,8 @@ class Server:
         service: a zero-argument callable that returns a protocol: a class, or a service object. Its
             attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
             of ``Limits`` to values that are laid over those given here, are respected if present.
+            A service object's ``server_started(server)`` is called in the engine's thread once it
+            listens, on engines with ``threadsafe_calls``.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
             once. A unix socket gets the permissions that the umask leaves, and is removed at the
             end if it is still the one that was bound. A bound socket is the server's from its start
@@ -354,6 +356,10 @@ class Server:
             while listeners:
                 self.addresses.append(address.of_socket(listeners[0]))
                 self._engine.listen(listeners.pop(0), self._service)
+            hears = getattr(self._service, "server_started", None)
+            is_told = hears is not None and not isinstance(self._service, type)
+            if is_told and "threadsafe_calls" in self.capabilities:
+                self._engine.call_soon_threadsafe(hears, self)
         except BaseException:
             for sock in listeners:
                 opening.close_listener(sock)

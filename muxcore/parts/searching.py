@@ -6,38 +6,18 @@ descriptors, costs a try, and says nothing of the upstream.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from muxcore.address import Address
 from muxcore.errors import NoUpstream
+from muxcore.parts.checking import begin
+from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.pool import Pool, Upstream
-from muxcore.protocol import Handle, Service
+from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
 
 _ITSELF = "it is this server itself"
-_OUR_FAULT = frozenset(
-    {
-        errno.EAGAIN,  # Limits.connections
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.EADDRNOTAVAIL,  # no local port is left for this destination
-    }
-)
-
-
-class Connects(Protocol):
-    """What opens connections: an engine, or ``transport.server``."""
-
-    def connect(
-        self, address: Address, service: Service, timeout: float | None = None, /
-    ) -> Handle: ...
-
-    def call_later(self, delay: float, call: Callable[..., object], /) -> Handle: ...
 
 
 class Search:
@@ -106,6 +86,8 @@ class Search:
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
         self._began = 0.0
+        if pool.check is not None and pool.on_added is None:
+            begin(pool, engine)
         if not self._try_next():
             raise self._nobody()
 
@@ -223,7 +205,7 @@ class Search:
             self._give_up(exc)
             return
         why = getattr(exc, "strerror", None) or str(exc)
-        if getattr(exc, "errno", None) in _OUR_FAULT:
+        if getattr(exc, "errno", None) in OUR_FAULT:
             self._pool.left(upstream)
             self._tried[upstream] = why
         else:

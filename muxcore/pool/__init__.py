@@ -1,10 +1,12 @@
 """Several upstreams that share the clients of a relay.
 
 - ``upstream``: one of them: what it may take, how it fares;
+- ``checks``: how a pool finds out by itself, and what an agent may say;
 - ``policies``: which of those that are up gets a client;
 - ``pool``: all of them together, and the clients that wait for a place.
 """
 
+from muxcore.pool.checks import Check
 from muxcore.pool.pool import POLICIES, Pool, key_of
 from muxcore.pool.upstream import FIRST_PAUSE, LONGEST_PAUSE, Upstream, UpstreamStats
 
@@ -12,6 +14,7 @@ __all__ = [
     "FIRST_PAUSE",
     "LONGEST_PAUSE",
     "POLICIES",
+    "Check",
     "Pool",
     "Upstream",
     "UpstreamStats",

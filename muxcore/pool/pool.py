@@ -19,6 +19,7 @@ from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import policies
+from muxcore.pool.checks import Check
 from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap
 
 logger = logging.getLogger("muxcore.relay")
@@ -56,13 +57,15 @@ class Pool:
         queue_timeout: seconds for which one waits before it is refused.
         slow_start: seconds in which one that is back gets more and more, up to its weight. 0: all
             at once.
+        check: how each upstream is checked, from the server's start with ``muxcore.Relay``, else
+            from the pool's first client; None: not at all.
         clock: returns seconds that never go backward.
         spread: returns a number from 0 to 1, for the jitter of the pauses.
 
     Attributes:
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
-            ``shared_state``, and a queue ``timers`` as well.
+            ``shared_state``, a queue and checks ``timers`` as well.
 
     Raises:
         AddressError: an upstream's address is malformed, has port 0, or is given twice.
@@ -80,6 +83,7 @@ class Pool:
         queue: int = 0,
         queue_timeout: float = 5.0,
         slow_start: float = 0.0,
+        check: Check | None = None,
         clock: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -97,6 +101,8 @@ class Pool:
         self.queue = queue
         self.queue_timeout = seconds("Pool(queue_timeout=…)", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…)", slow_start)
+        self.check = check
+        self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock
         self._spread = spread
         self._choose = policies.POLICIES[policy]
@@ -109,8 +115,9 @@ class Pool:
             self._admit(upstream)
         self.changed()
         caps = max_active or any(isinstance(u, Upstream) and u.max_active for u in upstreams)
-        requires = {"shared_state"} if caps or queue or slow_start or policy in _COUNTING else set()
-        self.requires = frozenset(requires | ({"timers"} if queue else set()))
+        counts = caps or queue or slow_start or check or policy in _COUNTING
+        requires = {"shared_state"} if counts else set()
+        self.requires = frozenset(requires | ({"timers"} if queue or check else set()))
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
@@ -127,6 +134,8 @@ class Pool:
         added = self._admit(upstream)
         added.came_up = self.clock()
         self.changed()
+        if self.on_added is not None:
+            self.on_added(added)
         return added
 
     def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
@@ -175,7 +184,7 @@ class Pool:
             and self._most == math.inf
             and len({each.weight for each in self.upstreams}) == 1
             and all(
-                each.is_up and not each.backup and each.max_active is None
+                each.is_up and not each.backup and each.max_active is None and each.percent == 100
                 for each in self.upstreams
             )
         )
@@ -220,6 +229,13 @@ class Pool:
         self.changed()
         logger.warning("upstream %s is back", upstream.name)
         self._freed()
+
+    def fails(self, upstream: Upstream, why: str) -> None:
+        """Its checks have failed: it gets no clients until they succeed."""
+        if not upstream.failing:
+            logger.warning("upstream %s is failing: %s", upstream.name, why)
+        upstream.failing = why
+        self.changed()
 
     def failed(self, upstream: Upstream, began: float, why: object) -> None:
         """A connection to it did not come about, and it is to blame.
@@ -291,7 +307,7 @@ class Pool:
 
     def _found(self, left: list[Upstream], turn: int, key: bytes) -> Upstream | None:
         now = self.clock()
-        free = [u for u in left if self._has_room(u) and not u.out and not u.failing]
+        free = [u for u in left if self._has_room(u) and u.may_serve]
         usable = _before_backups(u for u in left if u.is_up)
         resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
         if resting:

@@ -34,14 +34,15 @@ class UpstreamStats:
 
     Attributes:
         state: "up", "resting" (it failed, and is left alone), "probing" (one client tries it),
-            "failing" (its check says so), or "out" (somebody took it out).
+            "failing" (its check or its agent says so), or "out" (somebody took it out, or its
+            agent says that it drains).
         active: clients joined with it now, or on their way to it.
         total: clients that were joined with it.
         failed: connections to it that did not come about.
         rests_for: seconds until it is tried again; 0 unless it rests.
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
-        why: what its check found last, where that was a failure.
+        why: it is failing.
     """
 
     state: str
@@ -89,8 +90,10 @@ class Upstream:
         "max_active",
         "name",
         "out",
+        "percent",
         "probing",
         "rests_until",
+        "said",
         "total",
         "weight",
     )
@@ -116,6 +119,8 @@ class Upstream:
         self.is_self = self.probing = False
         self.rests_until: float | None = None  # None: no client has found it failing
         self.failing = ""  # what its check found; "": nothing
+        self.said = ""  # by its agent, where that is that it does not serve
+        self.percent = 100  # of its weight, as its agent says
         self.came_up = -math.inf  # when it was back, for a slow start
         self.freed: Callable[[], object] | None = None  # told of each place that is free again
         self._rested_at = 0.0
@@ -127,7 +132,12 @@ class Upstream:
     @property
     def is_up(self) -> bool:
         """Whether it gets clients."""
-        return self.rests_until is None and not self.failing and not self.out
+        return self.rests_until is None and self.may_serve
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it would get clients if it took them: nobody says otherwise."""
+        return not (self.failing or self.said or self.out) and self.percent > 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """One that was connected to it has ended."""
@@ -172,22 +182,24 @@ class Upstream:
     def share(self, now: float, slow_start: float) -> int:
         """Return its weight in tenths, while it starts slowly as many of them as it has by now."""
         passed = now - self.came_up
-        if passed >= slow_start:
-            return self.weight * STEPS
-        return self.weight * min(STEPS, 1 + int(STEPS * passed / slow_start))
+        steps = STEPS
+        if passed < slow_start:
+            steps = min(STEPS, 1 + int(STEPS * passed / slow_start))
+        return max(1, self.weight * steps * self.percent // 100)
 
     def stats(self, now: float) -> UpstreamStats:
         """Return a snapshot."""
         state, rests_for = "up", 0.0
-        if self.out:
+        if self.out or not self.percent:
             state = "out"
-        elif self.failing:
+        elif self.failing or self.said:
             state = "failing"
         elif self.rests_until is not None:
             state = "probing" if self.probing else "resting"
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
-        return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, self.failing)
+        why = self.failing or self.said
+        return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, why)
 
 
 def checked_count(what: str, value: Any, most: int) -> int:

@@ -14,6 +14,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import NoUpstream
 from muxcore.limits import checked
+from muxcore.parts import checking
 from muxcore.parts.searching import Search
 from muxcore.pool import POLICIES, Pool, Upstream, UpstreamStats, key_of
 from muxcore.services.relay import access_log as log
@@ -85,6 +86,10 @@ class Relay:
 
     def __call__(self) -> _Client:
         return _Client(self)
+
+    def server_started(self, server: Any) -> None:
+        """Check the upstreams from the server's start on, if that is wanted."""
+        checking.begin(self.pool, server)
 
     def __repr__(self) -> str:
         return f"Relay({', '.join(repr(u.name) for u in self.pool.upstreams)})"

@@ -1,0 +1,204 @@
+"""Checks of a pool's upstreams: each is connected to, and perhaps asked, from time to time.
+
+Every upstream has a check of its own, which begins at a random moment of the first interval, so
+that neither the upstreams of a pool nor the relays of an upstream are checked at once. It goes on
+until the server ends, or the upstream has left the pool.
+
+Each process checks for itself: what one worker finds, it alone knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from muxcore.parts.outgoing import OUR_FAULT, Connects
+from muxcore.pool import Pool, Upstream
+from muxcore.pool.checks import Check, obey
+from muxcore.protocol import Handle
+
+_JITTER = 0.1  # of the interval, either way
+_ANSWER = 16_384  # bytes of an answer that are looked at
+
+
+def begin(pool: Pool, engine: Connects) -> None:
+    """Check the upstreams of a pool from now on, if that is wanted; in the engine's thread.
+
+    Args:
+        pool: it; once its checks run, nothing is done.
+        engine: the engine, or ``transport.server``.
+    """
+    check = pool.check
+    if check is None or pool.on_added is not None:
+        return
+
+    def added(upstream: Upstream) -> None:
+        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check))
+        if check.agent is not None and not upstream.address.path:
+            _Checks(pool, engine, upstream, check, _Agent(pool, upstream))
+
+    pool.on_added = added
+    for upstream in pool.upstreams:
+        added(upstream)
+
+
+class _Verdict:
+    """What checks that fail and succeed make of an upstream."""
+
+    def __init__(self, pool: Pool, upstream: Upstream, check: Check) -> None:
+        self._pool = pool
+        self._upstream = upstream
+        self._check = check
+        self._in_a_row = 0  # above 0: successes, below: failures
+        self.where = upstream.address
+        self.send = check.send
+        self.asks = bool(check.send or check.expect)
+
+    def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
+        """Return whether an answer is what was expected; None: it may become that."""
+        if self._check.expect in answer:
+            return bool(answer) or not self.asks or None
+        return False if is_whole else None
+
+    def succeeded(self, answer: bytes) -> None:
+        self._in_a_row = max(self._in_a_row, 0) + 1
+        upstream = self._upstream
+        waits = upstream.failing or upstream.rests_until is not None
+        if waits and self._in_a_row >= self._check.rise:
+            self._pool.recovered(upstream)
+
+    def failed(self, why: str) -> None:
+        self._in_a_row = min(self._in_a_row, 0) - 1
+        if -self._in_a_row >= self._check.fall:
+            self._pool.fails(self._upstream, why)
+
+
+class _Agent:
+    """What an agent says of an upstream; one that says nothing changes nothing."""
+
+    send = b""
+    asks = True
+
+    def __init__(self, pool: Pool, upstream: Upstream) -> None:
+        self._pool = pool
+        self._upstream = upstream
+        assert pool.check is not None
+        assert pool.check.agent is not None
+        self.where = replace(upstream.address, port=pool.check.agent)
+
+    def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
+        """Return whether the line is complete."""
+        return True if is_whole or b"\n" in answer else None
+
+    def succeeded(self, answer: bytes) -> None:
+        line = answer.partition(b"\n")[0].decode("ascii", "replace")
+        obey(self._upstream, line)
+        self._pool.changed()
+
+    def failed(self, why: str) -> None:
+        """Nothing is known then: its weight stays as it was (as in HAProxy)."""
+
+
+class _Checks:
+    """The checks of one upstream, and the protocol of their connections."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        engine: Connects,
+        upstream: Upstream,
+        check: Check,
+        judge: _Verdict | _Agent,
+    ) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._upstream = upstream
+        self._check = check
+        self._judge = judge
+        self._answer = b""
+        self._transport: Any = None
+        self._patience: Handle | None = None  # while one goes on: the end of that
+        engine.call_later(check.every * random.random(), self._begin)
+
+    def _begin(self) -> None:
+        if self._upstream not in self._pool.upstreams:
+            return
+        self._answer = b""
+        try:
+            handle = self._engine.connect(self._judge.where, self._connection, self._check.timeout)
+        except OSError as exc:  # we have no descriptor, or the server is ending
+            self._over(exc)
+            return
+        self._patience = self._engine.call_later(self._check.timeout, self._late, handle.cancel)
+
+    def _connection(self) -> _Checks:
+        return self
+
+    def _late(self, cancel: Callable[[], object]) -> None:
+        self._patience = None
+        cancel()
+        self._fail(f"its check took more than {self._check.timeout:g} s")
+
+    def _over(self, exc: BaseException | None) -> None:
+        """It has failed; whoever is to blame."""
+        if isinstance(exc, ConnectionAbortedError):  # the server is ending
+            self._end()
+        elif getattr(exc, "errno", None) in OUR_FAULT:
+            self._end()
+            self._next()
+        else:
+            why = "it was closed without the answer" if exc is None else str(exc)
+            self._fail(getattr(exc, "strerror", None) or why)
+
+    def _fail(self, why: str) -> None:
+        self._end()
+        self._judge.failed(why)
+        self._next()
+
+    def _succeed(self) -> None:
+        self._end()
+        self._judge.succeeded(self._answer)
+        self._next()
+
+    def _end(self) -> None:
+        """Let go of the connection, of which nothing more is heard."""
+        transport, self._transport = self._transport, None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if transport is not None:
+            transport.set_protocol(None)
+            transport.abort()
+
+    def _next(self) -> None:
+        wait = self._check.every * (1 - _JITTER + 2 * _JITTER * random.random())
+        self._engine.call_later(wait, self._begin)
+
+    # -- the connection
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        if self._judge.send:
+            transport.write(self._judge.send)
+        if not self._judge.asks:
+            self._succeed()
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        if (good := self._judge.is_good(self._answer, len(self._answer) >= _ANSWER)) is not None:
+            self._judged(good)
+
+    def eof_received(self) -> None:
+        self._judged(bool(self._judge.is_good(self._answer, True)))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._over(exc)
+
+    def _judged(self, good: bool) -> None:
+        if good:
+            self._succeed()
+        else:
+            self._fail(f"its check expected another answer than {self._answer[:40]!r}")

@@ -1,0 +1,85 @@
+"""How a pool finds out by itself whether its upstreams serve, and what an agent may say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from muxcore.limits import seconds
+from muxcore.pool.upstream import Upstream, checked_count
+
+_MOST = 1_000  # checks in a row that decide: more would be hours
+_LONGEST = 16_384  # bytes of a request, or of what is to be expected
+
+_PERCENT = re.compile(r"(\d{1,3})%")
+_PLACES = re.compile(r"maxconn:(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A check of every upstream, from time to time.
+
+    A connection that is taken is enough, unless something is to be sent or expected.
+
+    Args:
+        every: seconds between two checks of one upstream, a tenth more or less.
+        timeout: seconds that one may take.
+        fall: failures in a row until an upstream is failing, and gets no more clients.
+        rise: successes in a row until one that is failing, or rests, is up again.
+        send: bytes that are sent to it.
+        expect: bytes that its answer has somewhere in its first 16 KiB.
+        agent: a port of the upstream's host on which an agent tells of it in a line, as HAProxy's
+            agent-check does; asked beside the check, and as often. None: there is none.
+
+    Raises:
+        TypeError, ValueError: a value that cannot work.
+    """
+
+    every: float = 2.0
+    timeout: float = 2.0
+    fall: int = 3
+    rise: int = 2
+    send: bytes = b""
+    expect: bytes = b""
+    agent: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "timeout"):
+            if not seconds(f"Check({name}=…)", getattr(self, name)):
+                raise ValueError(f"Check({name}=0): it must be above 0")
+        for name in ("fall", "rise"):
+            checked_count(f"Check({name}=", getattr(self, name), _MOST)
+        for name in ("send", "expect"):
+            value = getattr(self, name)
+            if not isinstance(value, bytes):
+                raise TypeError(f"Check({name}=…) needs bytes, not {type(value).__name__}")
+            if len(value) > _LONGEST:
+                raise ValueError(f"Check({name}=…) has {len(value):,} bytes: at most {_LONGEST:,}")
+        if self.agent is not None:
+            checked_count("Check(agent=", self.agent, 65_535)
+
+
+def obey(upstream: Upstream, line: str) -> None:
+    """Do what an agent says of its upstream.
+
+    Words, in any order: ``75%`` of its weight; ``maxconn:30`` clients at once; ``drain``: nobody
+    new; ``ready`` and ``up``: all of its weight; ``down``, ``failed``, ``stopped`` and ``maint``:
+    it does not serve, and what follows a ``#`` is why. (HAProxy 3.0, configuration manual,
+    "agent-check"; what is not a word of these is passed over, as there.)
+
+    Args:
+        upstream: the one.
+        line: what the agent has said.
+    """
+    said, _, why = line.partition("#")
+    for word in re.split(r"[\s,]+", said.strip().lower()):
+        if found := _PERCENT.fullmatch(word):
+            upstream.percent = min(100, int(found[1]))
+        elif (found := _PLACES.fullmatch(word)) and int(found[1]):
+            upstream.max_active = int(found[1])
+        elif word == "drain":
+            upstream.percent = 0
+        elif word in ("ready", "up"):
+            upstream.percent, upstream.said = upstream.percent or 100, ""
+        elif word in ("down", "failed", "stopped", "maint"):
+            upstream.said = f"its agent says {word}" + (f": {why.strip()}" if why.strip() else "")
