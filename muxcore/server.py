@@ -357,8 +357,9 @@ class Server:
                 self.addresses.append(address.of_socket(listeners[0]))
                 self._engine.listen(listeners.pop(0), self._service)
             hears = getattr(self._service, "server_started", None)
-            is_told = hears is not None and not isinstance(self._service, type)
-            if is_told and "threadsafe_calls" in self.capabilities:
+            if isinstance(self._service, type) or "threadsafe_calls" not in self.capabilities:
+                hears = None
+            if hears is not None:
                 self._engine.call_soon_threadsafe(hears, self)
         except BaseException:
             for sock in listeners:
