@@ -5,8 +5,9 @@
     :::{names} muxcore.abc Engine CAPABILITIES
     :::
 
-Names that follow are these alone; a module without ``__all__`` has its docstring. Errors come last.
-A name that another page tells of is referred to.
+Names that follow are these alone; a module without ``__all__`` has its docstring, one that is
+``:bare:`` has not. What is experimental comes later, and errors last. A name that another page
+tells of is referred to.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import inspect
 import sys
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.ext.autodoc import SLOTSATTR
 from sphinx.util.docutils import SphinxDirective
 
@@ -29,15 +31,20 @@ _HOME = ("muxcore", "muxcore.parsers", "muxcore.aio")  # the first of these has 
 class Names(SphinxDirective):
     required_arguments = 1
     optional_arguments = 99
+    option_spec: ClassVar = {"bare": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         module = importlib.import_module(self.arguments[0])
         wanted = self.arguments[1:] or [
             name for name in getattr(module, "__all__", ()) if not name.startswith("__")
         ]
-        wanted.sort(key=lambda name: (_is_error(getattr(module, name)), name.lower()))
+        experimental = getattr(module, "_EXPERIMENTAL", ())
+        wanted.sort(
+            key=lambda n: (_is_error(getattr(module, n)), n in experimental, n.lower()),
+        )
         lines = [line for name in wanted for line in _told(module.__name__, name)]
-        text = "\n".join(["```{eval-rst}", f".. automodule:: {module.__name__}\n", *lines, "```"])
+        about = f".. {'py:' if 'bare' in self.options else 'auto'}module:: {module.__name__}\n"
+        text = "\n".join(["```{eval-rst}", about, *lines, "```"])
         return self.parse_text_to_nodes(text)
 
 
