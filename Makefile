@@ -32,7 +32,7 @@ core := csrc/builder.py $(units) $(wildcard csrc/*.h csrc/load/*.h csrc/*.cdef c
 stamps := $(VENV)/stamps
 remember = mkdir -p $(@D); cmp -s <(printf '%s\n' $(1)) $@ || printf '%s\n' $(1) > $@
 
-.PHONY: help demo test test-deep test-real soak lint sanitize simulate simulate-faults simulate-python fuzz wheels bench clean FORCE
+.PHONY: help demo test test-deep test-real soak lint docs sanitize simulate simulate-faults simulate-python fuzz wheels bench clean FORCE
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -122,6 +122,10 @@ lint: $(stamps)/extra-dev ## ruff, mypy --strict, the C core with warnings as er
 	else
 	  echo "cppcheck is not installed: left out"
 	fi
+
+docs: $(stamps)/extra-docs ## these pages and the reference as a site, in build/docs; warnings are errors
+	@$(python) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
+	$(python) -m pytest -m docs tests/docs
 
 sanitize: $(stamps)/uvloop ## the C core under address, undefined-behaviour and thread sanitizers, and valgrind
 	@PYTHON=$(abspath $(python)) tests/native/sanitize.sh

@@ -1,6 +1,8 @@
 """muxcore.aio's relay: each client's handler awaits a decision, then lets go.
 
-python benchmarks/aio_relay.py 9000 127.0.0.1:9001 [asyncio|uvloop]
+python benchmarks/aio_relay.py 9000 127.0.0.1:9001 [asyncio|uvloop|handed]
+
+"handed": in asyncio's loop; the handler does not wait for the end of its pair.
 """
 
 from __future__ import annotations
@@ -25,10 +27,15 @@ async def handle(conn: mux.Connection) -> None:
     await conn.relay(await mux.connect(await decided()))
 
 
+async def hand_over(conn: mux.Connection) -> None:
+    conn.hand_over(await mux.connect(await decided()))
+
+
 async def serve() -> None:
     sock = listener()
     twin = sock.dup()  # the server takes the first
-    async with mux.serve(handle, sock, engine="native-epoll") as server:
+    handler = hand_over if sys.argv[-1] == "handed" else handle
+    async with mux.serve(handler, sock, engine="native-epoll") as server:
         announce(twin, f"relay-aio on {host()}")
         await server.serve_forever()
 

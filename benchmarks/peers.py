@@ -53,6 +53,7 @@ PEERS = (
     Peer("relay", "muxcore_relay.py", relays=True),
     Peer("relay-router", "muxcore_relay.py", relays=True, arguments=("router",)),
     Peer("relay-aio", "aio_relay.py", relays=True),
+    Peer("relay-handed", "aio_relay.py", relays=True, arguments=("handed",)),
     Peer("relay-streams", "streams_relay.py", relays=True),
     Peer("relay-floor", "floor_relay.c", program="cc", relays=True),
     Peer("relay-uvloop", "uvloop_relay.py", package="uvloop", relays=True),

@@ -7,6 +7,8 @@
  */
 #include "backend_epoll.h"
 
+#include <netinet/in.h>
+
 #define PARTS 16 /* chunks in one sendmsg: 256 KiB, as much as a socket takes at once */
 #define SENDS 4  /* of one connection in a turn: 1 MiB takes about 0.3 ms, and others wait meanwhile */
 #define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
@@ -53,6 +55,14 @@ static void send_queue(mux_epoll *self, mux_slot *slot)
         mux_todo_add(&self->todo, slot, SEND_ON);
 }
 
+/* What says something of an address: whoever keeps it pays for it as long as the connection is idle. */
+static socklen_t told(const struct sockaddr_storage *peer, socklen_t size)
+{
+    return peer->ss_family == AF_INET && size > offsetof(struct sockaddr_in, sin_zero)
+               ? offsetof(struct sockaddr_in, sin_zero)
+               : size;
+}
+
 static void accept_some(mux_epoll *self, mux_slot *listener)
 {
     for (uint32_t i = 0; i < self->grant && self->base.sink->may_accept(self->base.loop, listener); i++) {
@@ -62,7 +72,7 @@ static void accept_some(mux_epoll *self, mux_slot *listener)
         if (handle == -EAGAIN)
             return;
         if (handle >= 0)
-            self->base.sink->accepted(self->base.loop, listener, handle, &peer, size);
+            self->base.sink->accepted(self->base.loop, listener, handle, &peer, told(&peer, size));
         else if (handle != -EINTR)
             self->base.sink->accept_failed(self->base.loop, listener, -handle);
     }

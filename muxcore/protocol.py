@@ -1,9 +1,9 @@
 """What a protocol and a transport promise each other, and the marks of the verbs.
 
-The shapes are ``asyncio.Protocol``'s and ``asyncio.Transport``'s. The classes here are
-``typing.Protocol``s: nothing needs to inherit from them, and a callback that a protocol does not
-have is a no-op. Who does inherit has the callbacks' signatures checked. This is the one page to
-read before writing a protocol or an engine.
+The shapes are ``asyncio.Protocol``'s and ``asyncio.Transport``'s. Each class here is a
+``typing.Protocol``: nothing needs to inherit from it, and a callback that a protocol does not have
+is a no-op. Who does inherit has the callbacks' signatures checked. This is the one page to read
+before writing a protocol or an engine.
 
 The life of a connection, as a protocol sees it::
 

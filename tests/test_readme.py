@@ -54,16 +54,13 @@ _LINES = [
     if line.strip()
 ]
 _PAGES = [_ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
-_PAGES += sorted((_ROOT / "docs").glob("*.md"))
+_PAGES += sorted((_ROOT / "docs").rglob("*.md"))
 _LINKS = [
     pytest.param(page, target, id=f"{page.relative_to(_ROOT)}:{target}")
     for page in _PAGES
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
 ]
-_GUIDES = [
-    (_ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("aio.md", "dropin.md", "from-asyncio.md", "from-a-proxy.md", "relay.md")
-]
+_GUIDES = [page.read_text(encoding="utf-8") for page in sorted((_ROOT / "docs").glob("*.md"))]
 _GUIDED = [program for page in _GUIDES for program in programs(page)]
 _SAID = {program: said for page in _GUIDES for program, said in outputs(page).items()}
 _PROSE = re.sub(r"^```.*?^```$", "", _README, flags=re.MULTILINE | re.DOTALL)

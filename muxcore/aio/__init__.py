@@ -87,6 +87,18 @@ __all__ = [
     "tls_client_hello",
 ]
 
+# What may change in any version: docs/stability.md
+_EXPERIMENTAL = (
+    "as_anyio",
+    "create_server",
+    "create_unix_server",
+    "new_event_loop",
+    "new_uvloop",
+    "splice",
+    "start_server",
+    "start_unix_server",
+)
+
 
 def as_anyio(conn: Connection) -> anyio.abc.ByteStream:
     """Return a connection as an ``anyio.abc.ByteStream``, with anyio's own errors.

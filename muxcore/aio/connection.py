@@ -58,16 +58,16 @@ class Connection:
     @property
     def peer(self) -> Address:
         """The peer's address; an empty one where it has no name, as a unix socket's."""
-        return _address(self._inbox.transport.get_extra_info("peername"))
+        return _address(self._inbox.known.get_extra_info("peername"))
 
     @property
     def local(self) -> Address:
         """The address of this side, which is the listener's for one that was accepted."""
-        return _address(self._inbox.transport.get_extra_info("sockname"))
+        return _address(self._inbox.known.get_extra_info("sockname"))
 
     def extra(self, name: str, default: Any = None) -> Any:
         """Return what is known by name, such as ``socket``: see ``Transport.get_extra_info``."""
-        return self._inbox.transport.get_extra_info(name, default)
+        return self._inbox.known.get_extra_info(name, default)
 
     # -- what comes
 
@@ -334,7 +334,7 @@ class Connection:
         what = f"{verb.value}()"
         inbox = self._refuse_verb(what)
         if upstream is None:
-            handed = Handed(inbox, verb, on_end)
+            handed = Handed(inbox, on_end)
             inbox.give(verb, handed)
         else:
             other = upstream._refuse_verb(what)
@@ -345,8 +345,9 @@ class Connection:
                     f"{what}: the upstream belongs to another server: connect to it in the "
                     "handler, or in a task that the handler starts"
                 )
-            handed = Handed(inbox, verb, on_end, other.name, other.leased)
+            handed = Handed(inbox, on_end, other.leased or other.name)
             inbox.join(other, handed)
+            handed.transport = inbox.known
         if timeout is not None:
             IdleWatch(handed, timeout)
         return handed

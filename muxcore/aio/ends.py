@@ -14,9 +14,8 @@ from typing import Literal, TypeAlias
 
 from muxcore.aio.inbox import Inbox
 from muxcore.errors import IdleTimeout, MuxcoreError
-from muxcore.parts.transport import BaseTransport
+from muxcore.parts.known import ToItsEnd
 from muxcore.pool import Upstream
-from muxcore.protocol import Verb
 from muxcore.services.relay.access_log import client_name, ending
 
 Side: TypeAlias = Literal["client", "upstream", "server"]
@@ -58,41 +57,37 @@ class Handed:
 
     Args:
         inbox: what it had until now.
-        verb: which.
         on_end: told of the end.
-        upstream: the other side's address, for a relay.
-        leased: the pool's upstream that it is; given back at the end.
+        upstream: the other side's address, for a relay; or the pool's upstream that it is, which is
+            given back at the end.
     """
 
     __slots__ = (
-        "_engine",
-        "_leased",
         "_on_end",
-        "_verb",
+        "_upstream",
         "began",
         "is_closed",
         "is_served",
         "transport",
-        "upstream",
     )
 
     def __init__(
         self,
         inbox: Inbox,
-        verb: Verb,
         on_end: OnEnd,
-        upstream: str = "",
-        leased: Upstream | None = None,
+        upstream: Upstream | str = "",
     ) -> None:
-        self._engine = inbox.engine
-        self.transport: BaseTransport | None = inbox.transport
+        self.transport: ToItsEnd | None = inbox.transport
         self.began = inbox.began
         self.is_served = inbox.is_served
         self.is_closed = False  # by this program
-        self._verb = verb
         self._on_end = on_end
-        self.upstream = upstream
-        self._leased = leased
+        self._upstream = upstream
+
+    @property
+    def upstream(self) -> str:
+        """The other side's address; "" under another verb than relay."""
+        return self._upstream if isinstance(self._upstream, str) else self._upstream.name
 
     def close(self) -> None:
         """Send what is queued for either side, and end both."""
@@ -109,8 +104,8 @@ class Handed:
     def connection_lost(self, exc: BaseException | None) -> None:
         transport, self.transport = self.transport, None  # else each would keep the other
         assert transport is not None
-        if self._leased is not None:
-            self._leased.connection_lost(exc)
+        if isinstance(self._upstream, Upstream):
+            self._upstream.connection_lost(exc)
         received, sent = transport.get_extra_info("bytes")
         self._on_end(
             End(
@@ -124,12 +119,12 @@ class Handed:
             )
         )
 
-    def _ended_by(self, transport: BaseTransport, exc: BaseException | None) -> Side:
-        if self.is_closed or self._engine.ending or isinstance(exc, MuxcoreError):
+    def _ended_by(self, transport: ToItsEnd, exc: BaseException | None) -> Side:
+        if self.is_closed or transport._engine.ending or isinstance(exc, MuxcoreError):
             return "server"
         if exc is not None:
             return "client" if exc.__cause__ is None else "upstream"
-        if self._verb is not Verb.RELAY or transport.ended_first():
+        if not self._upstream or transport.ended_first():
             return "client"
         return "upstream"
 

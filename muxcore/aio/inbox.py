@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from muxcore.aio.wake import Wake
 from muxcore.errors import ConnectionClosed
+from muxcore.parts.known import ToItsEnd
 from muxcore.parts.loop import LoopEngine
 from muxcore.parts.transport import BaseTransport
 from muxcore.pool import Upstream
@@ -36,7 +37,8 @@ class Inbox(Wake):
         is_served: it was accepted, or adopted.
 
     Attributes:
-        transport: the connection, once it is open.
+        transport: the connection, once it is open and until it is joined.
+        known: what is known of it, from its opening on.
         leased: the pool's upstream that it is a connection to; given back at its end.
         data: what has come, and was not taken.
         is_ended: the peer's EOF has come.
@@ -66,11 +68,13 @@ class Inbox(Wake):
         "is_open",
         "is_paused",
         "is_served",
+        "known",
         "leased",
         "transport",
     )
 
     transport: BaseTransport
+    known: ToItsEnd
 
     def __init__(
         self,
@@ -98,7 +102,7 @@ class Inbox(Wake):
     # -- what the engine tells
 
     def connection_made(self, transport: BaseTransport) -> None:
-        self.transport = transport
+        self.transport = self.known = transport
         self.is_open = True
         self.wake()
 
@@ -230,7 +234,7 @@ class Inbox(Wake):
         """The name that its pool, or who asked for it, has for the peer; or its address."""
         if self.leased is not None:
             return self.leased.name
-        return self._name or client_name(self.transport.get_extra_info("peername"))
+        return self._name or client_name(self.known.get_extra_info("peername"))
 
     def close(self) -> None:
         """Send what is queued, and close, unless it is closed, or a verb's."""
@@ -290,9 +294,12 @@ class Inbox(Wake):
             raise ConnectionResetError(errno.ECONNRESET, why) from exc
         self._is_given()
         other._is_given()
+        self.known = mine.to_its_end()
+        del self.transport  # for the engine has put that in its place
 
     def _is_given(self) -> None:
         self.is_closed = self.is_handed = True
+        self.is_paused = False
         self.data = b""
         self.leased = None
 

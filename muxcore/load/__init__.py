@@ -17,3 +17,6 @@ __all__ = [
     "parse_sizes",
     "window",
 ]
+
+# What may change in any version: docs/stability.md. The command and its JSON may not.
+_EXPERIMENTAL = tuple(__all__)

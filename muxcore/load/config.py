@@ -23,7 +23,7 @@ class LoadConfig:
     """One load. Sizes are bytes, times are seconds.
 
     Attributes:
-        address: the server's, numeric (see :func:`muxcore.address.resolve`).
+        address: the server's, numeric (see ``muxcore.address.resolve``).
         workload: ``echo`` (messages and their replies), ``bulk`` (the same with many large ones in
             flight), ``churn`` (connect, one message, close) or ``hold`` (many connections that each
             speak rarely).

@@ -35,6 +35,7 @@ from muxcore.native.attempt import Attempt
 from muxcore.native.core_loop import InSlot
 from muxcore.native.gathering import Gathering
 from muxcore.native.mover import Mover, end_all
+from muxcore.native.native_known import NativeKnown
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
@@ -99,8 +100,7 @@ class NativeEpollEngine(Gathering):
         self._poll, self.send = self.lib.mux_loop_send_poll, self.lib.mux_send
         self._init_gathering()
         self._unheard: Iterator[tuple[int, int, int, int]] = iter(())  # events of this batch
-        # by slot: half the memory of a dict
-        self._transports: list[InSlot | None] = []
+        self._transports: list[InSlot | None] = []  # by slot: half the memory of a dict
         self._listeners: dict[int, tuple[socket.socket, Service]] = {}
         self._waiting: list[tuple[socket.socket, Service]] = []  # listeners, until run()
         self._forked = False  # this process is a fork of the engine's
@@ -379,8 +379,8 @@ class NativeEpollEngine(Gathering):
             self._transports += [None] * missing
         self._transports[slot] = transport
 
-    def open_transports(self) -> list[NativeTransport]:
-        return [each for each in self._transports if isinstance(each, NativeTransport)]
+    def open_transports(self) -> list[NativeKnown]:
+        return [each for each in self._transports if isinstance(each, NativeKnown)]
 
     def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         generation = self.ffi.new("uint32_t *")

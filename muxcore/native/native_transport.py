@@ -16,19 +16,18 @@ The rules are ``BaseTransport``'s; the bytes are C's. What stands here is the bo
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from threading import get_ident
 from typing import Any
 
-from muxcore.errors import CloseTimeout, HalfCloseTimeout, IdleTimeout, passed_on
 from muxcore.native.core import mark
 from muxcore.native.core_loop import CoreLoop
 from muxcore.native.gathering import FEW, SAFE, SIZES, SMALL
-from muxcore.native.native_socket import LentSocket, RawAddress
+from muxcore.native.native_joined import NativeJoined
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
+from muxcore.parts.known import ToItsEnd
 from muxcore.parts.states import (
     CLOSING,
     HOLD_CLOSING,
@@ -38,12 +37,7 @@ from muxcore.parts.states import (
     LOST,
     OPEN,
 )
-from muxcore.parts.transport import ENDS_BY_RESET
-from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import AnyProtocol, Bytes, Verb
-
-IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
-PASSED_ON = 0x10000  # MUX_PASSED_ON
 
 
 class NativeTransport(NativeVerbs):
@@ -74,11 +68,6 @@ class NativeTransport(NativeVerbs):
         self._plain = self._high >= SAFE
 
     # -- what is known of it
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername" and isinstance(self._peername, RawAddress):
-            self._peername = self._peername.decoded()
-        return super().get_extra_info(name, default)
 
     def set_protocol(self, protocol: AnyProtocol) -> None:
         super().set_protocol(protocol)
@@ -239,13 +228,9 @@ class NativeTransport(NativeVerbs):
         self._find_plain()
 
     def get_write_buffer_size(self) -> int:
-        engine = self._engine
-        if get_ident() == engine.owner:
+        if get_ident() == self._engine.owner:
             self._cross()
-        size = engine.lib.mux_queued(engine.loop, self._slot, self._generation)
-        if size == -errno.EPERM:
-            engine.refuse_thread("get_write_buffer_size()")
-        return max(0, int(size))
+        return super().get_write_buffer_size()
 
     def _shutdown_write(self) -> None:
         self._engine.lib.mux_write_eof(self._engine.loop, self._slot, self._generation)
@@ -262,14 +247,13 @@ class NativeTransport(NativeVerbs):
             if self._peer is not None:
                 self._peer.close()
             self._cross()
-            self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)
+            self._close_in_c()
 
     def _drop(self, exc: BaseException | None) -> None:
         self._reason = exc
         self._plain = False
         self._cross()  # asyncio too delivers write(b"hello"); abort()
-        reset = isinstance(exc, ENDS_BY_RESET)
-        self._engine.lib.mux_abort(self._engine.loop, self._slot, self._generation, reset)
+        self._abort_in_c(exc)
 
     def _reset_at_close(self) -> None:
         """C does, where ``_drop`` says so, or the network has."""
@@ -283,10 +267,7 @@ class NativeTransport(NativeVerbs):
             first: not 0: its peer ended a relay before the other side did.
         """
         self._cross()  # its slot may be another's when they would
-        engine = self._engine
-        exc = self._why(error) if self._reason is None else self._reason
-        if exc is not None:
-            engine.errors[type(exc).__name__] += 1
+        exc = self._ended(self._reason, error)
         self._totals = received, sent
         peer, self._peer = self._peer, None
         if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
@@ -299,22 +280,14 @@ class NativeTransport(NativeVerbs):
             dispatch.call(self, self._protocol, "connection_lost", exc)
         finally:
             self._protocol = self._reason = None  # they may refer to this object: no cycle is left
-            engine.lib.mux_release(engine.loop, self._slot, self._generation)
+            self._release()
 
-    def _why(self, error: int) -> BaseException | None:
-        """Return what C's word for an end means."""
-        limits = self._engine.limits
-        if not error:
-            return None
-        if error == IDLE:
-            return IdleTimeout(limits.idle_timeout or 0.0)
-        if error == HALF_CLOSED:
-            return HalfCloseTimeout(limits.half_close_timeout or 0.0)
-        if error == NOT_TAKEN:
-            return CloseTimeout(limits.close_timeout or 0.0)
-        number = error & ~PASSED_ON
-        exc = OSError(number, os.strerror(number))
-        return exc if number == error else passed_on(exc)
+    def to_its_end(self) -> ToItsEnd:
+        if self._state != OPEN or self._verb is not Verb.RELAY or self._peer is not None:
+            return self
+        joined = NativeJoined(self)
+        self._engine.set_transport(self._slot, joined)
+        return joined
 
     # -- for the base class
 
@@ -333,25 +306,12 @@ class NativeTransport(NativeVerbs):
         if self._totals is not None:
             return self._totals
         self._cross()
-        engine = self._engine
-        in_out = engine.ffi.new("uint64_t[2]")
-        engine.lib.mux_bytes(engine.loop, self._slot, self._generation, in_out)
-        return in_out[0], in_out[1]
-
-    def _socket(self) -> TransportSocket | None:
-        return LentSocket(self.fileno(), self._over)
-
-    # -- for the engine
+        return self._counted_in_c()
 
     def _over(self) -> bool:
         return self._totals is not None
 
-    def fileno(self) -> int:
-        """Return the connection's descriptor, or -1 where it has none (any more)."""
-        engine = self._engine
-        if self._over():
-            return -1
-        return max(-1, int(engine.lib.mux_handle(engine.loop, self._slot, self._generation)))
+    # -- for the engine
 
     def opened(self, verb: Verb | None) -> None:
         """Tell the protocol, and begin the service's verb if it has one."""

@@ -11,6 +11,7 @@ import errno
 from typing import Self
 
 from muxcore.native.core_loop import CoreLoop
+from muxcore.native.native_known import NativeKnown
 from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, OPEN
 from muxcore.parts.transport import BaseTransport
 from muxcore.protocol import Bytes, Verb, handles
@@ -19,7 +20,7 @@ VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
 
 
-class NativeVerbs(BaseTransport):
+class NativeVerbs(NativeKnown, BaseTransport):
     """The verbs of a transport of the C core; ``NativeTransport`` is the rest."""
 
     __slots__ = ("_generation", "_head", "_hears", "_kept", "_plain", "_slot")

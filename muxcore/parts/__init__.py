@@ -5,6 +5,7 @@ In the order to read:
 - ``states``: the states of a connection, and the reasons for not reading from it;
 - ``dispatch``: a protocol is called, and an error in a callback ends its connection;
 - ``transport_socket``: what ``get_extra_info("socket")`` returns;
+- ``known``: what can be asked of a connection to its end;
 - ``transport``: the rules of one connection, without the bytes;
 - ``verbs``: what every transport refuses in the same words, and the verbs' beginnings;
 - ``relay``, ``joining``, ``searching``: the rules of two that are joined, and what brings the

@@ -19,9 +19,10 @@ from muxcore.limits import Limits
 from muxcore.parts import dispatch, sockets
 from muxcore.parts.calls import Calls
 from muxcore.parts.connecting import Attempt, Connecting, ended
+from muxcore.parts.known import Known
 from muxcore.parts.timers import Timer, Timers
 from muxcore.parts.waker import Waker
-from muxcore.protocol import AnyProtocol, Service, Transport, Verb
+from muxcore.protocol import AnyProtocol, Service, Verb
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ class LoopEngine(Engine):
         """Accept nothing from now on."""
 
     @abc.abstractmethod
-    def open_transports(self) -> Sequence[Transport]:
+    def open_transports(self) -> Sequence[Known]:
         """Return those whose ``connection_lost`` has not been called."""
 
     # -- what it serves

@@ -34,6 +34,7 @@ from muxcore.errors import (
     IdleTimeout,
 )
 from muxcore.parts import dispatch
+from muxcore.parts.known import ToItsEnd
 from muxcore.parts.relay import Relaying
 from muxcore.parts.states import (
     CLOSING,
@@ -55,7 +56,7 @@ RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued a
 ENDS_BY_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)
 
 
-class BaseTransport(Relaying):
+class BaseTransport(Relaying, ToItsEnd):
     """The contract of one connection, for an engine's transport to complete.
 
     Args:
@@ -108,8 +109,14 @@ class BaseTransport(Relaying):
         self._buffered = hasattr(protocol, "get_buffer") and not hasattr(protocol, "data_received")
 
     def ended_first(self) -> bool:
-        """Whether the peer ended a relay: its EOF came before the other side's."""
         return bool(self._hold & HOLD_FIRST)
+
+    def to_its_end(self) -> ToItsEnd:
+        """Return what stands for it from now on, where nobody asks more: itself, or something less.
+
+        Under a relay, and only once nobody else has the transport.
+        """
+        return self
 
     # -- reading
 

@@ -15,67 +15,31 @@ from threading import get_ident
 from typing import Any, NoReturn, Self, cast
 
 from muxcore import address as addresses
-from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.errors import MuxcoreError, NoUpstream, passed_on
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
-from muxcore.parts.transport_socket import TransportSocket
+from muxcore.parts.known import Known
 from muxcore.pool import Pool, key_of
-from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb
+from muxcore.protocol import Bytes, Transport, Verb
 
 BYTES = (bytes, bytearray, memoryview)
 
 
-class Verbs(abc.ABC):
+class Verbs(Known):
     """The part of a transport that is the same on every engine.
 
     Attributes:
         _peer: under ``relay()`` the other side, or the ``Joining`` that brings it.
     """
 
-    __slots__ = (
-        "_engine",
-        "_eof_written",
-        "_high",
-        "_low",
-        "_peer",
-        "_peername",
-        "_verb",
-    )
+    __slots__ = ("_eof_written", "_high", "_low", "_peer", "_verb")
 
-    _engine: Engine
-    _peername: Any
     _verb: Verb | None
     _peer: Self | Joining | None
     _eof_written: bool
     _low: int
     _high: int
-
-    # -- what is known of it
-
-    @property
-    def server(self) -> ServerCalls:
-        return self._engine.server
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername":
-            return self._peername
-        if name == "engine":
-            return self._engine.name
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread(f"get_extra_info({name!r})")
-        if name == "bytes":
-            return self._counted()
-        if name == "sockname":
-            sock = self._socket()
-            try:
-                return sock.getsockname() if sock is not None else default
-            except OSError:
-                return default
-        if name == "socket":
-            return self._socket()
-        return default
 
     # -- writing
 
@@ -230,9 +194,6 @@ class Verbs(abc.ABC):
     # -- for an engine's transport to fill in
 
     @abc.abstractmethod
-    def get_protocol(self) -> AnyProtocol: ...
-
-    @abc.abstractmethod
     def is_closing(self) -> bool: ...
 
     @abc.abstractmethod
@@ -264,19 +225,8 @@ class Verbs(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _fail(self, exc: BaseException | None) -> None:
-        """End at once: drop what is queued; ``connection_lost(exc)`` follows soon."""
-
-    @abc.abstractmethod
     def _reset_at_close(self) -> None:
         """Let close(2) send a reset, and leave nothing in the kernel."""
-
-    @abc.abstractmethod
-    def _counted(self) -> tuple[int, int]:
-        """Return (bytes received, bytes sent)."""
-
-    @abc.abstractmethod
-    def _socket(self) -> TransportSocket | None: ...
 
 
 def _key(key: Any) -> bytes:

@@ -32,3 +32,16 @@ __all__ = [
     "lost",
     "pattern",
 ]
+
+# What may change in any version: docs/stability.md. Scenarios are written with these.
+_EXPERIMENTAL = (
+    "FlowRecorder",
+    "Journal",
+    "Journaled",
+    "Recorder",
+    "Run",
+    "data",
+    "each_engine",
+    "eventually",
+    "lost",
+)

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 import muxcore
 import muxcore.aio as mux
 from muxcore.aio.home import here
+from muxcore.native.native_transport import NativeTransport
 from muxcore.testing.peer import DEADLINE, Peer, pattern
 
 from .conftest import Runs, dialled, serving
@@ -130,6 +133,40 @@ def test_a_pair_that_leaves_while_both_of_its_ends_wait_ends_in_order(run: Runs)
             client.close()
             upstream.close()
         assert [(end.reason, end.bytes_up, end.bytes_down) for end in ends] == [("closed", 7, 6)]
+
+    run(main)
+
+
+def test_of_a_pair_that_was_handed_over_little_is_left(run: Runs) -> None:
+    """Its transport is gone; what stands for it still lists, counts and ends it."""
+    ends: list[mux.End] = []
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            async def front(conn: mux.Connection) -> None:
+                conn.hand_over(await mux.connect(listener.getsockname()[1]), ends.append)
+
+            async with serving(front) as server:
+                client, upstream = await joined(server, listener)
+                (kept,) = server._engine.open_transports()
+                gc.collect()
+                whole = [each for each in gc.get_objects() if type(each) is NativeTransport]
+                assert not any(each._engine is server._engine for each in whole)
+                parts: tuple[Any, ...] = (kept, kept.get_protocol(), kept._peername)
+                assert sum(map(sys.getsizeof, parts)) <= 217  # 80, 80 and 57
+                (known,) = server.connections()
+                assert (known.bytes_in, known.bytes_out) == (1, 0)
+                known.close()
+                client.read_eof()
+                upstream.read_eof()
+                client.close()
+                upstream.close()
+                while not ends:
+                    await asyncio.sleep(0.001)
+        assert [(end.reason, end.ended_by, end.bytes_up) for end in ends] == [
+            ("closed", "server", 1)
+        ]
 
     run(main)
 

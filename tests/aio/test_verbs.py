@@ -271,10 +271,30 @@ def test_a_connection_that_a_verb_has_refuses_everything_else(run: Runs) -> None
                     await call
             await each.aclose()
             each.abort()
+        assert await conn.receive_exactly(0) == b""
         await client.send(b"still")
         assert await far.receive_exactly(5) == b"still"
         await client.aclose()
         await far.aclose()
+
+    run(main)
+
+
+def test_what_is_known_of_a_connection_is_known_after_its_verb_and_its_end(run: Runs) -> None:
+    async def main() -> None:
+        conn, client = mux.pair("192.0.2.7:700")
+        upstream, far = mux.pair()
+        ended = asyncio.Event()
+        conn.hand_over(upstream, lambda end: ended.set())
+        await client.send(b"question")
+        assert await far.receive_exactly(8) == b"question"
+        assert conn.extra("bytes") == (8, 0)
+        assert conn.extra("engine") == conn._inbox.engine.name
+        await client.aclose()
+        await far.aclose()
+        await ended.wait()
+        assert conn.extra("bytes") == (8, 0)
+        assert str(conn.peer) == "192.0.2.7:700"
 
     run(main)
 

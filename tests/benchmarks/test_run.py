@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,3 +100,17 @@ def test_what_goes_on_beside_a_program_is_measured() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("here / elsewhere: ") == 2
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler")
+@pytest.mark.skipif(missing is not None, reason=f"no C core: {missing}")
+def test_what_an_idle_pair_costs_is_measured() -> None:
+    done = subprocess.run(
+        [sys.executable, str(_ROOT / "benchmarks" / "pairs.py"), "--pairs", "120"],
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"an idle pair: -?\d+ bytes\n", done.stdout)

@@ -18,8 +18,8 @@ from muxcore.native import (
     core,
     gathering,
     native_engine,
+    native_known,
     native_socket,
-    native_transport,
     native_verbs,
 )
 
@@ -253,7 +253,7 @@ def test_what_python_repeats_of_the_core_is_what_the_core_says() -> None:
     for verb, number in native_verbs.VERBS.items():
         assert number == getattr(lib, f"MUX_VERB_{verb.name if verb else 'NONE'}")
     for name in ("IDLE", "HALF_CLOSED", "NOT_TAKEN", "PASSED_ON"):
-        assert getattr(native_transport, name) == getattr(lib, f"MUX_{name}")
+        assert getattr(native_known, name) == getattr(lib, f"MUX_{name}")
     assert native_engine._EVENT.size == ffi.sizeof("mux_event")
     assert gathering.MOST <= lib.MUX_WRITES
 

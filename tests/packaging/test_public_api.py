@@ -1,7 +1,8 @@
 """The public API, listed: whoever changes it has to say so in the list and in the change log.
 
 ``public_api.txt`` is what the package shows to its users: every public name, with the signatures of
-what can be called, the fields of what is kept. After a change on purpose, write it anew:
+what can be called, the fields of what is kept. What a module calls ``_EXPERIMENTAL`` is marked: see
+docs/stability.md. After a change on purpose, write it anew:
 
     python tests/packaging/test_public_api.py
 """
@@ -34,12 +35,13 @@ def _described() -> str:
 def _member(module: object, name: str) -> Iterator[str]:
     found = getattr(module, name)
     full = f"{module.__name__}.{name}"  # type: ignore[attr-defined]
+    mark = "  # experimental" if name in getattr(module, "_EXPERIMENTAL", ()) else ""
     if not inspect.isclass(found):
-        yield f"{full}{_signature(found)}" if callable(found) else full
+        yield (f"{full}{_signature(found)}" if callable(found) else full) + mark
         return
     public = set(module.__all__) | set(dir(builtins)) - {"object"}  # type: ignore[attr-defined]
     bases = ", ".join(base.__name__ for base in found.__bases__ if base.__name__ in public)
-    yield f"class {full}({bases})" if bases else f"class {full}"
+    yield (f"class {full}({bases})" if bases else f"class {full}") + mark
     # What Python puts there (in enumerations, exceptions, typing.Protocol) is not our promise.
     ours = getattr(found.__init__, "__module__", "").startswith("muxcore")
     if ours and not dataclasses.is_dataclass(found):
@@ -67,6 +69,11 @@ def _default(field: dataclasses.Field[object]) -> str:
 def _signature(found: object) -> str:
     text = re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(found)))  # type: ignore[arg-type]
     return text.replace(f"'float' = {DEADLINE}", "'float' = DEADLINE")  # the environment may set it
+
+
+def test_what_is_experimental_is_public() -> None:
+    for module in map(importlib.import_module, _MODULES):
+        assert set(getattr(module, "_EXPERIMENTAL", ())) <= set(module.__all__)
 
 
 def test_the_public_api_is_the_one_that_is_listed() -> None:
