@@ -32,7 +32,6 @@ def add_parser(commands: Any) -> None:
         "echo",
         help="send everything back (RFC 862)",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _serving.add_arguments(parser)
     parser.set_defaults(run=run)

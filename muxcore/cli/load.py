@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from muxcore.cli._arguments import count, duration, number
+
 if TYPE_CHECKING:
     from muxcore.load import LoadConfig, LoadResult
 
@@ -36,29 +38,34 @@ def add_parser(commands: Any) -> None:
         "load",
         help="drive a server: rate, latency percentiles",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("address", help="HOST:PORT, a port (loopback), [IPV6]:PORT or unix:PATH")
     parser.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo")
-    parser.add_argument("--connections", "-c", type=int, metavar="N", help="default: 50")
-    parser.add_argument("--idle", type=int, default=0, metavar="N", help="more, that stay silent")
+    parser.add_argument("--connections", "-c", type=count, metavar="N", help="default: 50")
+    parser.add_argument("--idle", type=count, default=0, metavar="N", help="more, that stay silent")
     parser.add_argument(
         "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
     )
-    parser.add_argument("--depth", type=int, metavar="D", help="messages in flight on a connection")
     parser.add_argument(
-        "--rate", type=float, default=0.0, metavar="R", help="messages a second in all"
+        "--depth", type=count, metavar="D", help="messages in flight on a connection"
+    )
+    parser.add_argument(
+        "--rate", type=number, default=0.0, metavar="R", help="messages a second in all"
     )
     parser.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
-    parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="default: 5 s")
-    parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="default: 0.5 s")
-    parser.add_argument("--ramp", type=float, default=0.0, metavar="S", help="open them over S s")
-    parser.add_argument("--sources", type=int, metavar="N", help="loopback source addresses")
+    parser.add_argument("--duration", type=duration, default=5.0, metavar="S", help="default: 5 s")
+    parser.add_argument("--warmup", type=duration, default=0.5, metavar="S", help="default: 0.5 s")
+    parser.add_argument(
+        "--ramp", type=duration, default=0.0, metavar="S", help="open them over S s"
+    )
+    parser.add_argument("--sources", type=count, metavar="N", help="loopback source addresses")
     parser.add_argument(
         "--spin", type=float, default=0.0, metavar="US", help="poll so long before sleeping"
     )
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for late replies")
-    parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
+    parser.add_argument(
+        "--timeout", type=duration, default=5.0, metavar="S", help="for late replies"
+    )
+    parser.add_argument("--processes", type=count, metavar="N", help="clients; default: as needed")
     parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
     parser.set_defaults(run=run, starts_others=True)

@@ -23,7 +23,6 @@ def add_parser(commands: Any) -> None:
         "serve",
         help="serve a protocol of your own",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="a class, or another callable")
     _serving.add_arguments(parser)

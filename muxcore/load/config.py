@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from muxcore import _units
 from muxcore.address import Address
 
 WORKLOADS = ("echo", "bulk", "churn", "hold")
@@ -119,17 +120,12 @@ def parse_sizes(text: str) -> Mix:
     for part in text.split(","):
         size, _, weight = part.partition(":")
         try:
-            mix.append((_bytes(size.strip()), float(weight) if weight else 1.0))
+            mix.append((_units.size(size), _units.number(weight) if weight else 1.0))
         except ValueError:
             raise ValueError(
                 f"size {part.strip()!r}: write bytes as in 64, 16k or 1m, with a weight as in 64:90"
             ) from None
     return tuple(mix)
-
-
-def _bytes(text: str) -> int:
-    scale = {"k": 1 << 10, "m": 1 << 20}.get(text[-1:].lower(), 1)
-    return int(text[:-1] if scale > 1 else text) * scale
 
 
 def _within(name: str, value: int, least: int, most: int) -> None:

@@ -25,7 +25,7 @@ def test_sizes_are_read_as_people_write_them(text: str, mix: object) -> None:
     assert parse_sizes(text) == mix
 
 
-@pytest.mark.parametrize("text", ["", "abc", "64:x", "64,,64", "1.5k"])
+@pytest.mark.parametrize("text", ["", "abc", "64:x", "64,,64", "1.3k"])
 def test_a_size_that_is_none_shows_the_right_spelling(text: str) -> None:
     with pytest.raises(ValueError, match="write bytes as in 64, 16k or 1m"):
         parse_sizes(text)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from muxcore.cli import main
 from muxcore.testing.upstream import refusing
+
+
+def status_of(*arguments: str) -> int:
+    """Return the exit status, however main() ends."""
+    try:
+        return main(arguments)
+    except SystemExit as exc:
+        return cast(int, exc.code)
 
 
 def test_a_right_server_gives_zero_and_a_summary(
@@ -61,9 +69,8 @@ def test_no_server_gives_one(capsys: pytest.CaptureFixture[str]) -> None:
         (["--size", "abc"], "write bytes as in"),
         (["--depth", "0"], "depth must be"),
         (["--duration", "0"], "--duration must be above 0"),
-        (["--duration", "nan"], "--duration must be above 0"),
-        (["--duration", "inf"], "both at most 1e+09"),
-        (["--warmup", "inf"], "both at most 1e+09"),
+        (["--warmup", "40y"], "--warmup must be a time such as"),
+        (["--warmup", "1e9h"], "both at most 1e+09"),
         (["--timeout", "1e300"], "reply_timeout must be above 0 and at most 1e+09"),
         (["--poisson"], "need a rate"),
         (["--processes", "51"], "1 to 50 processes"),
@@ -72,7 +79,7 @@ def test_no_server_gives_one(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_option_gives_two_and_the_reason(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["load", "9", *options]) == 2
+    assert status_of("load", "9", *options) == 2
     assert message in capsys.readouterr().err
 
 
