@@ -65,10 +65,10 @@ class Parser(argparse.ArgumentParser):
             return
         choices = list(map(str, action.choices))
         if action.nargs == argparse.PARSER:
-            near = _near(value, choices) or f": take one of {', '.join(choices)}"
-            self.error(f"there is no command {value!r}{near}")
+            meant = near(value, choices) or f": take one of {', '.join(choices)}"
+            self.error(f"there is no command {value!r}{meant}")
         raise argparse.ArgumentError(
-            action, f"must be {' or '.join(choices)}, not {value!r}{_near(value, choices)}"
+            action, f"must be {' or '.join(choices)}, not {value!r}{near(value, choices)}"
         )
 
     def _unknown(self, words: Iterable[str]) -> NoReturn:
@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
         flag = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
         if flag is None:
             self.error(f"nothing takes {words[0]!r}")
-        self.error(f"there is no {flag}{_near(flag, self._option_string_actions)}")
+        self.error(f"there is no {flag}{near(flag, self._option_string_actions)}")
 
     def _positionals_usage(self) -> str:
         forms = {"+": "{0} [{0} ...]", "*": "[{0} ...]", argparse.PARSER: "{0} ..."}
@@ -132,6 +132,12 @@ def in_flags(error: ValueError, flags: Mapping[str, str]) -> str:
     return re.sub(rf"\b(?:[A-Z]\w*\.)?({fields})\b", lambda m: flags[m[1]], text)
 
 
+def near(word: str, known: Iterable[str]) -> str:
+    """Return ": did you mean ...?", or nothing where nothing is spelt alike."""
+    found = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {found[0]}?" if found else ""
+
+
 def _refusing(read: Callable[[str], T], text: str) -> T:
     try:
         return read(text)
@@ -144,8 +150,3 @@ def _name(action: argparse.Action) -> str:
     if action.option_strings:
         return max(action.option_strings, key=len)
     return str(action.metavar or action.dest)
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {near[0]}?" if near else ""
