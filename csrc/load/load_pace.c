@@ -11,10 +11,19 @@ uint64_t mux_load_now(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+int mux_load_is_spent(const mux_load *load)
+{
+    return load->config.messages && load->totals.sent >= load->config.messages;
+}
+
 int mux_load_may_issue(const mux_load *load, uint64_t due)
 {
-    if (load->phase == MUX_LOAD_WARMING || load->phase == MUX_LOAD_MEASURING)
+    if (mux_load_is_spent(load))
+        return 0;
+    if (load->phase == MUX_LOAD_MEASURING)
         return 1;
+    if (load->phase == MUX_LOAD_WARMING)
+        return load->warmup > 0;
     return load->phase == MUX_LOAD_DRAINING && mux_load_is_open_loop(load) &&
            due < load->window_end && !load->late;
 }

@@ -66,7 +66,12 @@ def status_of(main: Callable[[], int]) -> int:
         with interruptible():
             return main()
     except KeyboardInterrupt as exc:
-        return 128 + getattr(exc, "number", signal.SIGINT)
+        return 128 + number_of(exc)
+
+
+def number_of(exc: KeyboardInterrupt) -> int:
+    """Return the number of the signal that raised it."""
+    return int(getattr(exc, "number", signal.SIGINT))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

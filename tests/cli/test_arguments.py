@@ -61,7 +61,8 @@ def test_every_command_names_the_flag_and_shows_its_help_alone(
     assert lines[0].startswith(f"muxcore {arguments[0]}: {first}")
     flag = first.split()[0].rstrip(":")
     assert re.match(rf"  (-\w \w+, |-\w, )?{flag}", lines[1])
-    assert lines[2:] == [f"see muxcore {arguments[0]} --help"]
+    assert not [line for line in lines[2:-1] if "--" in line]
+    assert lines[-1] == f"see muxcore {arguments[0]} --help"
 
 
 @pytest.mark.parametrize(
