@@ -8,9 +8,8 @@
 #include "load_internal.h"
 
 /* Take the oldest message off the ring. */
-static inline void answered(mux_load *load, mux_load_conn *conn, uint64_t now, int is_right)
+static inline void answered(mux_load *load, mux_load_conn *conn, uint64_t due, uint64_t now, int is_right)
 {
-    uint64_t due = mux_load_flight(load, conn, 0)->due;
     if (conn->inflight == (uint32_t)load->config.depth)
         conn->free_since = now;
     conn->head = (conn->head + 1) % (uint32_t)load->config.depth;
@@ -33,9 +32,12 @@ static inline void answered(mux_load *load, mux_load_conn *conn, uint64_t now, i
 static void complete(mux_load *load, mux_load_conn *conn, size_t received, uint64_t now)
 {
     conn->head_done += (uint32_t)received;
-    while (conn->inflight && conn->head_done >= mux_load_flight(load, conn, 0)->size) {
-        conn->head_done -= mux_load_flight(load, conn, 0)->size;
-        answered(load, conn, now, 1);
+    while (conn->inflight) {
+        const mux_flight *oldest = mux_load_flight(load, conn, 0);
+        if (conn->head_done < oldest->size)
+            break;
+        conn->head_done -= oldest->size;
+        answered(load, conn, oldest->due, now, 1);
     }
 }
 
@@ -108,7 +110,7 @@ static int take_replies(mux_load *load, mux_load_conn *conn, size_t size, uint64
             quote(load, load->inbox + begin, at - begin);
         int closes = reply->closes;
         mux_reply_reset(reply);
-        answered(load, conn, now, verdict == MUX_REPLY_WHOLE);
+        answered(load, conn, mux_load_flight(load, conn, 0)->due, now, verdict == MUX_REPLY_WHOLE);
         if (closes && !mux_load_is_churn(load, conn)) {
             mux_load_conn_again(load, conn, now);
             return -1;
@@ -128,7 +130,7 @@ static int may_end(mux_load *load, mux_load_conn *conn, int error, uint64_t now)
     mux_reply_verdict verdict = error ? MUX_REPLY_WRONG : mux_reply_at_end(reply);
     if (verdict == MUX_REPLY_WRONG)
         return 0;
-    answered(load, conn, now, verdict == MUX_REPLY_WHOLE);
+    answered(load, conn, mux_load_flight(load, conn, 0)->due, now, verdict == MUX_REPLY_WHOLE);
     return 1;
 }
 
@@ -149,7 +151,7 @@ static void end_of_stream(mux_load *load, mux_load_conn *conn, int error)
 }
 
 /* Returns the bytes that came, or 0: none did, or the connection has ended. */
-static size_t read_inbox(mux_load *load, mux_load_conn *conn)
+static inline size_t read_inbox(mux_load *load, mux_load_conn *conn)
 {
     ssize_t size;
     do

@@ -91,9 +91,8 @@ struct mux_load {
     mux_hist latency, lag;
 };
 
-/* load_pace.c: the time, ns; when messages are due; whether all were sent; whether one belongs to the window. */
+/* load_pace.c: the time, ns; when messages are due; whether one still belongs to the window. */
 uint64_t mux_load_now(void);
-int mux_load_is_spent(const mux_load *load);
 int mux_load_may_issue(const mux_load *load, uint64_t due);
 void mux_pace_start(mux_load *load, mux_load_conn *conn, uint64_t from);
 void mux_pace_advance(mux_load *load, mux_load_conn *conn);
@@ -120,6 +119,12 @@ static inline int mux_load_is_open_loop(const mux_load *load) { return load->con
 static inline int mux_load_conn_is_idle(const mux_load *load, const mux_load_conn *conn)
 {
     return conn->index >= (uint32_t)load->config.connections;
+}
+
+/* Whether all messages were sent that were to be. */
+static inline int mux_load_is_spent(const mux_load *load)
+{
+    return load->config.messages && load->totals.sent >= load->config.messages;
 }
 
 static inline int mux_load_is_churn(const mux_load *load, const mux_load_conn *conn)

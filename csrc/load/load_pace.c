@@ -11,11 +11,6 @@ uint64_t mux_load_now(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-int mux_load_is_spent(const mux_load *load)
-{
-    return load->config.messages && load->totals.sent >= load->config.messages;
-}
-
 int mux_load_may_issue(const mux_load *load, uint64_t due)
 {
     if (mux_load_is_spent(load))
