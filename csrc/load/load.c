@@ -125,8 +125,12 @@ static void settle(mux_load *load, uint64_t now)
             if (due >= load->window_start)
                 mux_hist_add(&load->latency, now - due);
         }
-        if (conn->inflight)
+        if (conn->inflight && load->totals.bad_from_the_start) { /* it was not given its time */
+            load->totals.lost += conn->inflight;
+            mux_load_conn_close(load, conn);
+        } else if (conn->inflight) {
             mux_load_conn_fail(load, conn, ETIMEDOUT, MUX_LOAD_TIMEOUT);
+        }
         while (mux_load_is_open_loop(load) && conn->due < load->window_end && !mux_load_is_spent(load)) {
             if (conn->due >= load->window_start) {
                 mux_hist_add(&load->latency, now > conn->due ? now - conn->due : 0);

@@ -69,6 +69,8 @@ static void corrupt(mux_load *load, mux_load_conn *conn, size_t begin, size_t of
         load->totals.bad_from_the_start = offset == 0 && !was_ever_right(load);
         load->totals.seen_len = 0; /* of a refusal */
         quote(load, load->inbox + begin, size - begin);
+        if (load->totals.bad_from_the_start)
+            load->stop = load->late = 1; /* none of the others is worth waiting for */
     }
     mux_load_conn_fail(load, conn, 0, MUX_LOAD_CORRUPT);
 }

@@ -34,7 +34,7 @@ class PureGenerator:
         self._conns = self._load.conns
         self._active = self._conns[: config.connections]
         self._next = config.connections if self._load.churn else 0
-        self._connected = self._stop = self._entered = False
+        self._connected = self._entered = False
         self._measure = self._connect_started = self._ends = 0
 
     def begin(self, warmup: float, seconds: float) -> None:
@@ -42,7 +42,7 @@ class PureGenerator:
         load.found = LoadResult(self.kind, opened=load.found.opened, open=load.found.open)
         load.warmup, self._measure = round(warmup * 1e9), round(seconds * 1e9)
         load.refusal = b""
-        self._stop = load.late = False
+        load.stop = load.late = load.is_another = False
         self._go(Phase.WARMING if self._connected else Phase.CONNECTING)
 
     def run(self, seconds: float) -> Phase:
@@ -69,7 +69,7 @@ class PureGenerator:
             now = time.monotonic_ns()
 
     def stop(self) -> None:
-        self._stop = True
+        self._load.stop = True
 
     def result(self) -> LoadResult:
         found, refused = self._load.found, self._load.refusal
@@ -112,20 +112,20 @@ class PureGenerator:
         dead = load.down == len(self._conns)
         if load.phase is Phase.CONNECTING:
             self._connect_more(now)
-            if not self._stop and (load.pending or self._next < len(self._conns)):
+            if not load.stop and (load.pending or self._next < len(self._conns)):
                 return False
             self._connected = True
-            self._go(Phase.IDLE if self._stop or dead else Phase.WARMING)
+            self._go(Phase.IDLE if load.stop or dead else Phase.WARMING)
         elif load.phase is Phase.WARMING:
-            if now < self._ends and not self._stop and not dead:
+            if now < self._ends and not load.stop and not dead:
                 return False
-            if self._stop or dead:
+            if load.stop or dead:
                 load.window_start = now
                 self._end_window(now)
             else:
                 self._go(Phase.MEASURING)
         elif load.phase is Phase.MEASURING:
-            if not self._is_done(now) and now < self._ends and not self._stop and not dead:
+            if not self._is_done(now) and now < self._ends and not load.stop and not dead:
                 return False
             self._end_window(now)
         elif load.phase is Phase.DRAINING:
@@ -174,7 +174,10 @@ class PureGenerator:
             for due, _ in conn.flights:
                 if due >= load.window_start:
                     load.found.latency.add(now - due)
-            if conn.flights:
+            if conn.flights and load.is_another:  # it was not given its time
+                load.found.lost += len(conn.flights)
+                conn.shut()
+            elif conn.flights:
                 conn.fail(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
             while self._config.rate and conn.pace.due < load.window_end and not load.is_spent:
                 if conn.pace.due >= load.window_start:

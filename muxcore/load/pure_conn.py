@@ -49,6 +49,8 @@ class Shared:
         self.heap: list[tuple[int, int, Connection]] = []
         self.phase = Phase.IDLE
         self.late = False  # in the drain's second half nothing is sent any more
+        self.stop = False  # the window is to end
+        self.is_another = False  # kind of server: no byte was ever right
         self.refusal = b""  # how the first HTTP reply begins that is an error
         self.pending = self.inflight = self.down = 0
         self.warmup = self.window_start = self.window_end = 0
@@ -335,11 +337,13 @@ class Connection:
     def _corrupt(self, data: bytes, begin: int, offset: int, expected: int) -> None:
         """The reply that begins at ``begin`` is wrong at ``offset``."""
         load = self._load
-        ever = any(conn.in_at for conn in load.conns)
+        from_the_start = offset == 0 and not any(conn.in_at for conn in load.conns)
         what = telling.wrong_bytes(
             load.config, self.index, self.in_at + offset, expected, data[offset],
-            data[begin : begin + _SEEN], offset == 0 and not ever,
+            data[begin : begin + _SEEN], from_the_start,
         )  # fmt: skip
+        if from_the_start and not load.found.errors["corrupt"]:
+            load.stop = load.late = load.is_another = True  # no other is worth waiting for
         self.fail(ValueError(what), "corrupt")
 
     def fail(self, exc: Exception, kind: str = "") -> None:

@@ -190,9 +190,17 @@ def test_what_follows_a_greeting_is_found(kind: str, serve: Any) -> None:
 # -- a server that was taken for an echo
 
 
-def test_a_server_that_does_not_echo_is_told_as_that(kind: str, serve: Any) -> None:
-    server = serve(lambda sock, data, number: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    result = drive(kind, server.address, connections=3)
+def test_a_server_that_does_not_echo_is_told_as_that_and_not_waited_for(
+    kind: str, serve: Any
+) -> None:
+    def answer(sock: socket.socket, data: bytes, number: int) -> None:
+        if number == 3:  # to the others it has nothing to say
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    load = {"connections": 5, "reply_timeout": 3600.0}
+    result = drive(kind, serve(answer).address, 3600.0, warmup=0.0, **load)
+    assert result.errors == {"corrupt": 1}
+    assert result.lost == 5
     assert result.first_error == (
         "this server does not echo: it sent b'HTTP/1.1 400 Bad Request\\r\\n\\r\\n'; say what to "
         "send with --request"
