@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import sys
@@ -53,7 +54,7 @@ class Live:
     def _remaining(self, found: LoadResult) -> str:
         if self._messages:
             return f", {found.received:,} of {self._messages:,}"
-        return f", {max(self._seconds - found.seconds, 0):.0f} s left"
+        return f", {max(math.ceil(self._seconds - found.seconds), 0)} s left"
 
 
 def as_json(asked: str, config: LoadConfig, result: LoadResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _EXAMPLES = """\
 examples:
   muxcore relay 5432 db.internal:5432
   muxcore relay 0.0.0.0:8000 web1:80 web2:80 --policy least-connections --access-log json
-  muxcore relay unix:/run/db.sock 127.0.0.1:5432 --idle-timeout 600 --max-connections 500
+  muxcore relay unix:/run/db.sock 127.0.0.1:5432 --idle-timeout 10m --max-connections 500
 """
 
 
