@@ -143,16 +143,18 @@ def run(options: argparse.Namespace) -> int:
     live = None
     if sys.stderr.isatty() and not options.json:
         live = _load_report.Live(seconds, options.messages)
-    result = sharding.run(
-        config,
-        processes,
-        kind=options.generator,
-        warmup=warmup,
-        seconds=seconds,
-        progress=live,
-    )
-    if live:
-        live.clear()
+    try:
+        result = sharding.run(
+            config,
+            processes,
+            kind=options.generator,
+            warmup=warmup,
+            seconds=seconds,
+            progress=live,
+        )
+    finally:
+        if live:
+            live.clear()
     if options.json:
         print(json.dumps(_load_report.as_json(options.address, config, result), indent=2))
     else:

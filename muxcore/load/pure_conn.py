@@ -45,6 +45,8 @@ class Shared:
         self.churn = config.workload == "churn"
         self.sent = Pattern(config.seed, _IO_MAX, config.request)
         self.expected = Pattern(config.seed, _IO_MAX, config.reply)
+        # recv() would allocate as much each time, which malloc(3) may map and unmap each time
+        self.inbox = memoryview(bytearray(_IO_MAX))
         self.selector = selectors.DefaultSelector()
         self.heap: list[tuple[int, int, Connection]] = []
         self.phase = Phase.IDLE
@@ -208,15 +210,15 @@ class Connection:
         """Return what came; nothing where none did, or the connection has ended."""
         assert self.sock is not None
         try:
-            data = self.sock.recv(_IO_MAX)
+            size = self.sock.recv_into(self._load.inbox)
         except BlockingIOError:
             return b""
         except OSError as exc:
             self._end_of_stream(exc)
             return b""
-        if not data:
+        if not size:
             self._end_of_stream(None)
-        return data
+        return bytes(self._load.inbox[:size])
 
     def _receive(self) -> None:
         load, data = self._load, self._read()

@@ -23,7 +23,7 @@ from muxcore.address import Address
 from muxcore.load.config import LoadConfig
 from muxcore.load.descriptors import take_all
 from muxcore.load.generator import LoadError, Phase, generator
-from muxcore.load.interrupts import held_back, number_of
+from muxcore.load.interrupts import held_back, noted, number_of
 from muxcore.load.result import LoadResult
 
 _SPARE = 64  # descriptors the client needs for itself
@@ -162,26 +162,16 @@ def _here(
     config: LoadConfig, kind: str, warmup: float, seconds: float, progress: Progress | None
 ) -> LoadResult:
     source = generator(config, kind)
-
-    def show(phase: Phase, result: LoadResult) -> None:
-        if progress and phase is Phase.MEASURING:
-            progress(result)
-
     try:
-        source.begin(warmup, seconds)
-        ended_by = ""
-        while True:
-            try:
-                phase = source.run(_SLICE)
-            except KeyboardInterrupt as exc:
-                if ended_by:
-                    raise
-                ended_by = signal.Signals(number_of(exc)).name
-                source.stop()
-                continue
-            if phase is Phase.IDLE:
-                return dataclasses.replace(source.result(), ended_by=ended_by)
-            show(phase, source.result())
+        with noted() as ends:
+            source.begin(warmup, seconds)
+            while (phase := source.run(_SLICE)) is not Phase.IDLE:
+                if ends:
+                    source.stop()
+                if progress and phase is Phase.MEASURING:
+                    progress(source.result())
+        ended_by = signal.Signals(ends[0]).name if ends else ""
+        return dataclasses.replace(source.result(), ended_by=ended_by)
     finally:
         source.close()
 

@@ -130,3 +130,22 @@ def test_a_signal_that_is_held_back_raises_once_the_block_has_ended() -> None:
         signal.signal(signal.SIGINT, before)
     assert seen == ["the block"]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_the_first_signal_is_noted_and_the_second_raises() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def noted_twice(seen: list[int]) -> None:
+        with interrupts.interruptible(), interrupts.noted() as ends:
+            signal.raise_signal(signal.SIGTERM)
+            seen += ends
+            signal.raise_signal(signal.SIGINT)
+
+    seen: list[int] = []
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            noted_twice(seen)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGTERM]
