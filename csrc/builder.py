@@ -19,7 +19,7 @@ _ROOT = _HERE.parent
 _SOURCES = sorted(
     str(path.relative_to(_ROOT)) for path in _HERE.rglob("*.c") if not path.name.startswith("_")
 )
-_HEADERS = ("loop.h", "mover.h", "load.h")
+_HEADERS = ("loop.h", "mover.h", "load.h", "load_reply.h")
 
 ffibuilder = FFI()
 for _cdef in sorted(_HERE.rglob("*.cdef")):

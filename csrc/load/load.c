@@ -1,18 +1,12 @@
-/* The load generator's life: create, connect, warm up, measure, drain. The invariants are in load.h. */
+/* The load generator's life: connect, warm up, measure, drain. The invariants are in load.h. */
 #define _GNU_SOURCE
 #include "load.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "load_internal.h"
-#include "syscalls.h"
 
 #define EVENTS 64       /* a turn of the loop: small, so that messages that fall due wait little */
 #define MILLISECOND 1000000u
@@ -21,131 +15,6 @@
 static uint64_t nanoseconds(double seconds)
 {
     return (uint64_t)(seconds * 1e9);
-}
-
-static int set_address(mux_load *load)
-{
-    if (load->config.port < 0) {
-        struct sockaddr_un *address = (struct sockaddr_un *)&load->address;
-        size_t size = strlen(load->config.host);
-        if (size >= sizeof address->sun_path) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        address->sun_family = AF_UNIX;
-        memcpy(address->sun_path, load->config.host, size + 1);
-        load->address_len = sizeof *address;
-        return 0;
-    }
-    char port[16];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-    struct addrinfo *found;
-    snprintf(port, sizeof port, "%d", load->config.port);
-    if (getaddrinfo(load->config.host, port, &hints, &found) != 0) {
-        errno = EINVAL;
-        return -1;
-    }
-    memcpy(&load->address, found->ai_addr, found->ai_addrlen);
-    load->address_len = found->ai_addrlen;
-    freeaddrinfo(found);
-    return 0;
-}
-
-/* Copy `period` bytes, or invent them where there are none, and repeat them. */
-static int make_pattern(mux_pattern *pattern, const unsigned char *from, uint32_t period,
-                        uint64_t *state)
-{
-    pattern->period = period;
-    pattern->bytes = mux_sys_allocate(1, (size_t)period + MUX_IO_MAX);
-    if (!pattern->bytes)
-        return -1;
-    for (size_t i = 0; i < period; i++)
-        pattern->bytes[i] = from ? from[i] : (unsigned char)(mux_random(state) >> 56);
-    for (size_t i = period; i < (size_t)period + MUX_IO_MAX; i++)
-        pattern->bytes[i] = pattern->bytes[i - period];
-    return 0;
-}
-
-static int make_patterns(mux_load *load)
-{
-    mux_load_config *config = &load->config;
-    uint64_t state = config->seed | 1, same = state;
-    const unsigned char *request = config->request_len ? config->request : NULL;
-    const unsigned char *reply = config->request_len ? config->reply : NULL;
-    uint32_t sent = request ? (uint32_t)config->request_len : MUX_PATTERN_PERIOD;
-    uint32_t back = reply ? (uint32_t)config->reply_len : MUX_PATTERN_PERIOD;
-    if (make_pattern(&load->sent, request, sent, &state) < 0 ||
-        make_pattern(&load->expected, reply, back, &same) < 0)
-        return -1;
-    config->request = config->reply = NULL; /* the caller's memory */
-    return 0;
-}
-
-static void fill(mux_load *load)
-{
-    uint64_t state = load->config.seed | 1;
-    for (uint32_t i = 0; i < load->count; i++) {
-        mux_load_conn *conn = &load->conns[i];
-        conn->index = i;
-        conn->fd = conn->place = -1;
-        conn->random = mux_random(&state) | 1;
-    }
-}
-
-mux_load *mux_load_new(const mux_load_config *config, const char **failed_call)
-{
-    mux_load *load = mux_sys_allocate(1, sizeof *load);
-    *failed_call = "calloc";
-    if (!load)
-        return NULL;
-    load->epoll = -1;
-    load->config = *config;
-    load->count = (uint32_t)config->connections + (uint32_t)config->idle;
-    if (config->workload == MUX_LOAD_CHURN)
-        load->next_connect = (uint32_t)config->connections;
-    *failed_call = "address";
-    if (set_address(load) < 0)
-        goto fail;
-    load->config.host = NULL; /* the caller's memory */
-    *failed_call = "calloc";
-    load->conns = mux_sys_allocate(load->count, sizeof *load->conns);
-    load->flights = mux_sys_allocate((size_t)config->connections * (size_t)config->depth, sizeof *load->flights);
-    load->heap = mux_sys_allocate((size_t)config->connections, sizeof *load->heap);
-    load->inbox = mux_sys_allocate(1, MUX_IO_MAX);
-    if (!load->conns || !load->flights || !load->heap || !load->inbox || make_patterns(load) < 0)
-        goto fail;
-    fill(load);
-    *failed_call = "epoll_create1";
-    load->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (load->epoll < 0)
-        goto fail;
-    *failed_call = NULL;
-    return load;
-fail:
-    {
-        int error = errno;
-        mux_load_free(load);
-        errno = error;
-    }
-    return NULL;
-}
-
-void mux_load_free(mux_load *load)
-{
-    if (!load)
-        return;
-    for (uint32_t i = 0; load->conns && i < load->count; i++)
-        if (load->conns[i].fd >= 0)
-            close(load->conns[i].fd);
-    if (load->epoll >= 0)
-        close(load->epoll);
-    mux_sys_free(load->conns);
-    mux_sys_free(load->flights);
-    mux_sys_free(load->heap);
-    mux_sys_free(load->sent.bytes);
-    mux_sys_free(load->expected.bytes);
-    mux_sys_free(load->inbox);
-    mux_sys_free(load);
 }
 
 void mux_load_begin(mux_load *load, uint64_t warmup, uint64_t measure)
@@ -174,15 +43,20 @@ static void issue_all(mux_load *load, uint64_t now)
         mux_load_conn_issue(load, &load->conns[i], now);
 }
 
-static void start_warming(mux_load *load, uint64_t now)
+static void start_sending(mux_load *load, uint64_t now)
 {
     load->started = now;
-    load->phase_ends = now + load->warmup;
     for (uint32_t i = 0; mux_load_is_open_loop(load) && i < (uint32_t)load->config.connections; i++) {
         load->conns[i].free_since = now;
         mux_pace_start(load, &load->conns[i], now);
     }
     issue_all(load, now);
+}
+
+static void start_warming(mux_load *load, uint64_t now)
+{
+    load->phase_ends = now + load->warmup;
+    start_sending(load, now);
 }
 
 static void start_measuring(mux_load *load, uint64_t now)
@@ -191,6 +65,8 @@ static void start_measuring(mux_load *load, uint64_t now)
     totals->sent = totals->received = totals->answered = totals->bytes_in = totals->bytes_out = 0;
     load->window_start = now;
     load->phase_ends = now + load->measure;
+    if (!load->warmup) /* nothing was sent, then: the first message is the window's first */
+        start_sending(load, now);
 }
 
 /* What falls due in a phase is done when the caller comes back: it has read its clocks by then. */
@@ -203,7 +79,7 @@ static void enter(mux_load *load, uint64_t now)
     else if (load->phase == MUX_LOAD_MEASURING && !load->phase_ends)
         start_measuring(load, now);
     else if (load->phase == MUX_LOAD_DRAINING && !load->phase_ends)
-        load->phase_ends = now + nanoseconds(load->config.reply_timeout);
+        load->phase_ends = now + (load->late ? 0 : nanoseconds(load->config.reply_timeout));
     /* Churn slots that failed get their next try here. */
     if (load->config.workload == MUX_LOAD_CHURN && load->phase != MUX_LOAD_CONNECTING)
         issue_all(load, now);
@@ -220,7 +96,8 @@ static void connect_more(mux_load *load, uint64_t now)
         mux_load_conn_open(load, &load->conns[load->next_connect++], now);
     uint64_t patience = nanoseconds(load->config.connect_timeout);
     for (uint32_t i = load->oldest; load->pending && i < load->next_connect; i++) {
-        int waits = load->conns[i].state == CONN_CONNECTING;
+        mux_load_conn_state state = load->conns[i].state;
+        int waits = state == CONN_CONNECTING || state == CONN_GREETING;
         if (waits && now - load->conns[i].since <= patience)
             break; /* they began in this order: the rest is younger */
         if (waits)
@@ -231,8 +108,8 @@ static void connect_more(mux_load *load, uint64_t now)
 
 static int is_drained(const mux_load *load)
 {
-    return !load->inflight &&
-           (load->late || !load->heap_len || load->heap[0]->due >= load->window_end);
+    return !load->inflight && (load->late || !load->heap_len || mux_load_is_spent(load) ||
+                               load->heap[0]->due >= load->window_end);
 }
 
 /* Whatever was due and is not answered counts as lost or overdue, with the time it has waited. */
@@ -248,9 +125,13 @@ static void settle(mux_load *load, uint64_t now)
             if (due >= load->window_start)
                 mux_hist_add(&load->latency, now - due);
         }
-        if (conn->inflight)
+        if (conn->inflight && load->totals.bad_from_the_start) { /* it was not given its time */
+            load->totals.lost += conn->inflight;
+            mux_load_conn_close(load, conn);
+        } else if (conn->inflight) {
             mux_load_conn_fail(load, conn, ETIMEDOUT, MUX_LOAD_TIMEOUT);
-        while (mux_load_is_open_loop(load) && conn->due < load->window_end) {
+        }
+        while (mux_load_is_open_loop(load) && conn->due < load->window_end && !mux_load_is_spent(load)) {
             if (conn->due >= load->window_start) {
                 mux_hist_add(&load->latency, now > conn->due ? now - conn->due : 0);
                 load->totals.overdue++;
@@ -271,10 +152,22 @@ static void end_window(mux_load *load, uint64_t now)
     load->phase_ends = 0;
 }
 
+/* Whether all that was to be sent is answered. Once it is sent, the window lasts as the drain would, which
+ * has no time of its own then: the last replies are within the window, too. */
+static int is_done(mux_load *load, uint64_t now)
+{
+    if (!mux_load_is_spent(load))
+        return 0;
+    if (!load->late)
+        load->phase_ends = now + nanoseconds(load->config.reply_timeout);
+    load->late = 1;
+    return !load->inflight;
+}
+
 /* Returns 1 where the phase has changed. */
 static int advance(mux_load *load, uint64_t now)
 {
-    int dead = !load->totals.open && load->config.workload != MUX_LOAD_CHURN;
+    int dead = load->down == load->count;
     switch (load->phase) {
     case MUX_LOAD_CONNECTING:
         connect_more(load, now);
@@ -294,7 +187,7 @@ static int advance(mux_load *load, uint64_t now)
         load->phase_ends = 0;
         return 1;
     case MUX_LOAD_MEASURING:
-        if (now < load->phase_ends && !load->stop && !dead)
+        if (!is_done(load, now) && now < load->phase_ends && !load->stop && !dead)
             return 0;
         end_window(load, now);
         return 1;
@@ -334,7 +227,7 @@ static int patience(const mux_load *load, uint64_t now, uint64_t until, uint64_t
         limit = now + CONNECT_TURN;
     else if (load->phase != MUX_LOAD_CONNECTING && load->phase_ends < limit)
         limit = load->phase_ends;
-    if (load->heap_len && load->heap[0]->due < limit) {
+    if (load->heap_len && load->heap[0]->due < limit && !mux_load_is_spent(load)) {
         limit = load->heap[0]->due;
         is_due_next = 1;
     }

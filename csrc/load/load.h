@@ -1,4 +1,4 @@
-/* The load generator: drives an echo server and checks every byte that comes back.
+/* The load generator: drives a server and checks what comes back.
  *
  * Invariants:
  *   - one generator is used by one thread at a time; mux_load_run returns at every change of phase and
@@ -7,7 +7,8 @@
  *     those that were due and never answered are in the histogram too, with the time they had waited;
  *   - what is sent at offset o of connection c is a function of (seed, c, o): a lost, doubled, reordered
  *     or foreign byte is found by comparing memory, and ends the connection; with a `request`, each
- *     message is that request, and each reply must be that `reply`;
+ *     message is that request, and each reply must be that `reply`, or end where load_reply.h says;
+ *   - where HTTP lets the server end a connection, it is opened anew, and what is unanswered asked again;
  *   - phases run CONNECTING, WARMING, MEASURING, DRAINING, IDLE, and each window starts them anew; the
  *     connections stay open between windows.
  *
@@ -25,7 +26,10 @@
 #define MUX_LOAD_SIZE_MAX (1 << 24)
 #define MUX_LOAD_SCRIPT_MAX (1 << 16)
 
+#define MUX_LOAD_SEEN_MAX 64 /* bytes of a wrong reply that an error may quote */
+
 enum { MUX_LOAD_ECHO, MUX_LOAD_CHURN };
+enum { MUX_LOAD_HTTP = 1, MUX_LOAD_HTTP_HEAD };
 enum {
     MUX_LOAD_IDLE,
     MUX_LOAD_CONNECTING,
@@ -39,6 +43,7 @@ enum {
     MUX_LOAD_CLOSED,    /* the server sent EOF while replies were outstanding, or at all */
     MUX_LOAD_TIMEOUT,
     MUX_LOAD_CORRUPT,   /* a byte that was not the one expected */
+    MUX_LOAD_STATUS,    /* an HTTP reply whose status is 400 or more: it is lost, its connection goes on */
     MUX_LOAD_RESOURCES, /* descriptors, ports or memory of the client ran out */
     MUX_LOAD_OTHER,
     MUX_LOAD_ERRORS
@@ -57,7 +62,11 @@ typedef struct {
     int mix_size[MUX_LOAD_MIX_MAX];      /* bytes */
     double mix_upto[MUX_LOAD_MIX_MAX];   /* cumulative share, the last one is 1 */
     const unsigned char *request, *reply; /* instead of the mix; copied */
-    int request_len, reply_len;           /* both 0, or both at most MUX_LOAD_SCRIPT_MAX */
+    int request_len, reply_len;           /* at most MUX_LOAD_SCRIPT_MAX */
+    const unsigned char *until, *greeting; /* what a reply ends with; what the server says first does; copied */
+    int until_len, greeting_len;           /* at most MUX_REPLY_UNTIL_MAX */
+    int http;          /* the replies are HTTP's: MUX_LOAD_HTTP, MUX_LOAD_HTTP_HEAD without bodies, or 0 */
+    uint64_t messages; /* the window ends after so many; 0: by its time alone */
     double rate;       /* messages a second over all connections; 0: the closed loop */
     double ramp;       /* seconds over which connections are opened */
     double connect_timeout;
@@ -77,6 +86,9 @@ typedef struct {
     uint64_t window;                 /* nanoseconds the measuring phase lasted */
     uint64_t bad_connection, bad_offset;   /* where the first wrong byte was */
     int bad_expected, bad_got;
+    int bad_from_the_start;          /* no byte was ever right: it is another kind of server */
+    unsigned char seen[MUX_LOAD_SEEN_MAX]; /* how what was wrong, or a refusal, begins */
+    int seen_len;
     int first_errno;                 /* of the first failure, 0: none */
 } mux_load_totals;
 

@@ -14,25 +14,6 @@
 #define IP_BIND_ADDRESS_NO_PORT 24 /* Linux 4.2: the port is chosen at connect, for the whole 4-tuple */
 #endif
 
-static int is_churn(const mux_load *load, const mux_load_conn *conn)
-{
-    return load->config.workload == MUX_LOAD_CHURN && !mux_load_conn_is_idle(load, conn);
-}
-
-static const unsigned char *bytes_at(const mux_load *load, const mux_pattern *pattern,
-                                     const mux_load_conn *conn, uint64_t offset)
-{
-    /* 7919 is prime to the period: neighbours do not share a phase. A request begins at its beginning. */
-    uint64_t phase = load->config.request_len ? 0 : (uint64_t)conn->index * 7919u;
-    return pattern->bytes + (offset + phase) % pattern->period;
-}
-
-static mux_flight *flight(mux_load *load, const mux_load_conn *conn, uint32_t position)
-{
-    uint32_t depth = (uint32_t)load->config.depth;
-    return &load->flights[(size_t)conn->index * depth + (conn->head + position) % depth];
-}
-
 static int kind_of(int error)
 {
     switch (error) {
@@ -49,22 +30,40 @@ static int kind_of(int error)
     }
 }
 
-void mux_load_conn_close(mux_load *load, mux_load_conn *conn)
+/* Let go of the connection and of what it was about to send; its slot is free for another. */
+static void shut(mux_load *load, mux_load_conn *conn)
 {
-    if (conn->state == CONN_CONNECTING && !is_churn(load, conn))
+    if ((conn->state == CONN_CONNECTING || conn->state == CONN_GREETING) && !mux_load_is_churn(load, conn))
         load->pending--;
     if (conn->state == CONN_OPEN)
         load->totals.open--;
     if (conn->fd >= 0)
         close(conn->fd);
     mux_heap_remove(load, conn);
-    load->inflight -= conn->inflight;
     conn->fd = -1;
-    conn->inflight = conn->head_done = 0;
+    conn->head_done = 0;
     conn->out_left = conn->owed = 0;
     conn->out_at = conn->in_at = 0;
     conn->wants_out = 0;
-    conn->state = is_churn(load, conn) ? CONN_UNUSED : CONN_DOWN;
+    conn->state = CONN_UNUSED;
+}
+
+void mux_load_conn_close(mux_load *load, mux_load_conn *conn)
+{
+    shut(load, conn);
+    load->inflight -= conn->inflight;
+    conn->inflight = 0;
+    if (!mux_load_is_churn(load, conn)) {
+        conn->state = CONN_DOWN;
+        load->down++;
+    }
+}
+
+void mux_load_conn_again(mux_load *load, mux_load_conn *conn, uint64_t now)
+{
+    shut(load, conn);
+    conn->out_left = (size_t)conn->inflight * (size_t)load->config.request_len;
+    mux_load_conn_issue(load, conn, now);
 }
 
 /* A churn slot that failed rests until the next mux_load_run: a dead server is not hammered. */
@@ -77,10 +76,14 @@ void mux_load_conn_fail(mux_load *load, mux_load_conn *conn, int error, int kind
     mux_load_conn_close(load, conn);
 }
 
+void mux_load_conn_fail_errno(mux_load *load, mux_load_conn *conn, int error)
+{
+    mux_load_conn_fail(load, conn, error, kind_of(error));
+}
+
 static void fail_errno(mux_load *load, mux_load_conn *conn)
 {
-    int error = errno;
-    mux_load_conn_fail(load, conn, error, kind_of(error));
+    mux_load_conn_fail_errno(load, conn, errno);
 }
 
 static int watch(mux_load *load, mux_load_conn *conn, int operation, int wants_out)
@@ -95,7 +98,7 @@ static int flush(mux_load *load, mux_load_conn *conn)
 {
     while (conn->out_left) {
         size_t size = conn->out_left < MUX_IO_MAX ? conn->out_left : MUX_IO_MAX;
-        ssize_t sent = send(conn->fd, bytes_at(load, &load->sent, conn, conn->out_at), size, MSG_NOSIGNAL);
+        ssize_t sent = send(conn->fd, mux_load_bytes_at(load, &load->sent, conn, conn->out_at), size, MSG_NOSIGNAL);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
@@ -112,7 +115,7 @@ static int flush(mux_load *load, mux_load_conn *conn)
     return 0;
 }
 
-static void flush_and_watch(mux_load *load, mux_load_conn *conn)
+void mux_load_conn_flush(mux_load *load, mux_load_conn *conn)
 {
     if (flush(load, conn) < 0)
         return;
@@ -121,9 +124,15 @@ static void flush_and_watch(mux_load *load, mux_load_conn *conn)
         fail_errno(load, conn);
 }
 
+void mux_load_conn_listen(mux_load *load, mux_load_conn *conn)
+{
+    if (watch(load, conn, EPOLL_CTL_MOD, 0) < 0)
+        fail_errno(load, conn);
+}
+
 static void queue_message(mux_load *load, mux_load_conn *conn, uint64_t now)
 {
-    mux_flight *next = flight(load, conn, conn->inflight);
+    mux_flight *next = mux_load_flight(load, conn, conn->inflight);
     next->due = now;
     if (mux_load_is_open_loop(load)) {
         next->due = conn->due;
@@ -157,7 +166,7 @@ void mux_load_conn_issue(mux_load *load, mux_load_conn *conn, uint64_t now)
     if (conn->out_left && conn->state == CONN_UNUSED)
         mux_load_conn_open(load, conn, now);
     else if (conn->out_left && conn->state == CONN_OPEN)
-        flush_and_watch(load, conn);
+        mux_load_conn_flush(load, conn);
     if (paced && conn->state != CONN_DOWN && conn->inflight < depth &&
         mux_load_may_issue(load, conn->due))
         mux_heap_push(load, conn);
@@ -175,9 +184,9 @@ static int bind_source(const mux_load *load, const mux_load_conn *conn)
     return bind(conn->fd, (struct sockaddr *)&source, sizeof source);
 }
 
-static void established(mux_load *load, mux_load_conn *conn)
+void mux_load_conn_established(mux_load *load, mux_load_conn *conn)
 {
-    if (!is_churn(load, conn))
+    if (!mux_load_is_churn(load, conn))
         load->pending--;
     conn->state = CONN_OPEN;
     load->totals.opened++;
@@ -190,7 +199,9 @@ void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now)
     conn->since = now;
     conn->wait = load->waits;
     conn->state = CONN_CONNECTING;
-    if (!is_churn(load, conn))
+    if (load->replies)
+        mux_reply_reset(&load->replies[conn->index]);
+    if (!mux_load_is_churn(load, conn))
         load->pending++;
     conn->fd = socket(load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (conn->fd < 0 || (load->config.sources && bind_source(load, conn) < 0)) {
@@ -198,7 +209,7 @@ void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now)
         return;
     }
     /* One message goes out at once with or without Nagle (RFC 896); a unix socket has no such option. */
-    if (!is_churn(load, conn) && load->address.ss_family != AF_UNIX)
+    if (!mux_load_is_churn(load, conn) && load->address.ss_family != AF_UNIX)
         setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (connect(conn->fd, (struct sockaddr *)&load->address, load->address_len) < 0 &&
         errno != EINPROGRESS) {
@@ -206,125 +217,13 @@ void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now)
         return;
     }
     /* Over loopback the handshake is done by now: a churn slot saves a wake-up by sending right away. */
-    if (is_churn(load, conn)) {
+    if (mux_load_is_churn(load, conn) && !load->config.greeting_len) {
         size_t before = conn->out_left;
         if (flush(load, conn) < 0)
             return;
         if (conn->out_left < before)
-            established(load, conn);
+            mux_load_conn_established(load, conn);
     }
     if (watch(load, conn, EPOLL_CTL_ADD, conn->state == CONN_CONNECTING || conn->out_left) < 0)
         fail_errno(load, conn);
-}
-
-/* Take the whole messages off the front of the ring. */
-static void complete(mux_load *load, mux_load_conn *conn, size_t received, uint64_t now)
-{
-    conn->head_done += (uint32_t)received;
-    while (conn->inflight && conn->head_done >= flight(load, conn, 0)->size) {
-        mux_flight *done = flight(load, conn, 0);
-        conn->head_done -= done->size;
-        if (conn->inflight == (uint32_t)load->config.depth)
-            conn->free_since = now;
-        conn->head = (conn->head + 1) % (uint32_t)load->config.depth;
-        conn->inflight--;
-        load->inflight--;
-        if (load->phase == MUX_LOAD_MEASURING)
-            load->totals.received++;
-        if (load->phase == MUX_LOAD_WARMING || done->due < load->window_start)
-            continue;
-        load->totals.answered++;
-        mux_hist_add(&load->latency, now - done->due);
-    }
-}
-
-static void corrupt(mux_load *load, mux_load_conn *conn, size_t offset, int expected, int got)
-{
-    if (!load->totals.errors[MUX_LOAD_CORRUPT]) {
-        load->totals.bad_connection = conn->index;
-        load->totals.bad_offset = conn->in_at + offset;
-        load->totals.bad_expected = expected;
-        load->totals.bad_got = got;
-    }
-    mux_load_conn_fail(load, conn, 0, MUX_LOAD_CORRUPT);
-}
-
-/* Compare what came with what was sent. Returns 0, or -1: the connection failed. */
-static int verify(mux_load *load, mux_load_conn *conn, size_t size)
-{
-    const unsigned char *expected = bytes_at(load, &load->expected, conn, conn->in_at);
-    size_t owed = conn->owed, compared = size < owed ? size : owed;
-    if (memcmp(load->inbox, expected, compared) != 0) {
-        size_t offset = 0;
-        while (load->inbox[offset] == expected[offset])
-            offset++;
-        corrupt(load, conn, offset, expected[offset], load->inbox[offset]);
-        return -1;
-    }
-    if (size > owed) {
-        corrupt(load, conn, compared, -1, load->inbox[compared]);
-        return -1;
-    }
-    return 0;
-}
-
-static void receive(mux_load *load, mux_load_conn *conn)
-{
-    ssize_t size;
-    do
-        size = recv(conn->fd, load->inbox, MUX_IO_MAX, 0);
-    while (size < 0 && errno == EINTR);
-    if (size < 0) {
-        if (errno != EAGAIN)
-            fail_errno(load, conn);
-        return;
-    }
-    if (size == 0) {
-        mux_load_conn_fail(load, conn, 0, MUX_LOAD_CLOSED);
-        return;
-    }
-    if (verify(load, conn, (size_t)size) < 0)
-        return;
-    uint64_t now = mux_load_now();
-    conn->in_at += (uint64_t)size;
-    conn->owed -= (size_t)size;
-    if (load->phase == MUX_LOAD_MEASURING)
-        load->totals.bytes_in += (uint64_t)size;
-    complete(load, conn, (size_t)size, now);
-    if (is_churn(load, conn)) {
-        if (conn->inflight)
-            return;
-        mux_load_conn_close(load, conn);
-    }
-    if (conn->inflight < (uint32_t)load->config.depth)
-        mux_load_conn_issue(load, conn, now);
-}
-
-static void finish_connect(mux_load *load, mux_load_conn *conn)
-{
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-        error = errno;
-    if (error) {
-        mux_load_conn_fail(load, conn, error, kind_of(error));
-        return;
-    }
-    established(load, conn);
-    if (flush(load, conn) == 0 && watch(load, conn, EPOLL_CTL_MOD, conn->out_left > 0) < 0)
-        fail_errno(load, conn);
-}
-
-void mux_load_conn_ready(mux_load *load, mux_load_conn *conn, uint32_t events)
-{
-    if (conn->wait == load->waits)
-        return; /* stale: it was opened anew while this wait's events are handled */
-    if (conn->state == CONN_CONNECTING) {
-        finish_connect(load, conn);
-        return; /* level-triggered: what is readable is reported again */
-    }
-    if (conn->state == CONN_OPEN && (events & EPOLLOUT))
-        flush_and_watch(load, conn);
-    if (conn->state == CONN_OPEN && (events & ~(uint32_t)EPOLLOUT))
-        receive(load, conn);
 }

@@ -5,7 +5,9 @@
  *     loop, ordered by `due`; `place` is a connection's index there, or -1;
  *   - flights form a ring per connection: the oldest unanswered message first;
  *   - out_left bytes of the pattern from out_at on are still to be handed to the kernel; in_at counts the
- *     bytes that came back and were right; more than `owed` may not come.
+ *     bytes that came back and were right; more than `owed` may not come;
+ *   - `down` counts the connections that are down for good; `replies` is there where a reply's end, or a
+ *     greeting's, is to be found, one a connection.
  */
 #ifndef MUX_LOAD_INTERNAL_H
 #define MUX_LOAD_INTERNAL_H
@@ -14,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "load.h"
+#include "load_reply.h"
 
 /* The pattern repeats after a prime, so that no power of two shifts it onto itself; small enough that
  * the generator's own cache misses stay out of the figures. */
@@ -21,7 +24,13 @@
 #define MUX_IO_MAX 262144u          /* bytes one send or recv moves at most */
 #define MUX_CONNECTS_PENDING 256u   /* below the usual SYN backlog, so that no SYN is dropped */
 
-typedef enum { CONN_UNUSED, CONN_CONNECTING, CONN_OPEN, CONN_DOWN } mux_load_conn_state;
+typedef enum {
+    CONN_UNUSED,
+    CONN_CONNECTING,
+    CONN_GREETING, /* connected, and the server has not said all that it says first */
+    CONN_OPEN,
+    CONN_DOWN
+} mux_load_conn_state;
 
 typedef struct {
     uint64_t due;
@@ -68,11 +77,15 @@ struct mux_load {
     uint64_t started, connect_started, phase_ends;
     uint64_t warmup, measure, window_start, window_end;
     uint64_t inflight;
+    uint32_t down;
     mux_load_conn *conns;
     mux_flight *flights;
     mux_load_conn **heap;
     uint32_t heap_len;
     mux_pattern sent, expected; /* the same bytes, unless there is a request */
+    mux_reply_rules rules, greeting;
+    mux_reply *replies;
+    int framed;           /* replies end by `rules` */
     unsigned char *inbox;
     mux_load_totals totals;
     mux_hist latency, lag;
@@ -88,17 +101,49 @@ void mux_heap_remove(mux_load *load, mux_load_conn *conn);
 uint64_t mux_random(uint64_t *state);
 uint32_t mux_pace_size(mux_load *load, mux_load_conn *conn);
 
-/* load_conn.c: one connection. */
+/* load_conn.c: one connection. `again`: it is opened anew, and asks again what was not answered. */
 void mux_load_conn_open(mux_load *load, mux_load_conn *conn, uint64_t now);
-void mux_load_conn_ready(mux_load *load, mux_load_conn *conn, uint32_t events);
+void mux_load_conn_established(mux_load *load, mux_load_conn *conn);
+void mux_load_conn_flush(mux_load *load, mux_load_conn *conn);
+void mux_load_conn_listen(mux_load *load, mux_load_conn *conn);
 void mux_load_conn_issue(mux_load *load, mux_load_conn *conn, uint64_t now);
 void mux_load_conn_fail(mux_load *load, mux_load_conn *conn, int error, int kind);
+void mux_load_conn_fail_errno(mux_load *load, mux_load_conn *conn, int error);
 void mux_load_conn_close(mux_load *load, mux_load_conn *conn);
+void mux_load_conn_again(mux_load *load, mux_load_conn *conn, uint64_t now);
+
+/* load_events.c: what an event brings. */
+void mux_load_conn_ready(mux_load *load, mux_load_conn *conn, uint32_t events);
 
 static inline int mux_load_is_open_loop(const mux_load *load) { return load->config.rate > 0; }
 static inline int mux_load_conn_is_idle(const mux_load *load, const mux_load_conn *conn)
 {
     return conn->index >= (uint32_t)load->config.connections;
+}
+
+/* Whether all messages were sent that were to be. */
+static inline int mux_load_is_spent(const mux_load *load)
+{
+    return load->config.messages && load->totals.sent >= load->config.messages;
+}
+
+static inline int mux_load_is_churn(const mux_load *load, const mux_load_conn *conn)
+{
+    return load->config.workload == MUX_LOAD_CHURN && !mux_load_conn_is_idle(load, conn);
+}
+
+static inline const unsigned char *mux_load_bytes_at(const mux_load *load, const mux_pattern *pattern,
+                                                     const mux_load_conn *conn, uint64_t offset)
+{
+    /* 7919 is prime to the period: neighbours do not share a phase. A request begins at its beginning. */
+    uint64_t phase = load->config.request_len ? 0 : (uint64_t)conn->index * 7919u;
+    return pattern->bytes + (offset + phase) % pattern->period;
+}
+
+static inline mux_flight *mux_load_flight(mux_load *load, const mux_load_conn *conn, uint32_t position)
+{
+    uint32_t depth = (uint32_t)load->config.depth;
+    return &load->flights[(size_t)conn->index * depth + (conn->head + position) % depth];
 }
 
 #endif

@@ -13,8 +13,12 @@ uint64_t mux_load_now(void)
 
 int mux_load_may_issue(const mux_load *load, uint64_t due)
 {
-    if (load->phase == MUX_LOAD_WARMING || load->phase == MUX_LOAD_MEASURING)
+    if (mux_load_is_spent(load))
+        return 0;
+    if (load->phase == MUX_LOAD_MEASURING)
         return 1;
+    if (load->phase == MUX_LOAD_WARMING)
+        return load->warmup > 0;
     return load->phase == MUX_LOAD_DRAINING && mux_load_is_open_loop(load) &&
            due < load->window_end && !load->late;
 }

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from muxcore._version import __version__
+from muxcore.cli._arguments import Parser
 from muxcore.cli._output import keep_standard_descriptors, never_waiting
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
 
@@ -35,7 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None means ``sys.argv``.
     """
     keep_standard_descriptors()
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(arguments)
     with never_waiting() if getattr(options, "serves", False) else contextlib.nullcontext():
         logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
         try:
@@ -78,8 +84,8 @@ def _run(options: argparse.Namespace) -> int:
     return status_of(lambda: int(options.run(options)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="muxcore",
         description="TCP servers under three models: Python decides, C moves the bytes.",
         epilog="`muxcore COMMAND --help` shows a command's options, with examples to paste.",

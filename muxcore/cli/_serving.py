@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from muxcore import _units
+from muxcore.cli import _arguments
 from muxcore.cli._watching import watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
@@ -16,6 +20,11 @@ from muxcore.protocol import Service
 from muxcore.server import Server
 
 ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
+
+# The flag of each limit.
+FLAGS = {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Limits)}
+# Of each attribute in the docstring of Limits: its name, and what is said of it up to a stop.
+_MEANING = re.compile(r"^    (\w+): ([^,;:.]+)", re.MULTILINE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +50,36 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
     )
     loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
-    group = parser.add_argument_group("limits", "see `python3 -m pydoc muxcore.Limits`")
+    _add_limits(parser)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each field of Limits, in groups by what they count."""
+    groups: dict[Callable[[str], Any], argparse._ArgumentGroup] = {
+        _arguments.count: parser.add_argument_group("limits on numbers (20k is 20,000)"),
+        _arguments.size: parser.add_argument_group("limits on bytes (16k is 16,384)"),
+        _arguments.duration: parser.add_argument_group("limits on time (seconds, or 500ms, 2m)"),
+    }
+    meanings = dict(_MEANING.findall(inspect.getdoc(Limits) or ""))
     for field in dataclasses.fields(Limits):
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=float if "float" in str(field.type) else int,
-            metavar="SECONDS" if "float" in str(field.type) else "N",
-            help=f"default: {'none' if field.default is None else field.default}",
+        read, show, metavar = _kind(field)
+        default = "none" if field.default is None else show(field.default)
+        meaning = " ".join(meanings.get(field.name, "").replace("`", "").split())
+        groups[read].add_argument(
+            FLAGS[field.name],
+            type=read,
+            metavar=metavar,
+            help=f"{meaning}; default: {default}".removeprefix("; "),
         )
+
+
+def _kind(field: dataclasses.Field[Any]) -> tuple[Callable[[str], Any], Callable[[Any], str], str]:
+    """Return what reads a limit, what shows it, and its metavar."""
+    if "float" in str(field.type):
+        return _arguments.duration, _units.show_seconds, "TIME"
+    if field.name.startswith(("read_chunk", "write_")):
+        return _arguments.size, _units.show_size, "BYTES"
+    return _arguments.count, _units.show_count, "N"
 
 
 def run(options: argparse.Namespace, service: Service, by_callbacks: Service | None = None) -> int:
@@ -79,13 +110,12 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
-    """Return the limits that the options name; a bad one ends the program with usage."""
-    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(Limits)}
+    """Return the limits that the options name; a bad one ends the program with its flag's help."""
+    given = {name: getattr(options, name) for name in FLAGS}
     try:
         return Limits(**{name: value for name, value in given.items() if value is not None})
     except ValueError as exc:
-        print(f"muxcore: {exc}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _arguments.refuse(options, _arguments.in_flags(exc, FLAGS))
 
 
 def _announcer(trigger: str) -> Callable[[Server], Any]:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from muxcore.cli._arguments import count, number
+
 _EXAMPLES = """\
 examples:
   muxcore compare                                  all that can run, asyncio and uvloop too
@@ -29,7 +31,6 @@ def add_parser(commands: Any) -> None:
         "compare",
         help="the same work on every engine, side by side",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "engines",
@@ -66,11 +67,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--fail-under",
-        type=float,
+        type=number,
         metavar="R",
         help="exit 1 where a rate is below R of the baseline's",
     )
-    parser.add_argument("--seed", type=int, help="of the order within rounds")
+    parser.add_argument("--seed", type=count, help="of the order within rounds")
     parser.set_defaults(run=run, starts_others=True)
 
 

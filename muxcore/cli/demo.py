@@ -27,7 +27,6 @@ def add_parser(commands: Any) -> None:
         "demo",
         help="send real files through every engine, and compare the engines",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "engines", nargs="*", metavar="ENGINE", help="default: all that can run here"

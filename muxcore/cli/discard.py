@@ -27,7 +27,6 @@ def add_parser(commands: Any) -> None:
         "discard",
         help="drop everything (RFC 863)",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _serving.add_arguments(parser)
     parser.set_defaults(run=run)

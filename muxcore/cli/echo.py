@@ -13,7 +13,7 @@ examples:
   muxcore echo 9000                             on loopback; try it: nc 127.0.0.1 9000
   muxcore echo 9000 --engine pure-select -v     a line when a client comes and goes
   muxcore echo 0.0.0.0:9000 '[::]:9000'         on every interface, both families
-  muxcore echo unix:/tmp/echo.sock --idle-timeout 30
+  muxcore echo unix:/tmp/echo.sock --idle-timeout 30s
 """
 
 
@@ -32,7 +32,6 @@ def add_parser(commands: Any) -> None:
         "echo",
         help="send everything back (RFC 862)",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _serving.add_arguments(parser)
     parser.set_defaults(run=run)

@@ -21,7 +21,6 @@ def add_parser(commands: Any) -> None:
         "engines",
         help="list the engines, and why one cannot run here",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)

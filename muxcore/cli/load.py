@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from muxcore.load import LoadConfig, LoadResult
+from muxcore.cli._arguments import count, duration, in_flags, number, refuse
 
-_EXAMPLES = """\
+if TYPE_CHECKING:
+    from muxcore.address import Address
+    from muxcore.load import LoadConfig
+
+_EXAMPLES = r"""
 examples:
-  muxcore load 127.0.0.1:9000                              closed loop, 50 connections, 64 bytes
-  muxcore load 9000 --rate 20000 --poisson --duration 10   open loop: latency at an offered rate
-  muxcore load 9000 --size 64:90,16k:9,1m:1 --depth 4      a mix of sizes, four in flight
-  muxcore load 9000 --workload churn                       connect, one message, close
-  muxcore load 9000 --workload hold --connections 40000 --ramp 10 --rate 700
+  muxcore load 127.0.0.1:9000                           closed loop, 50 connections, 64 bytes
+  muxcore load 9000 -q 20k --poisson -d 10s             open loop: latency at an offered rate
+  muxcore load 9000 --size 64:90,16k:9,1m:1 --depth 4   a mix of sizes, four in flight
+  muxcore load 9000 --workload churn -n 20k             connect, one message, close; 20,000 times
+  muxcore load 8000 --http /index.html -c 100           HTTP/1.1, over connections that stay open
+  muxcore load 6379 --request 'PING\r\n' --expect '+PONG\r\n'
+  muxcore load 25 --greeting '\r\n' --request 'NOOP\r\n' --until '\r\n'
   muxcore load 9000 --json | python3 -m json.tool
 
 In the open loop each message is timed from when it was due, whether or not it could be sent then.
-Every byte that comes back is compared.
-Exit codes: 0 all right; 1 replies were wrong, lost or missing; 2 asked wrongly.
-"""
+Every byte that comes back is compared, unless --until or HTTP says where a reply ends.
+Exit codes: 0 all right; 1 replies were wrong, lost or missing; 2 asked wrongly; 128 + the number of
+the signal that ended it early, with its result.
+""".lstrip()
 _DEFAULTS = {  # size, depth, and connections of each workload
     "echo": ("64", 1, 50),
     "bulk": ("256k", 8, 4),
     "churn": ("64", 1, 50),
     "hold": ("64", 1, 10_000),
+}
+_DURATION, _WARMUP = 5.0, 0.5  # s
+
+_FLAGS = {  # of each field of LoadConfig
+    **{name: f"--{name}" for name in ("connections", "idle", "depth", "rate", "ramp", "sources")},
+    **{name: f"--{name}" for name in ("spin", "poisson", "messages", "processes", "size")},
+    "sizes": "--size",
+    "reply_timeout": "--timeout",
 }
 
 
@@ -36,64 +52,115 @@ def add_parser(commands: Any) -> None:
         "load",
         help="drive a server: rate, latency percentiles",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("address", help="HOST:PORT, a port (loopback), [IPV6]:PORT or unix:PATH")
-    parser.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo")
-    parser.add_argument("--connections", "-c", type=int, metavar="N", help="default: 50")
-    parser.add_argument("--idle", type=int, default=0, metavar="N", help="more, that stay silent")
-    parser.add_argument(
-        "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
-    )
-    parser.add_argument("--depth", type=int, metavar="D", help="messages in flight on a connection")
-    parser.add_argument(
-        "--rate", type=float, default=0.0, metavar="R", help="messages a second in all"
-    )
-    parser.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
-    parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="default: 5 s")
-    parser.add_argument("--warmup", type=float, default=0.5, metavar="S", help="default: 0.5 s")
-    parser.add_argument("--ramp", type=float, default=0.0, metavar="S", help="open them over S s")
-    parser.add_argument("--sources", type=int, metavar="N", help="loopback source addresses")
-    parser.add_argument(
-        "--spin", type=float, default=0.0, metavar="US", help="poll so long before sleeping"
-    )
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for late replies")
-    parser.add_argument("--processes", type=int, metavar="N", help="clients; default: as needed")
-    parser.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
+    _add_work(
+        parser.add_argument_group("how much (20k is 20,000; times are seconds, or 500ms, 2m)")
+    )
+    _add_words(parser.add_argument_group("what is said, to a server that does not echo"))
+    client = parser.add_argument_group("the client")
+    client.add_argument("--timeout", type=duration, default=5.0, metavar="TIME", help="for late "
+                        "replies, at the end; default: 5s")  # fmt: skip
+    client.add_argument("--sources", type=count, metavar="N", help="loopback source addresses")
+    client.add_argument(
+        "--spin", type=duration, default=0.0, metavar="TIME", help="poll so long before sleeping"
+    )
+    client.add_argument("--processes", type=count, metavar="N", help="default: as needed")
+    client.add_argument("--generator", choices=("auto", "native", "pure"), default="auto")
     parser.set_defaults(run=run, starts_others=True)
 
 
+def _add_work(group: Any) -> None:
+    group.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo", help="default: echo")
+    group.add_argument("-c", "--connections", type=count, metavar="N", help="default: 50")
+    group.add_argument("-d", "--duration", type=duration, metavar="TIME", help="default: 5s")
+    group.add_argument(
+        "-n", "--messages", type=count, default=0, metavar="N", help="end after so many messages"
+    )
+    group.add_argument(
+        "-q", "--rate", type=number, default=0.0, metavar="R", help="messages a second in all, due "
+        "whether or not the server is ready; default: each reply brings the next"
+    )  # fmt: skip
+    group.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
+    group.add_argument(
+        "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
+    )
+    group.add_argument(
+        "--depth", type=count, metavar="D", help="messages in flight on a connection"
+    )
+    group.add_argument("--idle", type=count, default=0, metavar="N", help="more, that stay silent")
+    group.add_argument(
+        "--warmup", type=duration, metavar="TIME", help="default: 500ms, and none with -n"
+    )
+    group.add_argument(
+        "--ramp", type=duration, default=0.0, metavar="TIME", help="open them over so long"
+    )
+
+
+def _add_words(group: Any) -> None:
+    group.add_argument(
+        "--request", metavar="TEXT|@FILE", help="each message, with \\r, \\n and \\x00"
+    )
+    answer = group.add_mutually_exclusive_group()
+    answer.add_argument(
+        "--expect", metavar="TEXT|@FILE", help="each reply; default: HTTP's, or what it is at first"
+    )
+    answer.add_argument("--until", metavar="TEXT|@FILE", help="what each reply ends with")
+    answer.add_argument(
+        "--http", nargs="?", const="/", metavar="PATH", help="GET it by HTTP/1.1; default: /"
+    )
+    group.add_argument(
+        "--greeting", metavar="TEXT|@FILE", help="what the server says first ends with this"
+    )
+
+
 def run(options: argparse.Namespace) -> int:
-    from muxcore.load import sharding
+    from muxcore.cli import _load_report
+    from muxcore.load import numeric, sharding
     from muxcore.load.config import NUMBER_MAX
 
+    warmup = options.warmup
+    if warmup is None:
+        warmup = 0.0 if options.messages else _WARMUP
+    seconds = options.duration
+    if seconds is None:
+        seconds = NUMBER_MAX if options.messages else _DURATION
+    for flag, value, least in (("--duration", seconds, 1e-9), ("--warmup", warmup, 0.0)):
+        if not least <= value <= NUMBER_MAX:
+            bound = "above" if least else "at least"
+            refuse(options, f"{flag} must be {bound} 0 and at most {NUMBER_MAX:g} s, not {value:g}")
     try:
         config = _config(options)
-        if not (0 < options.duration <= NUMBER_MAX and 0 <= options.warmup <= NUMBER_MAX):
-            raise ValueError(
-                "--duration must be above 0, and --warmup at least 0; "
-                f"both at most {NUMBER_MAX:g} (seconds)"
-            )
         processes = sharding.needed(config, options.processes)
+    except OSError as exc:  # of the question that learns the answer
+        why = exc.strerror or str(exc)
+        where = _load_report.unreached(options.address, numeric(options.address), why)
+        print(f"muxcore load: {where}", file=sys.stderr)
+        return 1
     except ValueError as exc:
-        print(f"muxcore load: {exc}", file=sys.stderr)
-        return 2
-    show = _progress if sys.stderr.isatty() and not options.json else None
-    result = sharding.run(
-        config,
-        processes,
-        kind=options.generator,
-        warmup=options.warmup,
-        seconds=options.duration,
-        progress=show,
-    )
-    if show:
-        print("\r\x1b[K", end="", file=sys.stderr)
+        refuse(options, in_flags(exc, _FLAGS))
+    live = None
+    if sys.stderr.isatty() and not options.json:
+        live = _load_report.Live(seconds, options.messages)
+    try:
+        result = sharding.run(
+            config,
+            processes,
+            kind=options.generator,
+            warmup=warmup,
+            seconds=seconds,
+            progress=live,
+        )
+    finally:
+        if live:
+            live.clear()
     if options.json:
-        print(json.dumps(result.to_json() | {"config": _described(config)}, indent=2))
+        print(json.dumps(_load_report.as_json(options.address, config, result), indent=2))
     else:
-        print(_report(config, result))
+        print(_load_report.text(options.address, config, result))
+    if result.ended_by:
+        return 128 + signal.Signals[result.ended_by]
     return 0 if result.ok else 1
 
 
@@ -102,15 +169,14 @@ def _config(options: argparse.Namespace) -> LoadConfig:
 
     size, depth, connections = _DEFAULTS[options.workload]
     wanted = options.connections if options.connections is not None else connections
-    hold = options.workload == "hold"
-    rate = options.rate or (wanted / 60 if hold else 0.0)
+    rate = options.rate or (wanted / 60 if options.workload == "hold" else 0.0)
     target = numeric(options.address)
     sources = options.sources
     if sources is None:
         # One source address has 28,000 ports; over loopback there are more addresses to be had.
         many = wanted + options.idle > 20_000 or options.workload == "churn"
         sources = 100 if many and target.host.startswith("127.") else 0
-    return LoadConfig(
+    config = LoadConfig(
         address=target,
         workload=options.workload,
         connections=wanted,
@@ -122,63 +188,48 @@ def _config(options: argparse.Namespace) -> LoadConfig:
         ramp=options.ramp,
         sources=sources,
         reply_timeout=options.timeout,
-        spin=options.spin / 1e6,
+        spin=options.spin,
+        messages=options.messages,
     )
+    return dataclasses.replace(config, **_words(options, target))
 
 
-def _described(config: LoadConfig) -> dict[str, Any]:
-    return {
-        "address": str(config.address),
-        "workload": config.workload,
-        "mode": config.mode,
-        "connections": config.connections,
-        "idle": config.idle,
-        "depth": config.depth,
-        "sizes": [list(each) for each in config.sizes],
-        "rate": config.rate,
-        "ramp": config.ramp,
-        "sources": config.sources,
-    }
+def _words(options: argparse.Namespace, target: Address) -> dict[str, Any]:
+    """Return what is said and answered: fields of LoadConfig."""
+    from muxcore import address
+    from muxcore.load import asking
+
+    said = {name: _text(options, name) for name in ("request", "reply", "until", "greeting")}
+    if options.http is not None:
+        if said["request"]:
+            refuse(options, "--http makes the request: leave --request out")
+        try:
+            said["request"] = asking.http_get(options.http, address.parse(options.address))
+        except ValueError as exc:
+            refuse(options, f"--http {exc}")
+    if not said["request"]:
+        for name in ("expect", "until"):
+            if getattr(options, name) is not None:
+                refuse(options, f"--{name} is what --request is answered: say what to send, too")
+        return said
+    if options.size:
+        refuse(options, "--size is of messages that are invented, and there is a --request")
+    if said["reply"] or said["until"]:
+        return said
+    if asking.is_http(said["request"]):
+        return {**said, "http": True}
+    return {**said, "reply": asking.learn(target, said["request"], said["greeting"])}
 
 
-def _progress(elapsed: float, messages: int) -> None:
-    rate = messages / elapsed if elapsed > 0 else 0.0
-    print(
-        f"\r\x1b[K{elapsed:5.1f} s  {messages:,} messages  {rate:,.0f}/s", end="", file=sys.stderr
-    )
-    sys.stderr.flush()
+def _text(options: argparse.Namespace, name: str) -> bytes:
+    from muxcore.load.asking import bytes_of
+    from muxcore.load.config import SCRIPT_MAX, UNTIL_MAX
 
-
-def _report(config: LoadConfig, result: LoadResult) -> str:
-    found = result.to_json()
-    flow = f"{found['megabytes_per_second']:,.1f} MB/s each way"
-    lines = [
-        f"{config.workload}, {_mode(config)}, {config.connections} connections"
-        + (f" and {config.idle} idle ones" if config.idle else "")
-        + f", depth {config.depth}, {result.generator} generator, {result.seconds:.2f} s",
-        f"  rate      {result.rate:,.0f} messages/s, {flow}",
-        f"  messages  {result.answered:,} of {result.sent:,} answered, every byte compared"
-        + (f"; {result.lost:,} LOST" if result.lost else "")
-        + (
-            f"; {result.overdue:,} OVERDUE: the offered rate was not reached" * bool(result.overdue)
-        ),
-        _times("latency", found["latency_us"]),
-    ]
-    if config.rate:
-        lines.append(_times("lag", found["lag_us"]) + "  (the generator's own lateness)")
-    if result.errors or not result.opened:
-        kinds = ", ".join(f"{count} x {kind}" for kind, count in result.errors.items())
-        lines.append(f"  ERRORS    {kinds or 'no connection'}: {result.first_error}")
-    return "\n".join(lines)
-
-
-def _mode(config: LoadConfig) -> str:
-    if not config.rate:
-        return "closed loop"
-    kind = "Poisson" if config.poisson else "fixed"
-    return f"open loop at {config.rate:,.0f}/s ({kind})"
-
-
-def _times(name: str, found: dict[str, float | None]) -> str:
-    parts = [f"{key} {value:,.1f}" for key, value in found.items() if value is not None]
-    return f"  {name:<9} " + (", ".join(parts) + " us" if parts else "no message")
+    flag = "expect" if name == "reply" else name
+    text = getattr(options, flag)
+    if text is None:
+        return b""
+    try:
+        return bytes_of(text, SCRIPT_MAX if name in ("request", "reply") else UNTIL_MAX)
+    except ValueError as exc:
+        refuse(options, f"--{flag} {exc}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from muxcore import address
 from muxcore.cli import _serving
+from muxcore.cli._arguments import count, in_flags, refuse
 from muxcore.pool import POLICIES
 from muxcore.services.relay import Relay
 from muxcore.services.relay.own import is_own
@@ -17,7 +18,7 @@ _EXAMPLES = """\
 examples:
   muxcore relay 5432 db.internal:5432
   muxcore relay 0.0.0.0:8000 web1:80 web2:80 --policy least-connections --access-log json
-  muxcore relay unix:/run/db.sock 127.0.0.1:5432 --idle-timeout 600 --max-connections 500
+  muxcore relay unix:/run/db.sock 127.0.0.1:5432 --idle-timeout 10m --max-connections 500
 """
 
 
@@ -26,13 +27,12 @@ def add_parser(commands: Any) -> None:
         "relay",
         help="join each client with one of several upstreams",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("address", metavar="LISTEN", help=_serving.ADDRESS)
     parser.add_argument("upstreams", metavar="UPSTREAM", nargs="+", help="HOST:PORT or unix:PATH")
     parser.add_argument("--policy", choices=POLICIES, default=POLICIES[0])
     parser.add_argument(
-        "--max-connections", type=int, metavar="N", help="clients at once; further ones wait"
+        "--max-connections", type=count, metavar="N", help="clients at once; further ones wait"
     )
     parser.add_argument(
         "--access-log",
@@ -47,12 +47,12 @@ def run(options: argparse.Namespace) -> int:
     access_log = options.access_log or ("text" if options.verbose else None)
     clients, connections = options.max_connections, options.connections
     if None not in (clients, connections) and clients != connections:
-        print(
-            f"muxcore relay: --max-connections {clients} and --connections {connections} are the "
-            "same limit: give one of them",
-            file=sys.stderr,
+        refuse(
+            options,
+            f"--max-connections {clients} and --connections {connections} are the same limit: "
+            "give one of them",
         )
-        return 2
+    _serving.limits_of(options)
     try:
         where = address.parse(options.address)
         service = Relay(
@@ -63,16 +63,15 @@ def run(options: argparse.Namespace) -> int:
             access_log=access_log,
         )
     except ValueError as exc:  # an AddressError is one as well
-        print(f"muxcore relay: {exc}", file=sys.stderr)
-        return 2
+        flags = {**_serving.FLAGS, "connections": "--max-connections"}
+        refuse(options, in_flags(exc, flags))
     for upstream in service.pool.upstreams:
         if is_own(upstream.address, [where]):
-            print(
-                f"muxcore relay: upstream {upstream.name} is LISTEN, {where}: each client would be "
-                "joined with the relay itself, again and again; name another upstream",
-                file=sys.stderr,
+            refuse(
+                options,
+                f"upstream {upstream.name} is LISTEN, {where}: each client would be joined with "
+                "the relay itself, again and again; name another upstream",
             )
-            return 2
     _log_to_stdout()
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service)

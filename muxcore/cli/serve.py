@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from muxcore.cli import _serving
+from muxcore.cli._arguments import near
 from muxcore.errors import ServiceError
+from muxcore.protocol import CALLBACKS
 
 _EXAMPLES = """\
 examples:
@@ -23,7 +27,6 @@ def add_parser(commands: Any) -> None:
         "serve",
         help="serve a protocol of your own",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="a class, or another callable")
     _serving.add_arguments(parser)
@@ -38,22 +41,76 @@ def load_service(name: str) -> Any:
     """Import a service by ``MODULE:NAME``; the current folder is looked at first.
 
     Raises:
-        ServiceError: the form, the module or the name is wrong; the message says which.
+        ServiceError: the form, the module or the name is wrong, or each client would be refused;
+            the message says which.
     """
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         raise ServiceError(f"service {name!r}: write MODULE:SERVICE, as in 'myapp:Upper'")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except Exception as exc:
+    if module.endswith(".py") or "/" in module:
+        meant = module.removesuffix(".py").removeprefix("./").replace("/", ".")
         raise ServiceError(
-            f"service {name!r}: cannot import {module!r} ({type(exc).__name__}: {exc})"
-        ) from exc
+            f"service {name!r}: {module!r} is a file: write the module's name, as in "
+            f"'{meant}:{attribute}'"
+        )
+    found = _module(name, module)
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise ServiceError(f"service {name!r}: {found!r} has no {part!r}") from None
+            raise ServiceError(f"service {name!r}: {_missing(found, part)}") from None
+    _check(name, found)
     return found
+
+
+def _module(service: str, name: str) -> Any:
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as exc:
+        top = name.partition(".")[0]
+        if isinstance(exc, ModuleNotFoundError) and exc.name == top:
+            meant = near(top, [path.stem for path in Path(here).glob("*.py")])
+            raise ServiceError(
+                f"service {service!r}: no module {top!r} is in {here} or installed{meant}"
+            ) from None
+        raise ServiceError(
+            f"service {service!r}: cannot import {name!r} ({type(exc).__name__}: {exc})"
+        ) from exc
+
+
+def _missing(owner: Any, name: str) -> str:
+    where = getattr(owner, "__file__", None) or getattr(owner, "__qualname__", repr(owner))
+    meant = near(name, [each for each in dir(owner) if not each.startswith("_")])
+    return f"{where} has no {name!r}{meant}"
+
+
+def _check(name: str, service: Any) -> None:
+    """Refuse now what would refuse each client: the server does not look so closely.
+
+    What cannot be called at all it refuses itself.
+    """
+    if not callable(service):
+        return
+    try:
+        inspect.signature(service).bind()
+    except ValueError:
+        pass  # a builtin may not tell
+    except TypeError as exc:
+        raise ServiceError(
+            f"service {name!r}: it is called without arguments, for each client: {exc}"
+        ) from None
+    if isinstance(service, type) and _has_nothing(service):
+        raise ServiceError(
+            f"service {name!r}: the class has none of a protocol's callbacks "
+            f"({', '.join(CALLBACKS[:2])}, …)"
+        )
+
+
+def _has_nothing(kind: type) -> bool:
+    """Whether the instances of a class surely have no callback: nothing could set one."""
+    made: Any = kind
+    plain = made.__new__ is object.__new__ and made.__init__ is object.__init__
+    return plain and not any(hasattr(kind, n) for n in (*CALLBACKS, "connection_lost", "verb"))

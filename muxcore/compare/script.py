@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 from muxcore.compare.servers import ServerFailed, ServerProcess, Subject
 from muxcore.errors import MuxcoreError
 from muxcore.load import numeric
+from muxcore.load.asking import FIRST, ask, bytes_of
 from muxcore.load.config import SCRIPT_MAX
 
-_FIRST = 2.0  # seconds the reply may take to begin
 _ENDS_WITHIN = 0.5  # s from the reset of its connections to the end of a process
-_SILENCE = 0.2  # seconds without a byte, after which it has ended
 
 
 class ScriptError(MuxcoreError, ValueError):
@@ -19,21 +16,15 @@ class ScriptError(MuxcoreError, ValueError):
 
 
 def request_of(text: str) -> bytes:
-    """Return the bytes that ``--request`` names: text in UTF-8, with Python's escapes for bytes.
+    """Return the bytes that ``--request`` names (see :func:`muxcore.load.asking.bytes_of`).
 
     Raises:
         ScriptError: an escape that is none, or that is no byte; nothing; or too much.
     """
     try:
-        found = text.encode().decode("unicode_escape").encode("latin-1")
-    except (UnicodeDecodeError, UnicodeEncodeError) as exc:
-        raise ScriptError(
-            f"--request {text!r}: {exc.reason}; write a byte as \\r, \\n or \\x00, a backslash as "
-            "\\\\, and other characters as they are"
-        ) from None
-    if not 0 < len(found) <= SCRIPT_MAX:
-        raise ScriptError(f"--request has {len(found)} bytes: 1 to {SCRIPT_MAX:,} can be sent")
-    return found
+        return bytes_of(text)
+    except ValueError as exc:
+        raise ScriptError(f"--request {exc}") from None
 
 
 def learn(subject: Subject, request: bytes) -> bytes:
@@ -54,7 +45,7 @@ def learn(subject: Subject, request: bytes) -> bytes:
     said = f"; it printed: {server.words()}" if server.words() else ""  # all that it ever will
     if not one:
         raise ScriptError(
-            f"{subject.name}: no reply to {request!r} within {_FIRST:g} s"
+            f"{subject.name}: no reply to {request!r} within {FIRST:g} s"
             + (said or "; say with --request what it does answer")
         )
     if wrong:
@@ -73,19 +64,7 @@ def learn(subject: Subject, request: bytes) -> bytes:
 
 def _ask(address: str, request: bytes, times: int) -> bytes:
     """Return what comes back until the service is silent, or ends the connection in any way."""
-    target = numeric(address)
-    back = b""
     try:
-        with socket.create_connection((target.host, target.port), timeout=_FIRST) as sock:
-            for _ in range(times):
-                sock.settimeout(_FIRST)
-                sock.sendall(request)
-                try:
-                    while part := sock.recv(65_536):
-                        back += part
-                        sock.settimeout(_SILENCE)
-                except TimeoutError:
-                    continue
+        return ask(numeric(address), request, times)
     except ConnectionError:
-        pass  # the service tells why
-    return back
+        return b""  # the service tells why

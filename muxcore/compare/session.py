@@ -36,7 +36,7 @@ from muxcore.compare.report import card, markdown, text
 from muxcore.compare.report.page import page
 from muxcore.compare.rounds import Series, measure
 from muxcore.compare.servers import Subject
-from muxcore.load.interrupts import status
+from muxcore.load.interrupts import number_of
 
 _REQUEST = "the quick brown fox jumps over the lazy dog, again and again..\\r\\n"
 
@@ -119,7 +119,7 @@ def compare(
                 "system_calls_per_message": syscalls.per_message(each, chosen.cells[0]),
             }
     except KeyboardInterrupt as exc:
-        interrupted = status(exc)
+        interrupted = 128 + number_of(exc)
     finally:
         progress.close()
     return {

@@ -3,7 +3,7 @@
 from muxcore.load.config import LoadConfig, parse_sizes
 from muxcore.load.generator import Generator, LoadError, Phase, generator, numeric, window
 from muxcore.load.histogram import Histogram
-from muxcore.load.result import LoadResult
+from muxcore.load.result import LoadResult, merge
 
 __all__ = [
     "Generator",
@@ -13,6 +13,7 @@ __all__ = [
     "LoadResult",
     "Phase",
     "generator",
+    "merge",
     "numeric",
     "parse_sizes",
     "window",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from muxcore import _units
 from muxcore.address import Address
 
 WORKLOADS = ("echo", "bulk", "churn", "hold")
 _MIX_MAX = 16  # MUX_LOAD_MIX_MAX
-SCRIPT_MAX = 1 << 16  # MUX_LOADSCRIPT_MAX
+SCRIPT_MAX = 1 << 16  # MUX_LOAD_SCRIPT_MAX
+UNTIL_MAX = 256  # MUX_REPLY_UNTIL_MAX
+_MESSAGES_MAX = 1 << 60
 _SIZE_MAX = 1 << 24  # MUX_LOAD_SIZE_MAX: 16 MiB, beyond which "message" says nothing
 _FLIGHTS_MAX = 1 << 24  # connections times depth: 256 MiB of records
 _CONNECTIONS_MAX = 1_000_000
@@ -43,6 +46,13 @@ class LoadConfig:
         seed: of the bytes sent and the random intervals.
         request: each message, in place of ``sizes``; for servers that do not echo.
         reply: what must come back for each request, byte for byte.
+        until: in place of ``reply``: what each reply ends with, where it first occurs.
+        http: in place of ``reply``: each reply ends where HTTP/1 says (RFC 9112, section 6.3). One
+            with a status of 400 or more counts as lost. Where HTTP lets the server end a
+            connection, it is opened anew, and what was not answered is asked again.
+        greeting: what the server says first, before it is asked, ends with this.
+        messages: a window ends once so many messages have been answered, or were lost; 0: by its
+            time alone.
 
     Raises:
         ValueError: a value that cannot work; the message says why and what would.
@@ -64,6 +74,10 @@ class LoadConfig:
     seed: int = 1
     request: bytes = b""
     reply: bytes = b""
+    until: bytes = b""
+    http: bool = False
+    greeting: bytes = b""
+    messages: int = 0
 
     def __post_init__(self) -> None:
         if self.workload not in WORKLOADS:
@@ -81,10 +95,17 @@ class LoadConfig:
         for size, weight in self.sizes:
             _within("size", size, 1, _SIZE_MAX)
             _seconds("a size's weight", weight, zero=False)
-        if bool(self.request) != bool(self.reply):
-            raise ValueError("a request needs the reply that must come back, and the reverse")
+        _within("messages", self.messages, 0, _MESSAGES_MAX)
+        told = sum(map(bool, (self.reply, self.until, self.http)))
+        if told != bool(self.request):
+            raise ValueError(
+                "a request needs the reply that must come back, or what it ends with (until), or "
+                "http: one of them, and each of them a request"
+            )
         for name in ("request", "reply"):
             _within(f"the length of the {name}", len(getattr(self, name)), 0, SCRIPT_MAX)
+        for name in ("until", "greeting"):
+            _within(f"the length of {name}", len(getattr(self, name)), 0, UNTIL_MAX)
         if self.workload == "churn" and self.depth != 1:
             raise ValueError("churn sends one message per connection: leave depth at 1")
         if self.workload == "hold" and not self.rate:
@@ -98,6 +119,11 @@ class LoadConfig:
         if not self.rate:
             return "closed"
         return "poisson" if self.poisson else "fixed"
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether HTTP's replies have no body, whatever length they tell: those to HEAD."""
+        return self.http and self.request.startswith(b"HEAD ")
 
     def cumulative(self) -> list[tuple[int, float]]:
         """Return (bytes, share of the messages up to this size); the last share is 1."""
@@ -119,17 +145,12 @@ def parse_sizes(text: str) -> Mix:
     for part in text.split(","):
         size, _, weight = part.partition(":")
         try:
-            mix.append((_bytes(size.strip()), float(weight) if weight else 1.0))
+            mix.append((_units.size(size), _units.number(weight) if weight else 1.0))
         except ValueError:
             raise ValueError(
                 f"size {part.strip()!r}: write bytes as in 64, 16k or 1m, with a weight as in 64:90"
             ) from None
     return tuple(mix)
-
-
-def _bytes(text: str) -> int:
-    scale = {"k": 1 << 10, "m": 1 << 20}.get(text[-1:].lower(), 1)
-    return int(text[:-1] if scale > 1 else text) * scale
 
 
 def _within(name: str, value: int, least: int, most: int) -> None:

@@ -70,15 +70,28 @@ class Histogram:
                 return min(_middle(bucket), float(self.max))
         raise AssertionError("the counts do not add up to their total")
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """Return (bucket, count) of every bucket that is not empty: short enough for JSON."""
-        return [(bucket, count) for bucket, count in enumerate(self.counts) if count]
+    def since(self, earlier: Histogram) -> Histogram:
+        """Return what was counted after another state of this histogram; its max is a bucket's."""
+        counts = [now - then for now, then in zip(self.counts, earlier.counts, strict=True)]
+        last = max((bucket for bucket, count in enumerate(counts) if count), default=-1)
+        return Histogram(counts, _bounds(last)[1] - 1 if last >= 0 else 0)
+
+    def buckets(self) -> list[tuple[int, int, int]]:
+        """Return (from, below, count) of every bucket that is not empty, in nanoseconds."""
+        return [(*_bounds(bucket), count) for bucket, count in enumerate(self.counts) if count]
 
     @classmethod
-    def from_pairs(cls, pairs: Iterable[Sequence[int]], maximum: int) -> Histogram:
-        """Rebuild what :meth:`pairs` returned."""
+    def from_buckets(cls, buckets: Iterable[Sequence[int]], maximum: int) -> Histogram:
+        """Rebuild what :meth:`buckets` returned.
+
+        Raises:
+            ValueError: the bounds are not those of these buckets.
+        """
         hist = cls(maximum=maximum)
-        for bucket, count in pairs:
+        for lowest, below, count in buckets:
+            bucket = _bucket(lowest)
+            if _bounds(bucket) != (lowest, below):
+                raise ValueError(f"a bucket from {lowest} to {below} ns is none of this histogram")
             hist.counts[bucket] += count
         return hist
 
@@ -90,9 +103,13 @@ def _bucket(value: int) -> int:
     return min((octave << _BITS) + (value >> octave), BUCKETS - 1)
 
 
-def _middle(bucket: int) -> float:
-    if bucket < 2 << _BITS:
-        return float(bucket)  # these buckets are one nanosecond wide
-    octave = (bucket >> _BITS) - 1
+def _bounds(bucket: int) -> tuple[int, int]:
+    """Return the lowest value of a bucket, and the first beyond it."""
+    octave = max((bucket >> _BITS) - 1, 0)
     lowest = (bucket - (octave << _BITS)) << octave
-    return lowest + ((1 << octave) - 1) / 2
+    return lowest, lowest + (1 << octave)
+
+
+def _middle(bucket: int) -> float:
+    lowest, below = _bounds(bucket)
+    return (lowest + below - 1) / 2

@@ -47,6 +47,34 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """Let the first of these signals be noted in the list while the block runs; a second raises.
+
+    So it cuts nothing short that is not to be cut short: who runs the block looks at the list.
+    """
+    ends: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if ends:
+            _interrupt(number, frame)
+        ends.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield ends
+        return
+    raising = (_interrupt, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+    taken = {number: was for number, was in before.items() if was in raising}
+    for number in taken:
+        signal.signal(number, note)
+    try:
+        yield ends
+    finally:
+        for number, was in taken.items():
+            signal.signal(number, was)
+
+
+@contextlib.contextmanager
 def held_back() -> Iterator[None]:
     """Let none of these signals raise while the block runs: what came meanwhile does at its end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -66,12 +94,12 @@ def status_of(main: Callable[[], int]) -> int:
         with interruptible():
             return main()
     except KeyboardInterrupt as exc:
-        return status(exc)
+        return 128 + number_of(exc)
 
 
-def status(exc: KeyboardInterrupt) -> int:
-    """Return the exit status of a program that this ended."""
-    return 128 + int(getattr(exc, "number", signal.SIGINT))
+def number_of(exc: KeyboardInterrupt) -> int:
+    """Return the number of the signal that raised it."""
+    return int(getattr(exc, "number", signal.SIGINT))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from typing import Any
 
+from muxcore.load import telling
 from muxcore.load.config import LoadConfig
 from muxcore.load.generator import LoadError, Phase
 from muxcore.load.histogram import Histogram
@@ -31,10 +32,14 @@ class NativeGenerator:
         # cffi keeps only what a name holds alive: these texts must outlive the call.
         address = config.address
         host = _core.ffi.new("char[]", (address.path or address.host).encode())
-        script = [_core.ffi.new("unsigned char[]", b) for b in (config.request, config.reply)]
         made = _c_config(config, host)
-        made.request, made.reply = script
-        made.request_len, made.reply_len = len(config.request), len(config.reply)
+        texts = []
+        for name in ("request", "reply", "until", "greeting"):
+            text = getattr(config, name)
+            texts.append(_core.ffi.new("unsigned char[]", text))
+            setattr(made, name, texts[-1])
+            setattr(made, f"{name}_len", len(text))
+        self._config = config
         self._load: Any = _core.lib.mux_load_new(made, failed)
         if not self._load:
             call = _core.ffi.string(failed[0]).decode()
@@ -68,7 +73,7 @@ class NativeGenerator:
             opened=totals.opened,
             open=totals.open,
             errors=errors,
-            first_error=_first_error(totals),
+            first_error=_first_error(self._config, totals),
             latency=_histogram(_core.lib.mux_load_latency(self._load)),
             lag=_histogram(_core.lib.mux_load_lag(self._load)),
         )
@@ -93,6 +98,8 @@ def _c_config(config: LoadConfig, host: Any) -> Any:
     made.workload = _core.lib.MUX_LOAD_CHURN if churn else _core.lib.MUX_LOAD_ECHO
     for name in _SAME:
         setattr(made, name, getattr(config, name))
+    if config.http:
+        made.http = _core.lib.MUX_LOAD_HTTP_HEAD if config.bodiless else _core.lib.MUX_LOAD_HTTP
     made.mix_len = len(mix)
     for i, (size, upto) in enumerate(mix):
         made.mix_size[i] = size
@@ -104,19 +111,27 @@ def _histogram(hist: Any) -> Histogram:
     return Histogram(_core.ffi.unpack(hist.count, _core.lib.MUX_HIST_BUCKETS), hist.max)
 
 
-def _first_error(totals: Any) -> str:
-    if totals.errors[ERRORS.index("corrupt")]:
-        expected = "nothing" if totals.bad_expected < 0 else f"byte {totals.bad_expected}"
-        return (
-            f"connection {totals.bad_connection}, offset {totals.bad_offset}: "
-            f"expected {expected}, got byte {totals.bad_got}"
+def _first_error(config: LoadConfig, totals: Any) -> str:
+    seen = bytes(_core.ffi.buffer(totals.seen, totals.seen_len))
+    errors = dict(zip(ERRORS, totals.errors, strict=True))
+    if errors["corrupt"]:
+        return telling.wrong_bytes(
+            config,
+            totals.bad_connection,
+            totals.bad_offset,
+            totals.bad_expected,
+            totals.bad_got,
+            seen,
+            bool(totals.bad_from_the_start),
         )
+    if errors["status"]:
+        return telling.refusal(seen)
     if totals.first_errno:
         return os.strerror(totals.first_errno)
-    return "the server closed the connection" if totals.errors[ERRORS.index("closed")] else ""
+    return "the server closed the connection" if errors["closed"] else ""
 
 
 _SAME = (
     "connections", "idle", "depth", "sources", "poisson", "rate", "ramp", "connect_timeout",
-    "reply_timeout", "spin", "seed",
+    "reply_timeout", "spin", "seed", "messages",
 )  # fmt: skip

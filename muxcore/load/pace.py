@@ -64,9 +64,7 @@ class Pattern:
         return self._bytes[start : start + size]
 
 
-def difference(expected: memoryview, data: bytes, start: int) -> str:
-    """Return in words where ``data``, which began at ``start``, is not what was expected."""
+def difference(expected: memoryview, data: bytes) -> int:
+    """Return where ``data`` is not what was expected; the end of that, if it only is too long."""
     pairs = enumerate(zip(expected, data, strict=False))
-    offset = next((i for i, (want, got) in pairs if want != got), len(expected))
-    want = f"byte {expected[offset]}" if offset < len(expected) else "nothing"
-    return f"offset {start + offset}: expected {want}, got byte {data[offset]}"
+    return next((i for i, (want, got) in pairs if want != got), len(expected))

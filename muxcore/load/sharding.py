@@ -22,14 +22,16 @@ from typing import IO, Any
 from muxcore.address import Address
 from muxcore.load.config import LoadConfig
 from muxcore.load.descriptors import take_all
-from muxcore.load.generator import LoadError, Phase, generator, window
-from muxcore.load.interrupts import held_back
+from muxcore.load.generator import LoadError, Phase, generator
+from muxcore.load.interrupts import held_back, noted, number_of
 from muxcore.load.result import LoadResult
 
 _SPARE = 64  # descriptors the client needs for itself
+_SLICE = 0.1  # seconds between looks at signals and the pipe
 _PIECE = 65_536  # bytes; what a pipe holds (pipe(7))
 
-Progress = Callable[[float, int], None]
+Progress = Callable[[LoadResult], None]
+_TEXTS = ("request", "reply", "until", "greeting")  # bytes, which JSON has not
 
 
 def room() -> int:
@@ -41,17 +43,18 @@ def needed(config: LoadConfig, asked: int | None = None) -> int:
     """Return how many client processes a load takes, with as many descriptors as they may have.
 
     Raises:
-        ValueError: fewer were asked for than the descriptor limit allows, or more than connections.
+        ValueError: fewer were asked for than the descriptor limit allows, or more than connections
+            or messages.
     """
     least = math.ceil((config.connections + config.idle) / room())
-    if asked is None:
-        return least
-    if not least <= asked <= config.connections:
+    most = min(config.connections, config.messages or config.connections)
+    wanted = least if asked is None else asked
+    if not least <= wanted <= most:
         raise ValueError(
-            f"{config.connections + config.idle} connections at {room()} a process take "
-            f"{least} to {config.connections} processes, not {asked}"
+            f"processes must be from {least} to {most} for {config.connections + config.idle} "
+            f"connections at {room()} a process, not {wanted}"
         )
-    return asked
+    return wanted
 
 
 def run(
@@ -63,7 +66,10 @@ def run(
     seconds: float,
     progress: Progress | None = None,
 ) -> LoadResult:
-    """Run a load and return its result. Ctrl-C ends it early, with the result up to then.
+    """Run a load and return its result.
+
+    Ctrl-C, or a signal that raises :class:`muxcore.load.interrupts.Interrupted`, ends it early,
+    with the result up to then; a second one raises.
 
     Args:
         config: the whole load.
@@ -71,7 +77,8 @@ def run(
         kind: see :func:`muxcore.load.generator`.
         warmup: seconds before counting begins.
         seconds: seconds that count.
-        progress: called with the seconds measured so far and the messages received in them.
+        progress: called with what was found so far, ten times a second; of several processes with
+            what the first found, as if all had found the same.
 
     Raises:
         LoadError: the generator cannot be had, or a client process failed.
@@ -81,8 +88,11 @@ def run(
     shares = [_share(config, processes, number) for number in range(processes)]
     clients = [Client([sys.executable, "-m", "muxcore.load.sharding"]) for _ in shares]
     try:
+        how = {"kind": kind, "warmup": warmup, "seconds": seconds}
         for client, share in zip(clients, shares, strict=True):
-            client.tell(_as_json(share) | {"kind": kind, "warmup": warmup, "seconds": seconds})
+            # One tells how it goes: nobody reads the pipe of another before its result is due.
+            tells = progress is not None and client is clients[0]
+            client.tell(_as_json(share) | how | {"progress": tells})
         for client in clients:
             client.hear()  # connected
             client.heard()
@@ -152,26 +162,16 @@ def _here(
     config: LoadConfig, kind: str, warmup: float, seconds: float, progress: Progress | None
 ) -> LoadResult:
     source = generator(config, kind)
-
-    def show(phase: Phase, result: LoadResult) -> None:
-        if progress and phase is Phase.MEASURING:
-            progress(result.seconds, result.received)
-
     try:
-        source.begin(warmup, seconds)
-        stopping = False
-        while True:
-            try:
-                phase = source.run(0.1)
-            except KeyboardInterrupt:
-                if stopping:
-                    raise
-                stopping = True
-                source.stop()
-                continue
-            if phase is Phase.IDLE:
-                return source.result()
-            show(phase, source.result())
+        with noted() as ends:
+            source.begin(warmup, seconds)
+            while (phase := source.run(_SLICE)) is not Phase.IDLE:
+                if ends:
+                    source.stop()
+                if progress and phase is Phase.MEASURING:
+                    progress(source.result())
+        ended_by = signal.Signals(ends[0]).name if ends else ""
+        return dataclasses.replace(source.result(), ended_by=ended_by)
     finally:
         source.close()
 
@@ -180,7 +180,7 @@ def _collect(clients: list[Client], progress: Progress | None) -> LoadResult:
     """Let them begin, and return what they found; a first interrupt ends it early."""
     waiting = list(clients)
     results: list[LoadResult] = []
-    stopping = False
+    ended_by = ""
     while len(results) < len(clients):
         try:
             while waiting:
@@ -190,18 +190,19 @@ def _collect(clients: list[Client], progress: Progress | None) -> LoadResult:
             said = client.hear()
             if "result" in said:
                 results.append(LoadResult.from_json(said["result"]))
-            elif progress and not results:
-                progress(said["seconds"], said["received"] * len(clients))
+            elif progress:
+                progress(LoadResult.from_json(said["progress"]).times(len(clients)))
             client.heard()
-        except KeyboardInterrupt:
-            if stopping:
+        except KeyboardInterrupt as exc:
+            if ended_by:
                 raise
-            stopping = True
+            ended_by = signal.Signals(number_of(exc)).name
             for client in clients:
                 client.interrupt()
     whole = results[0]
     for other in results[1:]:
         whole.merge(other)
+    whole.ended_by = ended_by
     return whole
 
 
@@ -215,20 +216,21 @@ def _share(config: LoadConfig, processes: int, number: int) -> LoadConfig:
         connections=mine,
         idle=part(config.idle),
         rate=config.rate * mine / config.connections,
+        messages=part(config.messages),
         seed=config.seed + number,
     )
 
 
 def _as_json(config: LoadConfig) -> dict[str, Any]:
-    texts = {"request": config.request.decode("latin-1"), "reply": config.reply.decode("latin-1")}
+    texts = {name: getattr(config, name).decode("latin-1") for name in _TEXTS}
     return {"config": dataclasses.asdict(config) | texts}
 
 
 def _from_json(found: dict[str, Any]) -> LoadConfig:
     address = Address(**found.pop("address"))
     sizes = tuple((size, weight) for size, weight in found.pop("sizes"))
-    request, reply = (found.pop(name).encode("latin-1") for name in ("request", "reply"))
-    return LoadConfig(address=address, sizes=sizes, request=request, reply=reply, **found)
+    texts = {name: found.pop(name).encode("latin-1") for name in _TEXTS}
+    return LoadConfig(address=address, sizes=sizes, **texts, **found)
 
 
 def _serve(orders: IO[str], answers: IO[str]) -> None:
@@ -248,15 +250,6 @@ def _serve(orders: IO[str], answers: IO[str]) -> None:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def connecting(phase: Phase, result: LoadResult) -> None:
-        if select.select([orders], [], [], 0)[0]:  # there is no order before all are connected
-            raise BrokenPipeError("nobody gives orders any more")
-
-    def show(phase: Phase, result: LoadResult) -> None:
-        if stops:
-            source.stop()
-        say({"seconds": result.seconds, "received": result.received})
-
     def stop(number: int, frame: FrameType | None) -> None:
         stops.append(number)
 
@@ -268,12 +261,19 @@ def _serve(orders: IO[str], answers: IO[str]) -> None:
     except LoadError as exc:
         say({"error": str(exc)})
         return
-    window(source, 0.0, 1e-6, progress=connecting)
+    source.begin(told["warmup"], told["seconds"])
+    while source.run(_SLICE) is Phase.CONNECTING:
+        if select.select([orders], [], [], 0)[0]:  # there is no order before all are connected
+            raise BrokenPipeError("nobody gives orders any more")
     signal.signal(signal.SIGINT, stop)
     say({"connected": True})
     order()
-    result = window(source, told["warmup"], told["seconds"], progress=show)
-    say({"result": result.to_json(counts=True)})
+    while (phase := source.run(_SLICE)) is not Phase.IDLE:
+        if stops:
+            source.stop()
+        if told["progress"] and phase is Phase.MEASURING:
+            say({"progress": source.result().to_json(counts=True)})
+    say({"result": source.result().to_json(counts=True)})
 
 
 if __name__ == "__main__":

@@ -37,8 +37,15 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
     [
         (["0", ":5432"], "does not say where"),
         (["0", "db:1", "db:1"], "given twice"),
-        (["0", "db:1", "--max-connections", "0"], "max_connections"),
-        (["0", "db:1", "--policy", "random"], "invalid choice"),
+        (
+            ["0", "db:1", "--max-connections", "0"],
+            "relay: --max-connections must be above 0, not 0",
+        ),
+        (
+            ["0", "db:1", "--policy", "random"],
+            "must be round-robin or least-connections, not 'random'",
+        ),
+        (["0", "db:1", "--connect-timeout", "0"], "relay: --connect-timeout must be above 0"),
         (["0"], "UPSTREAM"),
         (["9000", "127.0.0.1:9000"], "upstream 127.0.0.1:9000 is LISTEN"),
         (["0.0.0.0:9000", "db:1", "localhost:9000"], "upstream localhost:9000 is LISTEN"),

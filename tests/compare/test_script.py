@@ -52,7 +52,7 @@ def test_the_reply_of_a_service_is_learned(app: str) -> None:
 
 
 def test_a_service_that_is_silent_is_refused(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "_FIRST", 0.2)
+    monkeypatch.setattr("muxcore.load.asking.FIRST", 0.2)
     with pytest.raises(script.ScriptError, match="no reply to b'hello'"):
         script.learn(served(app, "Silent"), b"hello")
 

@@ -19,11 +19,18 @@ Answer = Callable[[socket.socket, bytes, int], None]
 
 @dataclass
 class TinyServer:
-    """Accepts in a thread and gives each message to ``answer(sock, data, number)``."""
+    """Accepts in a thread and gives each message to ``answer(sock, data, number)``.
+
+    Attributes:
+        greeting: what it says first.
+        accepted, received, bytes: connections, messages (as they arrived) and bytes up to now.
+    """
 
     answer: Answer
+    greeting: bytes = b""
     accepted: int = 0
     received: int = 0
+    bytes: int = 0
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -52,6 +59,7 @@ class TinyServer:
                     if key.fileobj is self._listener:
                         client, _ = self._listener.accept()
                         self.accepted += 1
+                        client.sendall(self.greeting)
                         selector.register(client, selectors.EVENT_READ)
                     else:
                         self._receive(key.fileobj, selector)  # type: ignore[arg-type]
@@ -61,6 +69,7 @@ class TinyServer:
             data = sock.recv(1 << 20)
             if data:
                 self.received += 1
+                self.bytes += len(data)
                 self.answer(sock, data, self.received)
         except OSError:
             data = b""
@@ -94,13 +103,35 @@ def flip_at(turn: int) -> Answer:
     return answer
 
 
+def http(response: bytes, *, closes: bool = False, requests: int = 0) -> Answer:
+    """Answer requests of HTTP.
+
+    Args:
+        response: to each.
+        closes: whether the connection ends after each response.
+        requests: after how many on a connection it is ended without a word; 0: never.
+    """
+    seen: dict[socket.socket, int] = {}
+
+    def answer(sock: socket.socket, data: bytes, number: int) -> None:
+        for _ in range(data.count(b"\r\n\r\n")):
+            seen[sock] = seen.get(sock, 0) + 1
+            sock.sendall(response)
+            if closes or seen[sock] == requests:
+                seen.pop(sock)
+                sock.close()
+                return
+
+    return answer
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[[Answer], TinyServer]]:
+def serve() -> Iterator[Callable[..., TinyServer]]:
     """Return a function that starts a TinyServer; all of them are stopped afterwards."""
     started: list[TinyServer] = []
 
-    def start(answer: Answer) -> TinyServer:
-        started.append(TinyServer(answer))
+    def start(answer: Answer, greeting: bytes = b"") -> TinyServer:
+        started.append(TinyServer(answer, greeting))
         return started[-1]
 
     yield start
@@ -111,7 +142,7 @@ def serve() -> Iterator[Callable[[Answer], TinyServer]]:
 @pytest.fixture
 def answers() -> dict[str, Callable[..., Answer]]:
     """The ways a TinyServer may answer, by name."""
-    return {"echo": lambda: echo, "freeze_at": freeze_at, "flip_at": flip_at}
+    return {"echo": lambda: echo, "freeze_at": freeze_at, "flip_at": flip_at, "http": http}
 
 
 @pytest.fixture(params=["native", "pure"])

@@ -25,7 +25,7 @@ def test_sizes_are_read_as_people_write_them(text: str, mix: object) -> None:
     assert parse_sizes(text) == mix
 
 
-@pytest.mark.parametrize("text", ["", "abc", "64:x", "64,,64", "1.5k"])
+@pytest.mark.parametrize("text", ["", "abc", "64:x", "64,,64", "1.3k"])
 def test_a_size_that_is_none_shows_the_right_spelling(text: str) -> None:
     with pytest.raises(ValueError, match="write bytes as in 64, 16k or 1m"):
         parse_sizes(text)
@@ -49,6 +49,10 @@ def test_a_size_that_is_none_shows_the_right_spelling(text: str) -> None:
         ({"workload": "hold"}, "hold needs a rate"),
         ({"poisson": True}, "need a rate"),
         ({"request": b"x"}, "needs the reply"),
+        ({"until": b"x"}, "each of them a request"),
+        ({"request": b"x", "reply": b"y", "until": b"z"}, "one of them"),
+        ({"request": b"x", "until": b"y" * 300}, "length of until"),
+        ({"messages": -1}, "messages must be"),
         ({"request": b"x" * 70_000, "reply": b"y"}, "length of the request"),
     ],
 )

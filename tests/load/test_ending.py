@@ -20,11 +20,11 @@ _ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def load() -> Iterator[Any]:
-    """What starts ``muxcore load`` in two processes, which end with the test at the latest."""
+    """What starts ``muxcore load``, which ends with the test at the latest."""
     started: list[subprocess.Popen[str]] = []
 
     def start(address: object, *arguments: str) -> subprocess.Popen[str]:
-        command = ["-m", "muxcore", "load", str(address), "--processes", "2", *arguments]
+        command = ["-m", "muxcore", "load", str(address), *arguments]
         started.append(
             subprocess.Popen(
                 [sys.executable, *command],
@@ -43,20 +43,23 @@ def load() -> Iterator[Any]:
         each.communicate()
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("generator", ["auto", "pure"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_one_signal_ends_the_run_early_with_its_result(
-    serve: Any, answers: Any, load: Any, number: signal.Signals, generator: str
+def test_one_signal_ends_the_run_early_with_its_result_and_a_status_that_tells(
+    serve: Any, answers: Any, load: Any, number: signal.Signals, generator: str, processes: str
 ) -> None:
     server = serve(answers["echo"]())
     options = ("-c", "4", "--duration", "600", "--warmup", "0", "--json")
-    program = load(server.address, *options, "--generator", generator)
+    program = load(server.address, *options, "--generator", generator, "--processes", processes)
     eventually(lambda: server.received > 100, "it sends nothing")
     program.send_signal(number)
     out, complaint = program.communicate(timeout=DEADLINE)
     assert complaint == ""
-    assert program.returncode == 0
+    assert program.returncode == 128 + number
     found = json.loads(out)
+    assert found["ok"]
+    assert found["ended_by"] == number.name
     assert found["answered"] > 0
     assert found["seconds"] < 600
 
@@ -66,7 +69,7 @@ def test_clients_whose_starter_is_killed_end_without_a_word(
     serve: Any, answers: Any, load: Any, ramp: str
 ) -> None:
     server = serve(answers["echo"]())
-    options = ("-c", "40", "--duration", "600", "--ramp", ramp)
+    options = ("-c", "40", "--duration", "600", "--ramp", ramp, "--processes", "2")
     program = load(server.address, *options)
     eventually(lambda: server.accepted >= 2, "it does not connect")
     program.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from muxcore.address import Address, parse
-from muxcore.load import LoadConfig, LoadResult, Phase, generator, parse_sizes, window
+from muxcore.load import LoadConfig, LoadResult, Phase, generator, merge, parse_sizes, window
 from muxcore.testing.upstream import refusing
 
 
@@ -253,3 +254,32 @@ def test_merged_results_add_up(kind: str, serve: Any, answers: Any) -> None:
     total = one.answered + two.answered
     one.merge(two)
     assert one.answered == one.latency.total == total
+
+
+def test_results_of_parts_are_merged_into_that_of_the_whole() -> None:
+    rng = random.Random(5)
+    whole, parts = LoadResult("pure"), [LoadResult("pure", seconds=2.0) for _ in range(3)]
+    whole.seconds = 2.0
+    for part in parts:
+        for _ in range(200):
+            value = rng.randrange(10**8)
+            for each in (part, whole):
+                each.latency.add(value)
+                each.lag.add(value // 7)
+                each.sent += 1
+                each.received += 1
+                each.answered += 1
+                each.opened = each.open = 1
+        part.errors["reset"] = whole.errors["reset"] = 0
+    whole.opened = whole.open = 3
+    files = [json.loads(json.dumps(part.to_json(counts=True))) for part in parts]
+    assert merge(files).to_json(counts=True) == whole.to_json(counts=True)
+    whole.seconds = 6.0
+    assert merge(files, in_turn=True).to_json(counts=True) == whole.to_json(counts=True)
+
+
+def test_what_cannot_be_merged_is_refused() -> None:
+    with pytest.raises(ValueError, match="no result to merge"):
+        merge([])
+    with pytest.raises(ValueError, match="a result of schema 7: 1 can be read"):
+        merge([{"schema": 7}])

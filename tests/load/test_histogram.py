@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import random
 from typing import Any
@@ -56,10 +57,33 @@ def test_a_merged_histogram_is_that_of_all_values() -> None:
     assert merged.max == max(left + right)
 
 
-def test_pairs_rebuild_the_histogram() -> None:
+def test_buckets_rebuild_the_histogram() -> None:
     hist = of([1, 1, 500, 10**9])
-    rebuilt = Histogram.from_pairs(hist.pairs(), hist.max)
+    assert hist.buckets()[:2] == [(1, 2, 2), (500, 502, 1)]
+    rebuilt = Histogram.from_buckets(hist.buckets(), hist.max)
     assert (rebuilt.counts, rebuilt.max) == (hist.counts, hist.max)
+
+
+def test_the_bounds_of_the_buckets_leave_no_gap() -> None:
+    bounds = [bucket[:2] for bucket in Histogram([1] * BUCKETS, 0).buckets()]
+    assert bounds[0][0] == 0
+    assert all(below == lowest for (_, below), (lowest, _) in itertools.pairwise(bounds))
+
+
+def test_buckets_of_another_histogram_are_refused() -> None:
+    with pytest.raises(ValueError, match="a bucket from 500 to 600 ns is none of"):
+        Histogram.from_buckets([(500, 600, 1)], 600)
+
+
+def test_what_was_counted_since_an_earlier_state_is_told_alone() -> None:
+    hist = of([10, 20, 10**9])
+    earlier = of([10, 20, 10**9])
+    for value in (30, 40, 50):
+        hist.add(value)
+    later = hist.since(earlier)
+    assert later.total == 3
+    assert later.percentile(50) == 40
+    assert later.percentile(100) == pytest.approx(50, abs=1)
 
 
 def test_a_value_beyond_the_scale_is_counted_in_the_last_bucket() -> None:

@@ -36,7 +36,13 @@ _FLOORS = [
     ["mover"],
 ]
 # The load generator shares nothing with the loop but the calls that tests can make fail.
-_LOAD_FLOORS = [["syscalls"], ["load_hist", "load_pace"], ["load_conn"], ["load"]]
+_LOAD_FLOORS = [
+    ["syscalls"],
+    ["load_hist", "load_pace", "load_reply"],
+    ["load_setup", "load_conn"],
+    ["load_events"],
+    ["load"],
+]
 
 _UNITS = {path.stem: path for path in sorted(CSRC.rglob("*.c")) if not path.name.startswith("_")}
 
