@@ -180,7 +180,7 @@ def test_a_pool_shows_its_upstreams() -> None:
         (("db:1",), {"max_active": 0}, ValueError, "at least 1"),
         (("db:1",), {"max_active": 1.5}, ValueError, "a whole number"),
         (("db:1",), {"max_active": True}, ValueError, "a whole number"),
-        (("db:1",), {"queue": -1}, ValueError, "at least 0"),
+        (("db:1",), {"queue": -1}, ValueError, "queue must be a whole number from 0"),
         (("db:1",), {"queue_timeout": -1}, ValueError, "at least 0"),
         (("db:1",), {"slow_start": "1"}, TypeError, "a number of seconds"),
     ],

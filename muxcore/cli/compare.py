@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from muxcore.cli._arguments import count, number
+from muxcore.cli._arguments import count, number, refuse
 
 _EXAMPLES = """\
 examples:
@@ -79,12 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from muxcore.compare import session
 
     if options.request is not None and options.app is None:
-        print(
-            "muxcore compare: --request is what --app is sent: name that service, too",
-            file=sys.stderr,
-        )
-        return 2
+        refuse(options, "--request is what --app is sent: name that service, too")
     if options.fail_under is not None and options.baseline is None:
-        print("muxcore compare: --fail-under needs --baseline FILE", file=sys.stderr)
-        return 2
+        refuse(options, "--fail-under needs --baseline FILE")
     return session.run(options)

@@ -45,18 +45,21 @@ class Check:
 
     def __post_init__(self) -> None:
         for name in ("every", "timeout"):
-            if not seconds(f"Check({name}=…)", getattr(self, name)):
-                raise ValueError(f"Check({name}=0): it must be above 0")
+            if not seconds(f"Check({name}=…): {name}", getattr(self, name)):
+                raise ValueError(f"Check({name}=0): {name} must be above 0, not 0")
         for name in ("fall", "rise"):
-            checked_count(f"Check({name}=", getattr(self, name), _MOST)
+            checked_count("Check", name, getattr(self, name), _MOST)
         for name in ("send", "expect"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
                 raise TypeError(f"Check({name}=…) needs bytes, not {type(value).__name__}")
             if len(value) > _LONGEST:
-                raise ValueError(f"Check({name}=…) has {len(value):,} bytes: at most {_LONGEST:,}")
+                raise ValueError(
+                    f"Check({name}=…): {name} must be at most {_LONGEST:,} bytes long, not "
+                    f"{len(value):,}"
+                )
         if self.agent is not None:
-            checked_count("Check(agent=", self.agent, 65_535)
+            checked_count("Check", "agent", self.agent, 65_535)
 
 
 def obey(upstream: Upstream, line: str) -> None:

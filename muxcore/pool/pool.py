@@ -20,12 +20,13 @@ from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import policies
 from muxcore.pool.checks import Check
-from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap
+from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap, checked_count
 
 logger = logging.getLogger("muxcore.relay")
 
 POLICIES = tuple(policies.POLICIES)
 
+_LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
 
@@ -93,14 +94,12 @@ class Pool:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
         if connect_timeout is not None:
             checked("Pool", "connect_timeout", connect_timeout)
-        if isinstance(queue, bool) or not isinstance(queue, int) or queue < 0:
-            raise ValueError(f"Pool(queue={queue!r}): it must be a whole number, at least 0")
         self.policy = policy
         self.connect_timeout = connect_timeout
-        self.max_active = checked_cap("Pool(", max_active)
-        self.queue = queue
-        self.queue_timeout = seconds("Pool(queue_timeout=…)", queue_timeout)
-        self.slow_start = seconds("Pool(slow_start=…)", slow_start)
+        self.max_active = checked_cap("Pool", max_active)
+        self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
+        self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
+        self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
         self.check = check
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock

@@ -111,8 +111,8 @@ class Upstream:
         self.name = str(self.address)
         if not self.address.path and not self.address.port:
             raise AddressError(f"upstream {self.name}: nobody can be connected to at port 0")
-        self.weight = checked_count(f"Upstream({self.name!r}, weight=", weight, MOST_WEIGHT)
-        self.max_active = checked_cap(f"Upstream({self.name!r}, ", max_active)
+        self.weight = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
+        self.max_active = checked_cap("Upstream", max_active)
         self.backup = backup
         self.out = out
         self.active = self.total = self.failed = 0
@@ -202,14 +202,21 @@ class Upstream:
         return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, why)
 
 
-def checked_count(what: str, value: Any, most: int) -> int:
-    """Return a whole number from 1 to ``most``, or refuse it.
+def checked_count(owner: str, name: str, value: Any, most: int, least: int = 1) -> int:
+    """Return a whole number from ``least`` to ``most``, or refuse it.
+
+    Args:
+        owner: the class that it was given to.
+        name: the argument.
 
     Raises:
         ValueError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{what}{value!r}): it must be a whole number from 1 to {most:,}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(
+            f"{owner}({name}={value!r}): {name} must be a whole number from {least} to {most:,}, "
+            f"not {value!r}"
+        )
     return value
 
 
@@ -221,7 +228,7 @@ def checked_cap(owner: str, most: Any) -> int | None:
     """
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise ValueError(
-            f"{owner}max_active={most!r}): it must be a whole number of clients, at least 1; None "
-            "is no cap"
+            f"{owner}(max_active={most!r}): max_active must be a whole number of clients, at least "
+            f"1, not {most!r}; None is no cap"
         )
     return most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from collections.abc import Callable
@@ -43,12 +44,19 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
         ),
         (
             ["0", "db:1", "--policy", "random"],
-            "must be round-robin or least-connections, not 'random'",
+            "must be round-robin or least-connections or two-random or source, not 'random'",
         ),
         (["0", "db:1", "--connect-timeout", "0"], "relay: --connect-timeout must be above 0"),
         (["0"], "UPSTREAM"),
         (["9000", "127.0.0.1:9000"], "upstream 127.0.0.1:9000 is LISTEN"),
         (["0.0.0.0:9000", "db:1", "localhost:9000"], "upstream localhost:9000 is LISTEN"),
+        (["0", "db:1,weight=0"], "relay: weight must be a whole number from 1 to 256, not 0"),
+        (["0", "db:1", "--queue=-1"], "relay: --queue must be a whole number from 0"),
+        (["0", "db:1", "--slow-start=-1"], "relay: --slow-start needs seconds of at least 0"),
+        (["0", "db:1", "--check", "0"], "relay: --check must be above 0, not 0"),
+        (["0", "db:1", "--check", "--fall", "0"], "relay: --fall must be a whole number from 1"),
+        (["0", "db:1", "--agent", "9"], "relay: --agent says how to check: give --check, too"),
+        (["0", "db:1", "--check", "--check-send", "\\xzz"], "write a byte as"),
         (["0", "db:1", "--connections", "7", "--max-connections", "5"], "are the same limit"),
     ],
 )
@@ -58,3 +66,26 @@ def test_a_wrong_use_is_status_2_with_a_reason(
     relay = command("relay", *arguments)
     assert relay.status() == 2
     assert what in relay.complaint()
+
+
+def _all_of(peer: Peer) -> bytes:
+    with peer, contextlib.suppress(ConnectionResetError):
+        return peer.read_all()
+    return b""
+
+
+def test_upstreams_are_weighed_checked_and_stood_in_for(command: Callable[..., Any]) -> None:
+    with Upstream() as spare, refusing() as dead:
+        relay = command(
+            *("relay", "0", f"{dead},weight=3,max-active=5", f"{spare.address},backup"),
+            *("--check", "20ms", "--fall", "1", "--rise", "1", "--queue", "2"),
+        )
+        spare.accept().close()  # its first check
+        with Peer(relay.address) as client:
+            client.send(b"hello")
+            client.shutdown_write()
+            while not (said := _all_of(spare.accept())):  # another check
+                continue
+            assert said == b"hello"
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
