@@ -26,6 +26,7 @@ typedef struct mux_options {
     uint32_t reads, accepts; /* of one connection or listener in one turn, under an edge trigger */
     int wake;              /* descriptor */
     int edge;              /* 1: edge-triggered */
+    int together;          /* 1: a relay ends, in order, as soon as one direction has */
     mux_stats *stats;      /* outlives the loop, so that it can be read at any time */
 } mux_options;
 

@@ -92,6 +92,10 @@ static void ended(mux_loop *loop, mux_slot *slot)
     mux_slot *peer = peer_of(loop, slot);
     if (!peer || peer->eof_wanted)
         return;
+    if (loop->options.together) {
+        mux_conn_close(loop, slot); /* both, once what is queued is sent */
+        return;
+    }
     peer->eof_wanted = true;
     if (!slot->eof_wanted)
         slot->hold |= MUX_HOLD_FIRST;

@@ -37,13 +37,20 @@ class Limits:
         idle_timeout: a connection in which no byte moves for so long is aborted with
             ``IdleTimeout``; None leaves idle connections alone, as asyncio does.
         half_close_timeout: how long one direction of a relay may go on after the other has ended;
-            then both sides are aborted with ``HalfCloseTimeout``. None: as long as it likes.
+            then both sides are aborted with ``HalfCloseTimeout``. None: as long as it likes. 0: the
+            pair ends as soon as one direction has, in order, once what waits is sent both ways.
         close_timeout: how long a connection that was closed may go on while its peer takes no byte
             of what is queued; then it is aborted with ``CloseTimeout``. None: as long as it likes.
         linger_timeout: how long what is unread is still dropped after a close, so that the last
             bytes sent arrive: a close(2) with unread bytes is a reset, which overtakes them (RFC
             1122, 4.2.2.13). 0: not at all. ``connection_lost`` does not wait for it.
         connect_timeout: the longest an outgoing connection may take.
+        keepalive: how long a connection is silent until the kernel asks whether its peer is still
+            there (SO_KEEPALIVE, TCP_KEEPIDLE, tcp(7)); three questions without an answer, a third
+            of this apart, end it with ``ETIMEDOUT``. None: it does not ask. Whole seconds.
+        user_timeout: how long what was sent may stay unacknowledged until the kernel ends the
+            connection with ``ETIMEDOUT`` (TCP_USER_TIMEOUT, RFC 5482); None: as the kernel has it,
+            some 15 minutes.
         drain_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
         accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
             memory: 0.1 s is at most 10 attempts a second, and a quick recovery.
@@ -67,6 +74,8 @@ class Limits:
     connect_timeout: float = 10.0
     drain_timeout: float = 5.0
     accept_pause: float = 0.1
+    keepalive: float | None = None
+    user_timeout: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,8 +92,19 @@ class Limits:
             )
 
 
-_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout", "linger_timeout"})
-_MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout", "close_timeout"})
+_MAY_BE_ZERO = frozenset(
+    {
+        "backlog",
+        "write_high",
+        "write_low",
+        "half_close_timeout",
+        "drain_timeout",
+        "linger_timeout",
+    }
+)
+_MAY_BE_NONE = frozenset(
+    {"idle_timeout", "half_close_timeout", "close_timeout", "keepalive", "user_timeout"}
+)
 _SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "linger_timeout", "accept_pause"}
 
 LONGEST = 315_360_000.0  # s, ten years

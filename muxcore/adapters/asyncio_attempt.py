@@ -65,6 +65,7 @@ class Attempt(asyncio.Protocol):
         try:
             self.sock = socket.socket(family, socket.SOCK_STREAM)
             sockets.prepare(self.sock)
+            sockets.watch_peers(self.sock, self._engine.limits)
             return self.sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO

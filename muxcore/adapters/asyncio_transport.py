@@ -80,10 +80,11 @@ class AsyncioTransport(Passing):
         peer = self._peer
         if not isinstance(peer, AsyncioTransport) or peer._eof_written or peer.is_closing():
             return
-        peer._eof_written = True
-        if self._eof_written:
-            self.close()
+        together = self._engine.limits.half_close_timeout == 0
+        if self._eof_written or together:
+            self.close()  # both, once what is queued is sent
             return
+        peer._eof_written = True
         peer._end_writing()
         self._watch_half_close()
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.native.core_loop import CoreLoop
-from muxcore.native.native_socket import RawAddress
+from muxcore.native.native_socket import Borrowed, RawAddress
+from muxcore.parts.sockets import watch_peers
 from muxcore.protocol import Service
 
 
@@ -40,6 +41,12 @@ class Attempt:
 
     def open(self, service: Service) -> None:
         """Serve it: it is connected."""
+        limits = self._engine.limits
+        if limits.keepalive is not None or limits.user_timeout is not None:
+            lib, loop = self._engine.lib, self._engine.loop
+            fd = int(lib.mux_handle(loop, self.slot, self.generation))
+            if fd >= 0:  # C has it still
+                watch_peers(Borrowed(fileno=fd), limits)
         self._engine.open_connected(self.slot, self.generation, service, self.peername)
 
     def cancel(self) -> None:

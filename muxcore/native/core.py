@@ -101,6 +101,7 @@ def _options(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
             "close": _ns(limits.close_timeout),
             "linger": _ns(limits.linger_timeout),
             "half_close": _ns(limits.half_close_timeout),
+            "together": limits.half_close_timeout == 0,
             "accept_pause": _ns(limits.accept_pause),
             "stay": _ns(STAY),
             "reads": mark(limits.reads_per_turn),

@@ -35,10 +35,10 @@ class LentSocket(TransportSocket):
         fd = self.fileno()
         if fd < 0:
             raise OSError(errno.EBADF, "the connection has ended")
-        return _Borrowed(fileno=fd)
+        return Borrowed(fileno=fd)
 
 
-class _Borrowed(socket.socket):
+class Borrowed(socket.socket):
     """A socket object that forgets its descriptor instead of closing it."""
 
     def __del__(self) -> None:

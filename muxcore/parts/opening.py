@@ -14,7 +14,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import BindError
 from muxcore.limits import Limits
-from muxcore.parts.sockets import taken_over
+from muxcore.parts import sockets
 
 
 class UnixListener(socket.socket):
@@ -71,7 +71,9 @@ def open_all(
             if sock not in wheres:
                 close_listener(sock)
         raise
-    return [taken_over(sock) if sock in wheres else sock for sock in opened]
+    for sock in opened:
+        sockets.watch_peers(sock, limits)
+    return [sockets.taken_over(sock) if sock in wheres else sock for sock in opened]
 
 
 def open_listeners(

@@ -56,6 +56,9 @@ class Relaying(Verbs):
         peer = self._partner()
         if peer is self or peer._eof_written:
             return
+        if self._engine.limits.half_close_timeout == 0:
+            self.close()  # both, once what is queued is sent
+            return
         peer._eof_written = True
         if not self._eof_written:
             self._hold |= HOLD_FIRST

@@ -18,6 +18,8 @@ import socket
 import sys
 from typing import Any
 
+from muxcore.limits import Limits
+
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _WOULD_BLOCK = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 # accept(2): "treat them like EAGAIN by retrying"; EPERM is a firewall's refusal
@@ -29,6 +31,10 @@ _TAKE_THE_NEXT = frozenset(
     ).split()
     if hasattr(errno, name)
 )
+
+_QUESTIONS = 3  # to a peer that is silent: fewer, and one packet that is lost ends it
+_LONGEST_KEEP = 32_767  # s, MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux
+_KEEPIDLE: int = getattr(socket, "TCP_KEEPIDLE", 0) or getattr(socket, "TCP_KEEPALIVE", 0)  # macOS
 
 
 class OutOfResources(Exception):
@@ -81,6 +87,27 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Any] | None:
             raise
         prepare(sock)
         return sock, peername
+
+
+def watch_peers(sock: socket.socket, limits: Limits) -> None:
+    """Have the kernel find peers that are gone: of a connection, or of all that a listener accepts.
+
+    (What a listener has set, its connections inherit: tcp(7) has it of TCP_NODELAY, and Linux'
+    inet_csk_clone_lock() copies the whole socket.)
+    """
+    if sock.family == socket.AF_UNIX:
+        return
+    with contextlib.suppress(OSError):  # a connection that was reset already says EINVAL
+        if limits.keepalive is not None:
+            between = min(_LONGEST_KEEP, max(1, round(limits.keepalive / _QUESTIONS)))
+            silent = min(_LONGEST_KEEP, max(1, round(limits.keepalive)))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, _KEEPIDLE, silent)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _QUESTIONS)
+        if limits.user_timeout is not None:
+            milliseconds = max(1, min(2**31 - 1, round(1000 * limits.user_timeout)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def prepare(sock: socket.socket) -> None:

@@ -50,6 +50,7 @@ class Attempt:
         self.sock = sock = socket.socket(family, socket.SOCK_STREAM)
         self._fd = sock.fileno()
         sockets.prepare(sock)
+        sockets.watch_peers(sock, self._engine.limits)
         if self._engine.refuse(self._fd):
             return errno.EMFILE
         error = sock.connect_ex(sockaddr)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
+from muxcore.limits import Limits
 from muxcore.parts import connecting, dispatch, sockets
 from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import AnyProtocol, Service, Verb
@@ -31,6 +32,9 @@ class Opens(Protocol):
 
     def failed(self, exc: BaseException) -> None:
         """Count a connection that did not come about."""
+
+    @property
+    def limits(self) -> Limits: ...
 
 
 class Outgoing:
@@ -106,6 +110,7 @@ class Outgoing:
         """Connect within so many seconds; return the errno, 0 if it is connected."""
         try:
             sockets.prepare(sock)
+            sockets.watch_peers(sock, self._child.limits)
             error = sock.connect_ex(sockaddr)
         except OSError as exc:
             return exc.errno or errno.EIO

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from muxcore.abc import Engine
 from muxcore.address import Address
+from muxcore.limits import Limits
 from muxcore.parts import connecting
 from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import AnyProtocol, Service, Verb
@@ -86,6 +87,10 @@ class Child:
             return call(*args)
         finally:
             self._waits = False
+
+    @property
+    def limits(self) -> Limits:
+        return self._engine.limits
 
     def add(
         self, sock: socket.socket, peername: Any, protocol: AnyProtocol, verb: Verb | None

@@ -247,18 +247,6 @@ RELAY_MUTANTS = [
         ("a_client_that_waited_in_vain_is_refused",),
     ),
     Mutant(
-        "who waits for a place is not forgotten when his client goes",
-        "PureEpollEdge",
-        (
-            (
-                SEARCHING,
-                "            self._pool.give_up(self._has_place)\n            self._wait",
-                "            self._wait",
-            ),
-        ),
-        ("the_end_of_the_server_ends_the_waiting_for_a_place",),
-    ),
-    Mutant(
         "a client's own key is not looked at",
         "PureProcess",
         (("parts/verbs.py", "key or key_of(self._peername)", "key_of(self._peername)"),),

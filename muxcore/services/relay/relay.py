@@ -39,7 +39,8 @@ class Relay:
             "least-connections".
         connect_timeout: seconds that connecting to one upstream may take.
         idle_timeout: seconds after which a pair in which no byte moves is cut.
-        half_close_timeout: seconds for which one direction may go on after the other has ended.
+        half_close_timeout: seconds for which one direction may go on after the other has ended; 0:
+            the pair ends with the first direction, in order.
         max_connections: clients at once; further ones wait in the kernel's backlog.
         access_log: None; "text" or "json", a line a connection at level INFO through the logger
             ``muxcore.access``; or a callable that takes a ``muxcore.services.relay.Record``.

@@ -239,7 +239,8 @@ class Pooling(EngineSuite):
                 run.accept(upstream)
                 second = run.connect()
                 eventually(lambda: pool.waiting == 1, "it does not wait")
-            second.read_end()
+                run.server.request_stop()
+                second.read_end()
             assert pool.waiting == 0
             assert pool.stats()[upstream.address].active == 0
 

@@ -18,6 +18,7 @@ from muxcore.testing.suite import EngineSuite, eventually
 from muxcore.testing.upstream import Upstream
 
 _FIELDS = [field.name for field in dataclasses.fields(Limits)]
+_SECONDS = [field.name for field in dataclasses.fields(Limits) if "float" in str(field.type)]
 _NO_TIMES = ["3", -1, math.inf, math.nan]  # what no time-out can mean
 _MONTH = 30 * 86_400.0  # s; more milliseconds than epoll_wait(2) takes
 _MUCH = 4 << 20  # bytes; more than the kernel takes at once
@@ -127,7 +128,7 @@ class Extremes(EngineSuite):
 def _at_most(name: str) -> Limits:
     """Return limits of which one is the most it may be."""
     values: dict[str, Any] = {name: LONGEST}
-    if not name.endswith(("_timeout", "_pause")):
+    if name not in _SECONDS:
         values[name] = most = {"processes": 2**22, "read_chunk": 2**26}.get(name, 2**31 - 1)
         if name.startswith("write_"):  # each is at most the next
             values |= {"write_high": most, "write_buffer": most}

@@ -77,6 +77,24 @@ class Relays(EngineSuite):
                 ends.read_end()
                 assert run.life(client) == [MADE, lost("HalfCloseTimeout")]
 
+    def test_a_relay_may_end_in_order_as_soon_as_one_side_has(self) -> None:
+        self.needs("relay")
+        limits = Limits(half_close_timeout=0)
+        with (
+            Upstream() as upstream,
+            self.serving(relays(upstream.address), limits=limits) as run,
+        ):
+            for first in ("client", "upstream"):
+                client = run.connect()
+                there = run.accept(upstream)
+                ends, hears = (client, there) if first == "client" else (there, client)
+                ends.send(pattern(100_000))
+                ends.shutdown_write()
+                hears.read_pattern(100_000)
+                hears.read_eof()
+                ends.read_eof()  # though the other side has not ended
+                assert run.life(client) == [MADE, LOST]
+
     def test_a_relay_that_ends_in_time_hears_of_no_deadline(self) -> None:
         self.needs("relay")
         limits = Limits(half_close_timeout=30)
