@@ -27,6 +27,7 @@ _START_TIMEOUT = 15.0  # seconds: a cold interpreter on a busy machine
 _STOP_TIMEOUT = 5.0
 _TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
 _WARDEN = Path(__file__).with_name("warden.py")
+_NOBODY_FINISHES = ("--drain-timeout", "0")  # its clients are gone, or are not to be waited for
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
 
 
@@ -54,6 +55,7 @@ class Subject:
 def echo_subject(engine: str, handler: str, *options: str) -> Subject:
     """Return muxcore's own echo on an engine, served by the ``verb`` or by the ``callback``."""
     command = [sys.executable, "-m", "muxcore"]
+    options = (*options, *_NOBODY_FINISHES)
     if handler == "verb":
         command += ["echo", "0"]
     else:
@@ -65,7 +67,7 @@ def echo_subject(engine: str, handler: str, *options: str) -> Subject:
 def app_subject(engine: str, service: str) -> Subject:
     """Return a user's own service on an engine."""
     command = (sys.executable, "-m", "muxcore", "serve", service, "0", "--engine", engine)
-    return Subject(engine, command, engine, "app")
+    return Subject(engine, (*command, *_NOBODY_FINISHES), engine, "app")
 
 
 class ServerProcess:
