@@ -49,7 +49,7 @@ class ProcessEngine(ForkingLoop):
 
     name = "pure-process"
     model = "process"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"connect", "half_close", "relay"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"connect", "drain", "half_close", "relay"})
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
