@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import logging
 import os
 import re
 import sys
@@ -13,11 +14,15 @@ from typing import Any
 
 from muxcore import _units
 from muxcore.cli import _arguments
+from muxcore.cli._log_files import opened
 from muxcore.cli._watching import watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
+
+_LINE = "%(asctime)s muxcore: %(message)s"  # in a file
+_CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 
 ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
 
@@ -50,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
     )
     loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
+    parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
     _add_limits(parser)
 
 
@@ -65,10 +71,11 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         read, show, metavar = _kind(field)
         default = "none" if field.default is None else show(field.default)
         meaning = " ".join(meanings.get(field.name, "").replace("`", "").split())
+        is_idle = field.name == "drain_idle"
         groups[read].add_argument(
             FLAGS[field.name],
-            type=read,
-            metavar=metavar,
+            type=_idle if is_idle else read,
+            metavar="wait|close|TIME" if is_idle else metavar,
             help=f"{meaning}; default: {default}".removeprefix("; "),
         )
 
@@ -91,6 +98,9 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
     """
     take_all()
+    if options.log:
+        logging.basicConfig(format=_LINE, handlers=[opened(options.log, "--log")], force=True)
+    logging.getLogger().setLevel(logging.WARNING if options.quiet else logging.INFO)
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(
@@ -116,6 +126,13 @@ def limits_of(options: argparse.Namespace) -> Limits:
         return Limits(**{name: value for name, value in given.items() if value is not None})
     except ValueError as exc:
         _arguments.refuse(options, _arguments.in_flags(exc, FLAGS))
+
+
+def _idle(text: str) -> float | None:
+    """Parse ``--drain-idle``."""
+    if text in ("wait", "close"):
+        return _CLOSE if text == "close" else None
+    return _arguments.duration(text)
 
 
 def _announcer(trigger: str) -> Callable[[Server], Any]:

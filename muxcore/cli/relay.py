@@ -11,6 +11,7 @@ from typing import Any
 from muxcore import address
 from muxcore.cli import _serving
 from muxcore.cli._arguments import count, duration, in_flags, refuse
+from muxcore.cli._log_files import opened
 from muxcore.load.asking import bytes_of
 from muxcore.pool import POLICIES, Check, Pool, Upstream
 from muxcore.services.relay import Relay
@@ -65,6 +66,9 @@ def add_parser(commands: Any) -> None:
         "--access-log",
         choices=("text", "json"),
         help="a line for each connection that has ended; -v means text",
+    )
+    parser.add_argument(
+        "--access-log-file", metavar="FILE", help="those lines go there (default: standard output)"
     )
     _serving.add_options(parser)
     parser.set_defaults(run=run)
@@ -123,7 +127,8 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    access_log = options.access_log or ("text" if options.verbose else None)
+    path = options.access_log_file
+    access_log = options.access_log or ("text" if options.verbose or path else None)
     clients, connections = options.max_connections, options.connections
     if None not in (clients, connections) and clients != connections:
         refuse(
@@ -150,7 +155,7 @@ def run(options: argparse.Namespace) -> int:
                 f"upstream {upstream.name} is LISTEN, {where}: each client would be joined with "
                 "the relay itself, again and again; name another upstream",
             )
-    _log_to_stdout()
+    _log_to(opened(path, "--access-log-file") if path else logging.StreamHandler(sys.stdout))
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service)
 
@@ -198,10 +203,10 @@ def _upstream(text: str) -> Upstream:
     return Upstream(text, **found)
 
 
-def _log_to_stdout() -> None:
-    """Print the access log as it is: a line of JSON is one for its reader, too."""
+def _log_to(handler: logging.Handler) -> None:
+    """Write the access log as it is: a line of JSON is one for its reader, too."""
     logger = logging.getLogger("muxcore.access")
-    handler = logging.StreamHandler(sys.stdout)
+    logger.setLevel(logging.INFO)  # also with -q
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False

@@ -29,7 +29,7 @@ class NativeJoined(NativeKnown):
         self._generation = known._generation
         self._protocol: AnyProtocol = known._protocol
         # why Python ends it; then what C says of its life: bytes in, bytes out, it ended first
-        self._end: BaseException | tuple[int, int, int] | None = None
+        self._end: BaseException | bool | tuple[int, int, int] | None = None
 
     def ended_first(self) -> bool:
         return isinstance(self._end, tuple) and bool(self._end[2])
@@ -39,6 +39,12 @@ class NativeJoined(NativeKnown):
 
     def _over(self) -> bool:
         return isinstance(self._end, tuple)
+
+    def has_ended(self) -> bool:
+        return self._end is not None
+
+    def tell_draining(self) -> None:
+        """It is under a verb: nobody hears."""
 
     # -- the rest of a batch
 
@@ -67,7 +73,7 @@ class NativeJoined(NativeKnown):
 
     def _fail(self, exc: BaseException | None) -> None:
         if not self._over():
-            self._end = exc
+            self._end = True if exc is None else exc
             self._abort_in_c(exc)
 
     def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:

@@ -45,6 +45,14 @@ class Known(abc.ABC):
     # -- for an engine's transport to fill in
 
     @abc.abstractmethod
+    def tell_draining(self) -> None:
+        """Let the protocol hear that the server drains; under a verb nobody does."""
+
+    @abc.abstractmethod
+    def has_ended(self) -> bool:
+        """Whether it is lost, though ``connection_lost`` may not have been called."""
+
+    @abc.abstractmethod
     def get_protocol(self) -> AnyProtocol: ...
 
     @abc.abstractmethod

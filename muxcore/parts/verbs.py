@@ -21,7 +21,7 @@ from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
 from muxcore.parts.known import Known
 from muxcore.pool import Pool, key_of
-from muxcore.protocol import Bytes, Transport, Verb
+from muxcore.protocol import Bytes, Transport, Verb, handles
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -97,6 +97,14 @@ class Verbs(Known):
         self._fail(None)
         if peer is not None:
             peer._fail(None)
+
+    def tell_draining(self) -> None:
+        """Let the protocol hear that the server drains; under a verb nobody does."""
+        protocol = self.get_protocol()
+        if self._verb is not None or self.is_closing() or not handles(protocol, "draining"):
+            return
+        if dispatch.call(self, protocol, "draining"):
+            self._engine.may_rest.add(self)
 
     # -- verbs
 
@@ -195,6 +203,12 @@ class Verbs(Known):
 
     @abc.abstractmethod
     def is_closing(self) -> bool: ...
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    @abc.abstractmethod
+    def get_write_buffer_size(self) -> int: ...
 
     @abc.abstractmethod
     def write(self, data: Bytes) -> None: ...

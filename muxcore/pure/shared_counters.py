@@ -13,11 +13,14 @@ from collections import Counter
 from muxcore.stats import Stats
 
 _WORD = 8  # bytes; an aligned word is written in one piece
-_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED = range(6)
-_HEADER = 6
-_OF_SLOT = 3  # words: bytes in, bytes out, outgoing connections
+_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED, _PHASE, _TIMEOUT, _STOPPED = range(9)
+_HEADER = 9
+_OF_SLOT = 5  # words: bytes in, bytes out, outgoing connections, what it says to a drain, its end
+_HEARD, _MAY_REST = 1, 2  # what a child says to a drain
 _KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
 _NAME = 40  # bytes of a kind's name
+_PER_SECOND = 1_000_000  # a time is kept in microseconds
+SERVING, DRAINING, STOPPING = range(3)
 _READ_TRIES = 1000  # a writer needs microseconds; this many looks are milliseconds
 
 
@@ -48,6 +51,19 @@ class SharedCounters:
     def connected(self, slot: int, change: int) -> None:
         """Count an outgoing connection that has come (1) or gone (-1)."""
         self._words[_HEADER + _OF_SLOT * slot + 2] += change
+
+    def heard(self, slot: int, may_rest: bool) -> None:
+        """Note that the slot's child has heard of a drain.
+
+        Args:
+            slot: it.
+            may_rest: its client is never idle: so its protocol answered to ``draining()``.
+        """
+        self._words[_HEADER + _OF_SLOT * slot + 3] = _MAY_REST if may_rest else _HEARD
+
+    def is_told(self, slot: int) -> bool:
+        """Whether the parent has told the slot's child to end."""
+        return bool(self._words[_HEADER + _OF_SLOT * slot + 4]) or self.phase == STOPPING
 
     def failed(self, slot: int, kind: str) -> None:
         """Note what ended the slot's connection."""
@@ -83,7 +99,8 @@ class SharedCounters:
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
-        self._words[at] = self._words[at + 1] = self._words[at + 2] = 0
+        for word in range(_OF_SLOT):
+            self._words[at + word] = 0
         self._words[_VERSION] += 1
         error[:] = bytes(_NAME)
         if kind:
@@ -104,7 +121,48 @@ class SharedCounters:
                 self._words[_HEADER + _OF_SLOT * self._slots + index] += 1
                 return
 
+    def tell(self, slot: int) -> None:
+        """Let the slot's child know that a SIGTERM which is about to come is its parent's."""
+        self._words[_HEADER + _OF_SLOT * slot + 4] = 1
+
+    def moved(self, slot: int) -> int:
+        """Return the bytes that a child has moved.
+
+        -1: it may rest, or has not heard of a drain: it is at a callback, or sends to who does not
+        read.
+        """
+        at = _HEADER + _OF_SLOT * slot
+        return self._words[at] + self._words[at + 1] if self._words[at + 3] == _HEARD else -1
+
     # -- any process
+
+    @property
+    def phase(self) -> int:
+        """What all are at: SERVING, DRAINING or STOPPING."""
+        return self._words[_PHASE]
+
+    @phase.setter
+    def phase(self, phase: int) -> None:
+        self._words[_PHASE] = phase
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that clients have in a drain, which whoever asked for it has said, or None."""
+        word = self._words[_TIMEOUT]
+        return (word - 1) / _PER_SECOND if word else None
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        self._words[_TIMEOUT] = 0 if timeout is None else 1 + int(timeout * _PER_SECOND)
+
+    @property
+    def stopped(self) -> int:
+        """How many clients a drain has ended."""
+        return self._words[_STOPPED]
+
+    @stopped.setter
+    def stopped(self, stopped: int) -> None:
+        self._words[_STOPPED] = stopped
 
     def snapshot(self) -> Stats:
         """Return the counters as they are now."""

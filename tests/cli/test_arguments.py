@@ -116,7 +116,9 @@ def test_the_help_of_each_limit_is_its_docstring_s_first_clause(
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for field in dataclasses.fields(Limits):
         flag = f"--{field.name.replace('_', '-')}"
-        assert re.search(rf"{flag} (N|BYTES|TIME) \w[^;]{{10,}}; default: ", text), flag
+        assert re.search(
+            rf"{flag} (N|BYTES|TIME|wait\|close\|TIME) \w[^;]{{10,}}; default: ", text
+        ), flag
     assert "--connections N open connections at once; default: 100k" in text
     assert "--write-high BYTES pause_writing is called when" in text
     assert "--idle-timeout TIME a connection in which no byte moves" in text

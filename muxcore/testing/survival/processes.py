@@ -20,6 +20,7 @@ from muxcore.testing.recorder import LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import eventually, meanwhile
 from muxcore.testing.survival.acceptors import Acceptors
 from muxcore.testing.survival.clients import idle_cpu
+from muxcore.testing.survival.draining import nobody_listens
 from muxcore.testing.upstream import Upstream
 
 
@@ -54,6 +55,7 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line()
+            peer.close()
             program.signal(signal.SIGTERM)
             assert program.report()["errors"] == {"killed by SIGKILL": 20}
 
@@ -65,6 +67,42 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line().split()[1] == b"1"
+
+    def test_a_signal_that_is_for_the_parent_does_not_end_its_children(self) -> None:
+        with self.program(TellsPid) as program:
+            peer = program.connect()
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                peer.send(b"?")
+                os.kill(int(peer.read_line().split()[0]), number)
+            peer.send(b"?")
+            assert peer.read_line()
+
+    def test_a_child_that_waits_for_bytes_hears_of_a_drain(self) -> None:
+        class Tells(TellsPid):
+            def draining(self) -> None:
+                self.transport.write(b"told\n")
+
+        with self.program(Tells, limits=Limits(drain_timeout=600)) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            pid = int(peer.read_line().split()[0])
+            eventually(lambda: state(pid) == "S", "it does not wait")
+            program.signal(signal.SIGTERM)
+            assert peer.read_line() == b"told\n"
+            peer.send(b"?")  # of which nothing was lost
+            assert int(peer.read_line().split()[0]) == pid
+
+    def test_a_sigterm_to_each_process_is_a_drain_as_one_to_the_parent_is(self) -> None:
+        with self.program(TellsPid, limits=Limits(drain_timeout=600)) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            os.kill(int(peer.read_line().split()[0]), signal.SIGTERM)
+            program.signal(signal.SIGTERM)  # as systemd does: KillMode=control-group
+            eventually(lambda: nobody_listens(program), "it accepts")
+            peer.send(b"?")
+            assert peer.read_line()
+            peer.close()
+            assert program.wait() == 0
 
     def test_the_parent_keeps_no_clients_socket(self) -> None:
         with self.program(TellsPid) as program:
@@ -106,6 +144,7 @@ class ProcessSuite(Acceptors):
             peer.send(b"?")
             assert peer.read_line()
             eventually(lambda: len(children(program.pid)) == 1, "those two have ended")
+            peer.close()
             program.signal(signal.SIGTERM)
             errors = {"ended with status 3": 1, "ended with status 1": 1}
             assert program.report()["errors"] == errors
@@ -131,8 +170,8 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             peer.read_line()
+            peer.close()
             program.signal(signal.SIGTERM)
-            peer.read_end()
             assert program.report()["at_end"] == [signal.SIGINT]
 
     def test_what_is_unread_at_the_close_does_not_take_what_was_sent(self) -> None:
@@ -158,15 +197,15 @@ class ProcessSuite(Acceptors):
                 super().data_received(data)
                 self.transport.write(answer)
 
-        limits = Limits(read_chunk=1000, linger_timeout=60, drain_timeout=60)
+        limits = Limits(read_chunk=1000, linger_timeout=60, stop_timeout=60)
         with self.program(Answers, narrow(), limits=limits) as program:
             peer = program.connect(receive_buffer=SMALL)
             peer.send(bytes(8 * SMALL))
             program.wait_for("data_received", peer)
-            program.signal(signal.SIGTERM)
+            program.signal(signal.SIGINT)
             got = peer.read_all()
             assert got == answer * max(1, len(got) // len(answer))  # until it heard the signal
-            assert program.wait() == 0
+            assert program.wait() == 130
 
     def test_an_idle_connection_ends_with_a_reset(self) -> None:
         class Floods(Recorder):
