@@ -120,6 +120,20 @@ def test_what_a_server_that_ends_a_connection_leaves_unanswered_is_asked_again(
     assert result.answered == 40
 
 
+def test_half_a_reply_is_lost_and_the_next_connection_begins_a_new_one(
+    kind: str, serve: Any
+) -> None:
+    def answer(sock: socket.socket, data: bytes, number: int) -> None:
+        sock.sendall(OK[:-3] if number == 5 else OK)
+        if number == 5:
+            sock.close()
+
+    load = {"request": GET, "http": True, "workload": "churn", "connections": 1}
+    result = drive(kind, serve(answer).address, **load)
+    assert result.errors == {"closed": 1}
+    assert (result.lost, result.answered) == (1, 59)
+
+
 def test_an_http_error_is_counted_and_its_connection_goes_on(
     kind: str, serve: Any, answers: Any
 ) -> None:
