@@ -74,7 +74,13 @@ class PureGenerator:
     def result(self) -> LoadResult:
         found, refused = self._load.found, self._load.refusal
         why = found.first_error or (telling.refusal(refused) if found.errors["status"] else "")
-        return replace(found, errors=Counter(found.errors), first_error=why)
+        return replace(
+            found,
+            errors=Counter(found.errors),
+            first_error=why,
+            latency=found.latency.copy(),
+            lag=found.lag.copy(),
+        )
 
     def close(self) -> None:
         for conn in self._conns:

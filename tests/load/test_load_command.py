@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.address import Address
+from muxcore.address import Address, parse
 from muxcore.cli import _load_report, main
 from muxcore.load import LoadConfig, LoadResult
 from muxcore.testing.peer import DEADLINE
@@ -239,6 +239,30 @@ def test_the_latency_has_a_unit_that_fits_and_columns_that_stand_below_one_anoth
     assert lag.split()[:8] == ["lag", "3.00", "45.0", "45.0", "45.0", "45.0", "45.0", "us"]
     ends = [[match.end() for match in re.finditer(r"\S+", line)] for line in (head, latency, lag)]
     assert ends[0] == ends[1][1:7] == ends[2][1:7]
+
+
+def test_a_long_request_is_shown_by_its_beginning() -> None:
+    config = LoadConfig(address=Address("127.0.0.1", 9), request=b"x" * 5000, until=b"\n")
+    said = _load_report.text("9", config, LoadResult("pure")).splitlines()[2]
+    assert said == f"  said      b'{'x' * 100}'…"
+
+
+@pytest.mark.parametrize(
+    ("asked", "started"),
+    [
+        ("127.0.0.1:9", "`muxcore echo 9`"),
+        ("[::1]:9", "`muxcore echo [::1]:9`"),
+        ("127.0.0.2:9", "`muxcore echo 127.0.0.2:9`"),
+    ],
+)
+def test_the_server_that_would_do_listens_where_it_was_asked_for(asked: str, started: str) -> None:
+    told = _load_report.unreached(asked, parse(asked), "Connection refused")
+    assert told.startswith(f"nothing listens on {asked}: start a server there, e.g. {started}")
+
+
+def test_another_reason_is_told_as_it_is() -> None:
+    told = _load_report.unreached("10.9.9.9:9", parse("10.9.9.9:9"), "No route to host")
+    assert told == "10.9.9.9:9: No route to host"
 
 
 def test_a_name_is_shown_with_the_address_that_it_stands_for() -> None:
