@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore import cli
 from muxcore.address import Address, parse
-from muxcore.cli import _load_report, main
+from muxcore.cli import _load_report, load, main
 from muxcore.load import LoadConfig, LoadResult
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import refusing
@@ -151,6 +152,45 @@ def test_http_is_asked_for_by_one_flag(
     assert f"{server.address}: HTTP, closed loop, 5 connections, depth 1," in out
     assert f"said      b'GET /a HTTP/1.1\\r\\nHost: {server.address}\\r\\n" in out
     assert "1,000 of 1,000 answered, each a whole HTTP reply" in out
+
+
+def test_an_address_may_be_a_url(serve: Any, answers: Any, capsys: Any) -> None:
+    server = serve(answers["http"](b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+    for path in ("", "/", "/a/b?c=d"):
+        assert main(["load", f"http://{server.address}{path}", "-n", "10"]) == 0
+        said = f"said      b'GET {path or '/'} HTTP/1.1\\r\\nHost: {server.address}\\r\\n"
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1", "127.0.0.1:80"),
+        ("http://127.0.0.1:81/x", "127.0.0.1:81"),
+        ("http://[::1]/", "[::1]:80"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+    ],
+)
+def test_a_url_without_a_port_means_that_of_http(url: str, address: str) -> None:
+    options = cli._parser().parse_args(["load", url])
+    load._take_url(options)
+    assert options.address == address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["https://127.0.0.1/"], "https:// cannot be driven: there is no TLS"),
+        (["http://127.0.0.1/", "--http", "/x"], "says what to GET: give HOST:PORT, and --http"),
+        (["http://127.0.0.1/", "--request", "x"], "says what to GET: give HOST:PORT, and --http"),
+        (["http://127.0.0.1/a b"], "--http must be a path such as /index.html, not '/a b'"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused(arguments: list[str], why: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["load", *arguments])
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
 
 
 def test_a_request_of_http_is_answered_as_http_says(serve: Any, answers: Any) -> None:
