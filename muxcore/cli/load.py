@@ -64,8 +64,13 @@ def add_parser(commands: Any) -> None:
     )
     _add_words(parser.add_argument_group("what is said, to a server that does not echo"))
     client = parser.add_argument_group("the client")
-    client.add_argument("--timeout", type=duration, default=5.0, metavar="TIME", help="for late "
-                        "replies, at the end; default: 5s")  # fmt: skip
+    client.add_argument(
+        "--timeout",
+        type=duration,
+        default=5.0,
+        metavar="TIME",
+        help="for late replies; default: 5s",
+    )
     client.add_argument("--sources", type=count, metavar="N", help="loopback source addresses")
     client.add_argument(
         "--spin", type=duration, default=0.0, metavar="TIME", help="poll so long before sleeping"
@@ -77,15 +82,22 @@ def add_parser(commands: Any) -> None:
 
 def _add_work(group: Any) -> None:
     group.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo", help="default: echo")
-    group.add_argument("-c", "--connections", type=count, metavar="N", help="default: 50")
-    group.add_argument("-d", "--duration", type=duration, metavar="TIME", help="default: 5s")
+    group.add_argument("-c", "--connections", type=count, metavar="N", help="at once; default: 50")
+    group.add_argument(
+        "-d", "--duration", type=duration, metavar="TIME", help="measure so long; default: 5s"
+    )
     group.add_argument(
         "-n", "--messages", type=count, default=0, metavar="N", help="end after so many messages"
     )
     group.add_argument(
-        "-q", "--rate", type=number, default=0.0, metavar="R", help="messages a second in all, due "
-        "whether or not the server is ready; default: each reply brings the next"
-    )  # fmt: skip
+        "-q",
+        "--rate",
+        type=number,
+        default=0.0,
+        metavar="R",
+        help="messages a second in all, due whether or not the server is ready; "
+        "default: each reply brings the next",
+    )
     group.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
     group.add_argument(
         "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
@@ -95,7 +107,7 @@ def _add_work(group: Any) -> None:
     )
     group.add_argument("--idle", type=count, default=0, metavar="N", help="more, that stay silent")
     group.add_argument(
-        "--warmup", type=duration, metavar="TIME", help="default: 500ms, and none with -n"
+        "--warmup", type=duration, metavar="TIME", help="before that; default: 500ms, 0 with -n"
     )
     group.add_argument(
         "--ramp", type=duration, default=0.0, metavar="TIME", help="open them over so long"
