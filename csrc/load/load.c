@@ -28,7 +28,7 @@ void mux_load_begin(mux_load *load, uint64_t warmup, uint64_t measure)
     load->warmup = warmup;
     load->measure = measure;
     load->stop = load->late = 0;
-    load->started = 0;
+    load->started = load->spent_at = 0;
     load->phase = load->connected ? MUX_LOAD_WARMING : MUX_LOAD_CONNECTING;
 }
 
@@ -152,16 +152,15 @@ static void end_window(mux_load *load, uint64_t now)
     load->phase_ends = 0;
 }
 
-/* Whether all that was to be sent is answered. Once it is sent, the window lasts as the drain would, which
- * has no time of its own then: the last replies are within the window, too. */
+/* Whether all that was to be sent is answered, or was given its time: the last replies are within the window,
+ * too. A drain follows as always, so that a process that stood still loses none. */
 static int is_done(mux_load *load, uint64_t now)
 {
     if (!mux_load_is_spent(load))
         return 0;
-    if (!load->late)
-        load->phase_ends = now + nanoseconds(load->config.reply_timeout);
-    load->late = 1;
-    return !load->inflight;
+    if (!load->spent_at)
+        load->spent_at = now;
+    return !load->inflight || now - load->spent_at >= nanoseconds(load->config.reply_timeout);
 }
 
 /* Returns 1 where the phase has changed. */

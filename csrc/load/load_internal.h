@@ -74,7 +74,7 @@ struct mux_load {
     uint32_t next_connect, pending;
     uint32_t oldest;      /* before it nobody is connecting */
     uint64_t waits;       /* so far: an event of one is not for a connection that began after it */
-    uint64_t started, connect_started, phase_ends;
+    uint64_t started, connect_started, phase_ends, spent_at;
     uint64_t warmup, measure, window_start, window_end;
     uint64_t inflight;
     uint32_t down;

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 import sys
 import textwrap
@@ -97,6 +98,11 @@ class Parser(argparse.ArgumentParser):
 def duration(text: str) -> float:
     """Read seconds: the type of arguments such as ``--duration 30s``."""
     return _refusing(_units.seconds, text)
+
+
+def duration_or_none(text: str) -> float:
+    """Read seconds, or ``none``, which is infinity: None means that a flag was not given."""
+    return math.inf if text.strip().lower() == "none" else duration(text)
 
 
 def number(text: str) -> float:

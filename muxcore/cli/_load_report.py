@@ -18,6 +18,7 @@ _ERASE = "\r\x1b[K"
 _EVERY = 1.0  # s over which the live line's rate and latency are found
 # Of the environment: what explains a figure, and fits a line or a few.
 _WHERE = ("muxcore", "python", "kernel", "machine", "cpu", "cores", "virtual", "load_average")
+_QUOTED = 100  # bytes of a request or a reply: enough to know it by
 _NOBODY = tuple(map(os.strerror, (errno.ECONNREFUSED, errno.ENOENT)))  # ENOENT: a unix socket's
 
 
@@ -89,8 +90,8 @@ def text(asked: str, config: LoadConfig, result: LoadResult) -> str:
         *_times(config, result),
     ]
     if config.request:
-        wanted = f", and {config.reply!r} expected" if config.reply else ""
-        lines.insert(2, f"  said      {config.request!r}{wanted}")
+        wanted = f", and {_quoted(config.reply)} expected" if config.reply else ""
+        lines.insert(2, f"  said      {_quoted(config.request)}{wanted}")
     if result.errors:
         lines.append(f"  ERRORS    {_errors(asked, config, result)}")
     return "\n".join(lines)
@@ -100,7 +101,7 @@ def unreached(asked: str, target: Address, error: str) -> str:
     """Tell that nobody listens, and what would; or else the error."""
     if error not in _NOBODY:
         return f"{asked}: {error}"
-    there = str(target.port) if target.host in ("127.0.0.1", "::1") else str(target)
+    there = str(target.port) if target.host == "127.0.0.1" else str(target)
     return (
         f"nothing listens on {target}: start a server there, e.g. `muxcore echo {there}` ({error})"
     )
@@ -110,6 +111,10 @@ def _target(asked: str, config: LoadConfig) -> str:
     """Return the address as it was asked for; a name with what it was found to be."""
     name, found = str(address.parse(asked)), str(config.address)
     return name if name == found else f"{name} ({found})"
+
+
+def _quoted(data: bytes) -> str:
+    return repr(data[:_QUOTED]) + ("…" if len(data) > _QUOTED else "")
 
 
 def _work(config: LoadConfig) -> str:
@@ -178,7 +183,7 @@ def _mode(config: LoadConfig) -> str:
 def _checked(config: LoadConfig) -> str:
     """Return how closely replies were looked at."""
     if config.until:
-        return f"each up to {config.until!r}"
+        return f"each up to {_quoted(config.until)}"
     return "each a whole HTTP reply" if config.http else "every byte compared"
 
 

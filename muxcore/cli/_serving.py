@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import logging
+import math
 import os
 import re
 import sys
@@ -30,6 +31,9 @@ ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes 
 FLAGS = {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Limits)}
 # Of each attribute in the docstring of Limits: its name, and what is said of it up to a stop.
 _MEANING = re.compile(r"^    (\w+): ([^,;:.]+)", re.MULTILINE)
+_NUMBERS = "limits on numbers (20k is 20,000)"
+_SIZES = "limits on bytes (16k is 16,384)"
+_TIMES = "limits on time (seconds, or 500ms, 2m)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,32 +65,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each field of Limits, in groups by what they count."""
-    groups: dict[Callable[[str], Any], argparse._ArgumentGroup] = {
-        _arguments.count: parser.add_argument_group("limits on numbers (20k is 20,000)"),
-        _arguments.size: parser.add_argument_group("limits on bytes (16k is 16,384)"),
-        _arguments.duration: parser.add_argument_group("limits on time (seconds, or 500ms, 2m)"),
-    }
+    groups = {title: parser.add_argument_group(title) for title in (_NUMBERS, _SIZES, _TIMES)}
     meanings = dict(_MEANING.findall(inspect.getdoc(Limits) or ""))
     for field in dataclasses.fields(Limits):
-        read, show, metavar = _kind(field)
+        title, metavar, read, show = _kind(field)
         default = "none" if field.default is None else show(field.default)
         meaning = " ".join(meanings.get(field.name, "").replace("`", "").split())
-        is_idle = field.name == "drain_idle"
-        groups[read].add_argument(
+        groups[title].add_argument(
             FLAGS[field.name],
-            type=_idle if is_idle else read,
-            metavar="wait|close|TIME" if is_idle else metavar,
+            type=read,
+            metavar=metavar,
             help=f"{meaning}; default: {default}".removeprefix("; "),
         )
 
 
-def _kind(field: dataclasses.Field[Any]) -> tuple[Callable[[str], Any], Callable[[Any], str], str]:
-    """Return what reads a limit, what shows it, and its metavar."""
+def _kind(field: dataclasses.Field[Any]) -> tuple[str, str, Callable[[str], Any], Any]:
+    """Return a limit's group, its metavar, what reads it, and what shows it."""
+    if field.name == "drain_idle":
+        return _TIMES, "wait|close|TIME", _idle, _units.show_seconds
+    if "None" in str(field.type):
+        return _TIMES, "TIME|none", _arguments.duration_or_none, _units.show_seconds
     if "float" in str(field.type):
-        return _arguments.duration, _units.show_seconds, "TIME"
+        return _TIMES, "TIME", _arguments.duration, _units.show_seconds
     if field.name.startswith(("read_chunk", "write_")):
-        return _arguments.size, _units.show_size, "BYTES"
-    return _arguments.count, _units.show_count, "N"
+        return _SIZES, "BYTES", _arguments.size, _units.show_size
+    return _NUMBERS, "N", _arguments.count, _units.show_count
 
 
 def run(options: argparse.Namespace, service: Service, by_callbacks: Service | None = None) -> int:
@@ -121,9 +124,12 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
 
 def limits_of(options: argparse.Namespace) -> Limits:
     """Return the limits that the options name; a bad one ends the program with its flag's help."""
-    given = {name: getattr(options, name) for name in FLAGS}
+    given: dict[str, Any] = {}
+    for name in FLAGS:
+        if (value := getattr(options, name)) is not None:
+            given[name] = None if value == math.inf else value
     try:
-        return Limits(**{name: value for name, value in given.items() if value is not None})
+        return Limits(**given)
     except ValueError as exc:
         _arguments.refuse(options, _arguments.in_flags(exc, FLAGS))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ examples:
   muxcore load 9000 -q 20k --poisson -d 10s             open loop: latency at an offered rate
   muxcore load 9000 --size 64:90,16k:9,1m:1 --depth 4   a mix of sizes, four in flight
   muxcore load 9000 --workload churn -n 20k             connect, one message, close; 20,000 times
-  muxcore load 8000 --http /index.html -c 100           HTTP/1.1, over connections that stay open
+  muxcore load http://127.0.0.1:8000/index.html -c 100  HTTP/1.1, over connections that stay open
   muxcore load 6379 --request 'PING\r\n' --expect '+PONG\r\n'
   muxcore load 25 --greeting '\r\n' --request 'NOOP\r\n' --until '\r\n'
   muxcore load 9000 --json | python3 -m json.tool
@@ -53,15 +54,23 @@ def add_parser(commands: Any) -> None:
         help="drive a server: rate, latency percentiles",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("address", help="HOST:PORT, a port (loopback), [IPV6]:PORT or unix:PATH")
+    parser.add_argument(
+        "address",
+        help="HOST:PORT, a port (loopback), [IPV6]:PORT, unix:PATH, or http://HOST[:PORT]/PATH",
+    )
     parser.add_argument("--json", action="store_true", help="for programs; see docs/load.md")
     _add_work(
         parser.add_argument_group("how much (20k is 20,000; times are seconds, or 500ms, 2m)")
     )
     _add_words(parser.add_argument_group("what is said, to a server that does not echo"))
     client = parser.add_argument_group("the client")
-    client.add_argument("--timeout", type=duration, default=5.0, metavar="TIME", help="for late "
-                        "replies, at the end; default: 5s")  # fmt: skip
+    client.add_argument(
+        "--timeout",
+        type=duration,
+        default=5.0,
+        metavar="TIME",
+        help="for late replies; default: 5s",
+    )
     client.add_argument("--sources", type=count, metavar="N", help="loopback source addresses")
     client.add_argument(
         "--spin", type=duration, default=0.0, metavar="TIME", help="poll so long before sleeping"
@@ -73,15 +82,22 @@ def add_parser(commands: Any) -> None:
 
 def _add_work(group: Any) -> None:
     group.add_argument("--workload", choices=tuple(_DEFAULTS), default="echo", help="default: echo")
-    group.add_argument("-c", "--connections", type=count, metavar="N", help="default: 50")
-    group.add_argument("-d", "--duration", type=duration, metavar="TIME", help="default: 5s")
+    group.add_argument("-c", "--connections", type=count, metavar="N", help="at once; default: 50")
+    group.add_argument(
+        "-d", "--duration", type=duration, metavar="TIME", help="measure so long; default: 5s"
+    )
     group.add_argument(
         "-n", "--messages", type=count, default=0, metavar="N", help="end after so many messages"
     )
     group.add_argument(
-        "-q", "--rate", type=number, default=0.0, metavar="R", help="messages a second in all, due "
-        "whether or not the server is ready; default: each reply brings the next"
-    )  # fmt: skip
+        "-q",
+        "--rate",
+        type=number,
+        default=0.0,
+        metavar="R",
+        help="messages a second in all, due whether or not the server is ready; "
+        "default: each reply brings the next",
+    )
     group.add_argument("--poisson", action="store_true", help="random intervals, not fixed ones")
     group.add_argument(
         "--size", metavar="B", help="bytes, or a mix as in 64:90,16k:10; default: 64"
@@ -91,7 +107,7 @@ def _add_work(group: Any) -> None:
     )
     group.add_argument("--idle", type=count, default=0, metavar="N", help="more, that stay silent")
     group.add_argument(
-        "--warmup", type=duration, metavar="TIME", help="default: 500ms, and none with -n"
+        "--warmup", type=duration, metavar="TIME", help="before that; default: 500ms, 0 with -n"
     )
     group.add_argument(
         "--ramp", type=duration, default=0.0, metavar="TIME", help="open them over so long"
@@ -120,6 +136,7 @@ def run(options: argparse.Namespace) -> int:
     from muxcore.load import numeric, sharding
     from muxcore.load.config import NUMBER_MAX
 
+    _take_url(options)
     warmup = options.warmup
     if warmup is None:
         warmup = 0.0 if options.messages else _WARMUP
@@ -162,6 +179,22 @@ def run(options: argparse.Namespace) -> int:
     if result.ended_by:
         return 128 + signal.Signals[result.ended_by]
     return 0 if result.ok else 1
+
+
+def _take_url(options: argparse.Namespace) -> None:
+    """Take an address that is a URL apart: it is one, and --http."""
+    scheme, found, rest = options.address.partition("://")
+    if not found:
+        return
+    if scheme != "http":
+        refuse(options, f"{scheme}:// cannot be driven: there is no TLS, and no other protocol")
+    if options.http is not None or options.request is not None:
+        refuse(
+            options, f"{options.address} says what to GET: give HOST:PORT, and --http or --request"
+        )
+    host, _, path = rest.partition("/")
+    options.address = host if re.search(r":\d+$", host) else f"{host}:80"
+    options.http = f"/{path}"
 
 
 def _config(options: argparse.Namespace) -> LoadConfig:

@@ -109,16 +109,15 @@ def ask(target: Address, request: bytes, times: int, greeting: bytes = b"") -> b
 
     Raises:
         OSError: it cannot be connected to.
+        LoadError: it does not greet so.
     """
     family, sockaddr = addresses.resolve(target)[0]
     back = b""
     with socket.socket(family) as sock:
         sock.settimeout(FIRST)
         sock.connect(sockaddr)
+        _be_greeted(sock, greeting)
         try:
-            while greeting and greeting not in back:
-                back += _some(sock)
-            back = back.partition(greeting)[2] if greeting else back
             for _ in range(times):
                 sock.settimeout(FIRST)
                 sock.sendall(request)
@@ -128,9 +127,21 @@ def ask(target: Address, request: bytes, times: int, greeting: bytes = b"") -> b
                         sock.settimeout(_SILENCE)
                 except TimeoutError:
                     continue
-        except (EOFError, ConnectionError, TimeoutError):
+        except (EOFError, ConnectionError):
             pass  # what came until then is what it says
     return back
+
+
+def _be_greeted(sock: socket.socket, greeting: bytes) -> None:
+    said = b""
+    try:
+        while greeting not in said:
+            said += _some(sock)
+    except (EOFError, ConnectionError, TimeoutError):
+        raise LoadError(
+            f"the server did not greet with {greeting!r} within {FIRST:g} s; it said "
+            f"{said[:_SHOWN]!r}"
+        ) from None
 
 
 def _some(sock: socket.socket) -> bytes:

@@ -37,6 +37,10 @@ class Histogram:
         if value > self.max:
             self.max = value
 
+    def copy(self) -> Histogram:
+        """Return the same, which does not change with this one."""
+        return Histogram(self.counts, self.max)
+
     def merge(self, other: Histogram) -> None:
         """Add the counts of another histogram to these."""
         for bucket, count in enumerate(other.counts):

@@ -35,13 +35,13 @@ class PureGenerator:
         self._active = self._conns[: config.connections]
         self._next = config.connections if self._load.churn else 0
         self._connected = self._entered = False
-        self._measure = self._connect_started = self._ends = 0
+        self._measure = self._connect_started = self._ends = self._spent_at = 0
 
     def begin(self, warmup: float, seconds: float) -> None:
         load = self._load
         load.found = LoadResult(self.kind, opened=load.found.opened, open=load.found.open)
         load.warmup, self._measure = round(warmup * 1e9), round(seconds * 1e9)
-        load.refusal = b""
+        self._spent_at, load.refusal = 0, b""
         load.stop = load.late = load.is_another = False
         self._go(Phase.WARMING if self._connected else Phase.CONNECTING)
 
@@ -74,7 +74,13 @@ class PureGenerator:
     def result(self) -> LoadResult:
         found, refused = self._load.found, self._load.refusal
         why = found.first_error or (telling.refusal(refused) if found.errors["status"] else "")
-        return replace(found, errors=Counter(found.errors), first_error=why)
+        return replace(
+            found,
+            errors=Counter(found.errors),
+            first_error=why,
+            latency=found.latency.copy(),
+            lag=found.lag.copy(),
+        )
 
     def close(self) -> None:
         for conn in self._conns:
@@ -141,18 +147,17 @@ class PureGenerator:
         return True
 
     def _is_done(self, now: int) -> bool:
-        """Whether all that was to be sent is answered.
+        """Whether all that was to be sent is answered, or was given its time.
 
-        Once it is sent, the window lasts as the drain would, which has no time of its own then: the
-        last replies are within the window, too.
+        So the last replies are within the window, too. A drain follows as always: a process that
+        stood still loses none.
         """
         load = self._load
         if not load.is_spent:
             return False
-        if not load.late:
-            self._ends = now + round(self._config.reply_timeout * 1e9)
-        load.late = True
-        return not load.inflight
+        self._spent_at = self._spent_at or now
+        patience = round(self._config.reply_timeout * 1e9)
+        return not load.inflight or now - self._spent_at >= patience
 
     def _is_drained(self) -> bool:
         load = self._load

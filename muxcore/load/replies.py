@@ -179,4 +179,4 @@ def reply_of(config: LoadConfig) -> Reply | None:
 
 def _may_be_status(line: bytes) -> bool:
     pairs = zip(line, _STATUS_FORM, strict=False)
-    return all(chr(got).isdigit() if want == ord("d") else got == want for got, want in pairs)
+    return all(got in b"0123456789" if want == ord("d") else got == want for got, want in pairs)

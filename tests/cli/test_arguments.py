@@ -44,6 +44,7 @@ def test_a_value_that_cannot_be_is_told_with_its_flag_and_the_flag_s_help(capsys
         (["echo", "0", "--write-high", "x"], "--write-high must be a number of bytes such as 64"),
         (["relay", "0", "a:1", "--drain-timeout", "x"], "--drain-timeout must be a time such as"),
         (["relay", "0", "a:1", "--max-connections", "x"], "--max-connections must be a whole"),
+        (["relay", "0", "a:1", "--linger-timeout", "none"], "--linger-timeout must be a time such"),
         (["relay", "0", "a:1", "--connect-timeout", "0"], "--connect-timeout must be above 0"),
         (["load", "9", "--rate", "x"], "--rate must be a number such as 500 or 20k, not 'x'"),
         (["load", "9", "--duration", "x"], "--duration must be a time such as 30s, 500ms or 2m"),
@@ -98,12 +99,13 @@ def test_without_a_command_the_help_is_printed_and_it_is_wrong(capsys: Output) -
 def test_units_are_understood_wherever_a_limit_is_given() -> None:
     options = cli._parser().parse_args(
         "relay 0 db:1 --connections 20k --write-buffer 1m --idle-timeout 2m --linger-timeout 50ms"
-        " --max-connections 1k".split()
+        " --max-connections 1k --close-timeout none".split()
     )
     limits = _serving.limits_of(options)
     assert limits.connections == 20_000
     assert limits.write_buffer == 1 << 20
     assert (limits.idle_timeout, limits.linger_timeout) == (120.0, 0.05)
+    assert limits.close_timeout is None
     assert options.max_connections == 1000
 
 
@@ -116,9 +118,8 @@ def test_the_help_of_each_limit_is_its_docstring_s_first_clause(
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for field in dataclasses.fields(Limits):
         flag = f"--{field.name.replace('_', '-')}"
-        assert re.search(
-            rf"{flag} (N|BYTES|TIME|wait\|close\|TIME) \w[^;]{{10,}}; default: ", text
-        ), flag
+        kind = r"(N|BYTES|TIME|TIME\|none|wait\|close\|TIME)"
+        assert re.search(rf"{flag} {kind} \w[^;]{{10,}}; default: ", text), flag
     assert "--connections N open connections at once; default: 100k" in text
     assert "--write-high BYTES pause_writing is called when" in text
-    assert "--idle-timeout TIME a connection in which no byte moves" in text
+    assert "--idle-timeout TIME|none a connection in which no byte moves" in text

@@ -221,6 +221,19 @@ def test_a_window_can_be_stopped_early(kind: str, serve: Any, answers: Any) -> N
     assert 0 < result.seconds < 30
 
 
+def test_a_result_does_not_change_with_what_follows(kind: str, serve: Any, answers: Any) -> None:
+    server = serve(answers["echo"]())
+    source = generator(LoadConfig(address=server.address, rate=2000.0), kind)
+    source.begin(0.0, 60.0)
+    while not (early := source.result()).answered:
+        source.run(0.01)
+    found = early.to_json(counts=True)
+    while source.result().answered == early.answered:
+        source.run(0.01)
+    assert early.to_json(counts=True) == found
+    source.close()
+
+
 def test_phases_come_in_their_order(kind: str, serve: Any, answers: Any) -> None:
     source = generator(LoadConfig(address=serve(answers["echo"]()).address), kind)
     seen: list[Phase] = []

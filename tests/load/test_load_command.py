@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.address import Address
-from muxcore.cli import _load_report, main
+from muxcore import cli
+from muxcore.address import Address, parse
+from muxcore.cli import _load_report, load, main
 from muxcore.load import LoadConfig, LoadResult
+from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import refusing
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may answer late what a server is asked first."""
+    monkeypatch.setattr("muxcore.load.asking.FIRST", DEADLINE)
 
 
 def test_a_right_server_gives_zero_and_a_summary(
@@ -146,6 +154,45 @@ def test_http_is_asked_for_by_one_flag(
     assert "1,000 of 1,000 answered, each a whole HTTP reply" in out
 
 
+def test_an_address_may_be_a_url(serve: Any, answers: Any, capsys: Any) -> None:
+    server = serve(answers["http"](b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+    for path in ("", "/", "/a/b?c=d"):
+        assert main(["load", f"http://{server.address}{path}", "-n", "10"]) == 0
+        said = f"said      b'GET {path or '/'} HTTP/1.1\\r\\nHost: {server.address}\\r\\n"
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1", "127.0.0.1:80"),
+        ("http://127.0.0.1:81/x", "127.0.0.1:81"),
+        ("http://[::1]/", "[::1]:80"),
+        ("http://[::1]:8080/", "[::1]:8080"),
+    ],
+)
+def test_a_url_without_a_port_means_that_of_http(url: str, address: str) -> None:
+    options = cli._parser().parse_args(["load", url])
+    load._take_url(options)
+    assert options.address == address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["https://127.0.0.1/"], "https:// cannot be driven: there is no TLS"),
+        (["http://127.0.0.1/", "--http", "/x"], "says what to GET: give HOST:PORT, and --http"),
+        (["http://127.0.0.1/", "--request", "x"], "says what to GET: give HOST:PORT, and --http"),
+        (["http://127.0.0.1/a b"], "--http must be a path such as /index.html, not '/a b'"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused(arguments: list[str], why: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["load", *arguments])
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err
+
+
 def test_a_request_of_http_is_answered_as_http_says(serve: Any, answers: Any) -> None:
     server = serve(answers["http"](b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
     request = "POST /x HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n"
@@ -176,18 +223,26 @@ def test_a_reply_that_is_not_said_is_learned_and_demanded(
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("options", "why"),
     [
-        (lambda sock, data, number: None, "no reply to b'x' within"),
-        (lambda sock, data, number: sock.sendall(b"%d" % number), "say with --until what each"),
+        ([], "no reply to b'x' within 0.2 s"),
+        (["--greeting", "\\r\\n"], "did not greet with b'\\r\\n' within 0.2 s; it said b'"),
     ],
+    ids=["no reply", "no greeting"],
 )
-def test_a_reply_that_cannot_be_learned_is_told(
-    answer: Any, why: str, serve: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_stays_silent_is_told(
+    options: list[str], why: str, serve: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxcore.load.asking.FIRST", 0.2)
-    assert main(["load", str(serve(answer).address), "--request", "x"]) == 1
+    server = serve(lambda sock, data, number: None, b"220 " if options else b"")
+    assert main(["load", str(server.address), "--request", "x", *options]) == 1
     assert why in capsys.readouterr().err
+
+
+def test_replies_that_differ_are_not_demanded(serve: Any, capsys: Any) -> None:
+    server = serve(lambda sock, data, number: sock.sendall(b"%d" % number))
+    assert main(["load", str(server.address), "--request", "x"]) == 1
+    assert "say with --until what each of them ends with" in capsys.readouterr().err
 
 
 def test_a_server_that_speaks_first_is_heard_before_it_is_asked(serve: Any) -> None:
@@ -224,6 +279,30 @@ def test_the_latency_has_a_unit_that_fits_and_columns_that_stand_below_one_anoth
     assert lag.split()[:8] == ["lag", "3.00", "45.0", "45.0", "45.0", "45.0", "45.0", "us"]
     ends = [[match.end() for match in re.finditer(r"\S+", line)] for line in (head, latency, lag)]
     assert ends[0] == ends[1][1:7] == ends[2][1:7]
+
+
+def test_a_long_request_is_shown_by_its_beginning() -> None:
+    config = LoadConfig(address=Address("127.0.0.1", 9), request=b"x" * 5000, until=b"\n")
+    said = _load_report.text("9", config, LoadResult("pure")).splitlines()[2]
+    assert said == f"  said      b'{'x' * 100}'…"
+
+
+@pytest.mark.parametrize(
+    ("asked", "started"),
+    [
+        ("127.0.0.1:9", "`muxcore echo 9`"),
+        ("[::1]:9", "`muxcore echo [::1]:9`"),
+        ("127.0.0.2:9", "`muxcore echo 127.0.0.2:9`"),
+    ],
+)
+def test_the_server_that_would_do_listens_where_it_was_asked_for(asked: str, started: str) -> None:
+    told = _load_report.unreached(asked, parse(asked), "Connection refused")
+    assert told.startswith(f"nothing listens on {asked}: start a server there, e.g. {started}")
+
+
+def test_another_reason_is_told_as_it_is() -> None:
+    told = _load_report.unreached("10.9.9.9:9", parse("10.9.9.9:9"), "No route to host")
+    assert told == "10.9.9.9:9: No route to host"
 
 
 def test_a_name_is_shown_with_the_address_that_it_stands_for() -> None:

@@ -16,12 +16,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
 
-def drive(
-    kind: str, address: Address, seconds: float = 0.1, *, warmup: float = 0.02, **load: Any
-) -> LoadResult:
-    source = generator(LoadConfig(address=address, **load), kind)
+def drive(kind: str, address: Address, **load: Any) -> LoadResult:
+    """Send a number of messages, however long that takes."""
+    source = generator(LoadConfig(address=address, **{"messages": 60, **load}), kind)
     try:
-        return window(source, warmup, seconds)
+        return window(source, 0.0, 3600.0)
     finally:
         source.close()
 
@@ -52,7 +51,7 @@ def test_replies_that_differ_are_right_up_to_a_text(
     load = {"request": b"NOOP\r\n", "until": b"\r\n", "connections": 4, **load}
     result = drive(kind, server.address, **load)
     assert result.ok, (result.errors, result.first_error)
-    assert result.sent == result.answered == result.latency.total > 0
+    assert result.sent == result.answered == result.latency.total == 60
 
 
 def test_a_reply_that_nobody_asked_for_is_found(kind: str, serve: Any) -> None:
@@ -72,7 +71,7 @@ def test_http_is_driven_over_connections_that_stay_open(
     server = serve(answers["http"](response))
     result = drive(kind, server.address, request=GET, http=True, connections=5, **load)
     assert result.ok, (result.errors, result.first_error)
-    assert result.sent == result.answered > 0
+    assert result.sent == result.answered == 60
     if "workload" not in load:
         assert server.accepted == result.opened == 5
 
@@ -94,7 +93,7 @@ def test_a_connection_that_http_lets_the_server_end_is_opened_anew(
     server = serve(answers["http"](response, **how))
     result = drive(kind, server.address, request=GET, http=True, connections=3, **load)
     assert result.ok, (result.errors, result.first_error)
-    assert result.sent == result.answered > 3
+    assert result.sent == result.answered == 60
     assert result.opened > 3
 
 
@@ -116,9 +115,23 @@ def test_what_a_server_that_ends_a_connection_leaves_unanswered_is_asked_again(
                 return
 
     load = {"request": GET, "http": True, "connections": 1, "depth": 4, "messages": 40}
-    result = drive(kind, serve(answer).address, 60.0, warmup=0.0, **load)
+    result = drive(kind, serve(answer).address, **load)
     assert result.ok, (result.errors, result.first_error)
     assert result.answered == 40
+
+
+def test_half_a_reply_is_lost_and_the_next_connection_begins_a_new_one(
+    kind: str, serve: Any
+) -> None:
+    def answer(sock: socket.socket, data: bytes, number: int) -> None:
+        sock.sendall(OK[:-3] if number == 5 else OK)
+        if number == 5:
+            sock.close()
+
+    load = {"request": GET, "http": True, "workload": "churn", "connections": 1}
+    result = drive(kind, serve(answer).address, **load)
+    assert result.errors == {"closed": 1}
+    assert (result.lost, result.answered) == (1, 59)
 
 
 def test_an_http_error_is_counted_and_its_connection_goes_on(
@@ -127,8 +140,8 @@ def test_an_http_error_is_counted_and_its_connection_goes_on(
     missing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
     server = serve(answers["http"](missing))
     result = drive(kind, server.address, request=GET, http=True, connections=3)
-    assert result.errors == {"status": result.sent}
-    assert result.lost == result.sent > 3
+    assert result.errors == {"status": 60}
+    assert result.lost == result.sent == 60
     assert result.received == result.latency.total == 0
     assert result.first_error == "the server answered HTTP/1.1 404 Not Found"
     assert server.accepted == result.open == 3
@@ -144,7 +157,7 @@ def test_a_head_request_waits_for_no_body(kind: str, serve: Any, answers: Any) -
 def test_a_server_that_does_not_speak_http_is_told_with_its_words(kind: str, serve: Any) -> None:
     server = serve(lambda sock, data, number: sock.sendall(b"-ERR unknown command\r\n"))
     result = drive(kind, server.address, request=GET, http=True, connections=2)
-    assert result.errors == {"corrupt": 2}
+    assert set(result.errors) == {"corrupt"}  # of one or both: the first says enough
     assert "expected an HTTP reply, got b'-ERR unknown command\\r\\n'" in result.first_error
 
 
@@ -168,7 +181,7 @@ def test_a_server_that_speaks_first_is_heard_out(
     load = {"request": b"NOOP\r\n", "until": b"\r\n", "greeting": b"\r\n", **load}
     result = drive(kind, server.address, connections=3, **load)
     assert result.ok, (result.errors, result.first_error)
-    assert result.answered > 0
+    assert result.answered == 60
 
 
 def test_a_greeting_that_does_not_end_is_a_time_out(kind: str, serve: Any) -> None:
@@ -198,7 +211,7 @@ def test_a_server_that_does_not_echo_is_told_as_that_and_not_waited_for(
             sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     load = {"connections": 5, "reply_timeout": 3600.0}
-    result = drive(kind, serve(answer).address, 3600.0, warmup=0.0, **load)
+    result = drive(kind, serve(answer).address, **load)
     assert result.errors == {"corrupt": 1}
     assert result.lost == 5
     assert result.first_error == (
@@ -251,7 +264,7 @@ def test_no_more_messages_are_sent_than_were_asked_for(
 def test_messages_that_are_never_answered_end_the_window(kind: str, serve: Any) -> None:
     server = serve(lambda sock, data, number: None)
     load = {"connections": 3, "messages": 3, "reply_timeout": 0.1}
-    result = drive(kind, server.address, 3600.0, warmup=0.0, **load)
+    result = drive(kind, server.address, **load)
     assert result.lost == result.errors["timeout"] == 3
     assert 0.1 <= result.seconds < 3600
 
