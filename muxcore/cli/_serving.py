@@ -138,7 +138,12 @@ def _idle(text: str) -> float | None:
     """Parse ``--drain-idle``."""
     if text in ("wait", "close"):
         return _CLOSE if text == "close" else None
-    return _arguments.duration(text)
+    try:
+        return _arguments.duration(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"must be wait, close, or a time such as 30s or 500ms, not {text!r}"
+        ) from None
 
 
 def _announcer(trigger: str) -> Callable[[Server], Any]:

@@ -113,7 +113,10 @@ def test_who_is_idle_in_a_drain_is_said_in_words_or_seconds(given: str, meant: A
 def test_who_is_idle_in_a_drain_is_refused_in_other_words(command: Start) -> None:
     echo = command("echo", "0", "--drain-idle", "perhaps")
     assert echo.status() == 2
-    assert "'perhaps' is not wait, close or seconds" in echo.complaint()
+    assert (
+        "--drain-idle must be wait, close, or a time such as 30s or 500ms, not 'perhaps'"
+        in echo.complaint()
+    )
 
 
 def test_a_delay_is_told_and_more_may_come(command: Start) -> None:

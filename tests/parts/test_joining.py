@@ -69,7 +69,7 @@ class Upstream:
 
 def joining(*, lost: bool, where: Address | Pool = _ADDRESS) -> tuple[Side, Joining, Upstream]:
     side = Side(lost=lost)
-    side._peer = joins = Joining(side, where, b"first", b"back", None)
+    side._peer = joins = Joining(side, where, b"first", b"back", None, b"")
     upstream = Upstream()
     side._engine.service().connection_made(upstream)
     return side, joins, upstream
@@ -105,7 +105,7 @@ def test_a_waiting_side_that_is_lost_before_it_is_joined_takes_its_upstream_alon
 
 def test_a_side_that_ends_while_it_is_connected_for_cancels_that() -> None:
     side = Side(lost=False)
-    Joining(side, _ADDRESS, b"", b"", None).close()
+    Joining(side, _ADDRESS, b"", b"", None, b"").close()
     assert side._engine.handle.cancelled
 
 

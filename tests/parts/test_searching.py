@@ -38,6 +38,11 @@ class Engine:
         self.handle = Handle()
         return self.handle
 
+    def call_later(self, delay: float, call: Any, /, *args: Any) -> Handle:
+        self.patience = (delay, call)
+        self.timer = Handle()
+        return self.timer
+
     def connects(self) -> Transport:
         transport = Transport()
         self.service().connection_made(transport)
@@ -101,7 +106,9 @@ def test_so_many_are_tried_and_then_it_has_failed(tries: int) -> None:
         caller.engine.fails()
     (exc,) = caller.failed
     assert isinstance(exc, muxcore.NoUpstream)
-    assert [where for where, _ in exc.reasons] == ["a:1", "b:1", "c:1", "d:1"][:tries]
+    tried = [where for where, _ in exc.reasons]
+    assert tried[0] == "a:1"
+    assert len(tried) == len(set(tried)) == min(tries, 4)
     assert caller.active() == [0] * 4
     assert caller.found == []
 
@@ -191,3 +198,71 @@ def test_a_search_that_is_over_keeps_nobody(end: str) -> None:
         assert alive() is None, "the search keeps who asked for it"
     finally:
         gc.enable()
+
+
+# -- a place in the queue
+
+
+def _waiting() -> tuple[Caller, Search, Upstream]:
+    """Return a search that waits, and the upstream whose only place another client has."""
+    caller = Caller("a:1", max_active=1, queue=1, queue_timeout=7)
+    only = caller.pool.take()
+    assert only is not None
+    search = caller.search()
+    assert caller.pool.waiting == 1
+    assert caller.engine.asked == []
+    return caller, search, only
+
+
+def test_a_place_that_comes_free_is_taken() -> None:
+    caller, _, only = _waiting()
+    only.connection_lost(None)
+    assert caller.engine.asked == [("a:1", None)]
+    assert caller.engine.timer.cancelled == 1
+    transport = caller.engine.connects()
+    assert caller.found == [(transport, only)]
+    assert only.active == 1
+
+
+def test_who_has_waited_too_long_is_told_for_how_long() -> None:
+    caller, _, _ = _waiting()
+    delay, call = caller.engine.patience
+    assert delay == 7
+    call()
+    (exc,) = caller.failed
+    assert "no place came free within 7 s" in str(exc)
+    assert caller.pool.waiting == 0
+
+
+def test_a_search_that_is_dropped_waits_no_more() -> None:
+    caller, search, only = _waiting()
+    search.cancel()
+    search.cancel()
+    assert caller.pool.waiting == 0
+    assert caller.engine.timer.cancelled == 1
+    only.connection_lost(None)
+    assert caller.engine.asked == []
+    assert caller.failed == []
+
+
+def test_who_wakes_and_finds_no_place_waits_on_with_the_time_that_is_left() -> None:
+    caller, _, only = _waiting()
+    only.active += 1  # somebody else has it by then
+    only.connection_lost(None)
+    assert caller.pool.waiting == 1
+    assert caller.engine.timer.cancelled == 0
+    only.connection_lost(None)
+    assert caller.engine.asked == [("a:1", None)]
+
+
+def test_who_wakes_where_nothing_can_be_connected_is_told() -> None:
+    caller, _, only = _waiting()
+
+    def ending(*_: Any) -> Handle:
+        raise OSError(errno.EAGAIN, "no more connections")
+
+    caller.engine.connect = ending  # type: ignore[method-assign]
+    only.connection_lost(None)
+    (exc,) = caller.failed
+    assert isinstance(exc, OSError)
+    assert only.active == 0
