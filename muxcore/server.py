@@ -63,6 +63,10 @@ class Server(Life):
         reuse_port: let several processes listen on one port (SO_REUSEPORT, Linux 3.9).
         allow_threads: let an engine that forks start beside running threads.
 
+    Attributes:
+        addresses: where it listens, once it does.
+        on_drain, on_reload: lists of calls with the server; see ``Life``.
+
     Raises:
         ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
             that are no mapping or do not exist.
