@@ -58,11 +58,13 @@ from muxcore.parsers import (
     tls_alert,
     tls_client_hello,
 )
+from muxcore.pool import Check, Upstream
 
 if TYPE_CHECKING:
     import anyio.abc
 
 __all__ = [
+    "Check",
     "Client",
     "Connection",
     "ConnectionClosed",
@@ -75,6 +77,7 @@ __all__ = [
     "Server",
     "Stopped",
     "TooLong",
+    "Upstream",
     "as_anyio",
     "connect",
     "create_server",
