@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muxcore.compare import peers
 from muxcore.compare.report.picture import engines
 from muxcore.compare.report.verdict import headline, microseconds, trust
 
@@ -20,6 +21,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     ]
     for row in engines(found, first):
         by = {dot.kind: microseconds(dot.value) for dot in row.dots}
+        if row.label == peers.FLOOR:  # C, as a verb is
+            by = {"verb": by["reference"]}
         verb = by.pop("verb", "")
         lines.append(f"| {row.label} | {verb} | {''.join(by.values())} |")
     machine = f"{where['cpu']}, Linux {where['kernel']}, Python {where['python'].split()[0]}"
