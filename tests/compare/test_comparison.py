@@ -110,6 +110,13 @@ def test_a_window_that_time_was_stolen_from_is_taken_again_a_few_times(
     reads = itertools.count()  # two for each window
     stolen = itertools.accumulate(read % 2 and read // 2 in robbed for read in reads)
     monkeypatch.setattr(rounds, "stolen_ns", lambda cores: next(stolen))
+
+    def answered(*args: Any, **hooks: Any) -> LoadResult:
+        result = window(*args, **hooks)
+        result.received = result.received or 1  # on a busy machine: no reply is another matter
+        return result
+
+    monkeypatch.setattr(rounds, "window", answered)
     one = subject("one")
     series = _measured([one, twin_of(one)], rounds=1)
     assert (series.retaken, series.robbed) == (retaken, kept)
