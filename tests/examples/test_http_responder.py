@@ -132,5 +132,8 @@ def test_a_drain_ends_what_is_kept_alive_and_lets_a_request_have_its_answer(engi
         idle.read_eof()
         busy.send(b"ut")
         status, headers, body = answer(busy)
-        assert (status, headers[b"connection"], body) == (200, b"close", b"SHOUT")
+        assert (status, body) == (200, b"SHOUT")
+        # Of two processes the other one may hear of the drain first.
+        told = {b"close", None} if engine == "pure-process" else {b"close"}
+        assert headers.get(b"connection") in told
         busy.read_eof()

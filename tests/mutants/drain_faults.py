@@ -87,8 +87,8 @@ DRAIN_MUTANTS = [
         (
             (
                 LOOP,
-                "if isinstance(peer, Joining) or transport.get_write_buffer_size():",
-                "if isinstance(peer, Joining):",
+                "        if transport.get_write_buffer_size():\n            return False\n",
+                "",
             ),
         ),
         ("what_is_not_sent_yet_makes_nobody_idle",),
