@@ -138,6 +138,17 @@ int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
     return loop->backend->ops->descriptor(loop->backend, slot);
 }
 
+int mux_is_client(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    if (!slot->outgoing)
+        return 1;
+    if (slot->state == MUX_MOVED)
+        return slot->moved.carries == 1;
+    const mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : NULL;
+    return peer && !peer->seen && !peer->outgoing;
+}
+
 int mux_refuse(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);
@@ -174,6 +185,47 @@ void mux_close_unseen(mux_loop *loop, int at_once)
         else
             mux_conn_close(loop, slot);
     }
+}
+
+/* Whether no byte moves in it: none since the last look, and none is queued, as far as that is known here. */
+static bool rests(const mux_slot *slot, uint64_t *moved)
+{
+    uint64_t in_out[2] = {slot->bytes_in, slot->bytes_out};
+    if (slot->state == MUX_MOVED)
+        mux_moved_bytes(slot, in_out);
+    const uint64_t before = *moved;
+    *moved = in_out[0] + in_out[1] + 1; /* 0: it was not looked at */
+    return *moved == before && (slot->state == MUX_MOVED || !slot->queue.size);
+}
+
+uint32_t mux_loop_slots(const mux_loop *loop)
+{
+    return loop ? loop->slots.cap : 0;
+}
+
+uint32_t mux_stop_unseen(mux_loop *loop, uint32_t most, uint64_t *moved)
+{
+    uint32_t ended = 0, clients = 0;
+    if (!loop || mux_loop_foreign(loop))
+        return 0;
+    loop->draining = true;
+    for (uint32_t i = 0; i < loop->slots.used && ended < most; i++) {
+        mux_slot *slot = mux_slots_at(&loop->slots, i);
+        if (slot->seen || slot->state < MUX_MOVED || slot->state > MUX_CLOSING)
+            continue;
+        if (slot->state == MUX_MOVED && slot->eof_wanted)
+            continue; /* it was asked already */
+        const mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : NULL;
+        if ((peer && peer->seen) || (moved && !(rests(slot, &moved[i]) && (!peer || !peer->queue.size))))
+            continue; /* the first: it ends with the side that Python sees */
+        ended++;
+        clients += (slot->outgoing ? 0U : 1U) + (peer && !peer->outgoing ? 1U : 0U);
+        if (slot->state == MUX_MOVED)
+            mux_moved_ask(slot, MUX_ASK_ABORT);
+        else
+            mux_conn_end(loop, slot, 0);
+    }
+    return clients;
 }
 
 uint64_t mux_unsent(mux_loop *loop)

@@ -91,6 +91,13 @@ int mux_refuse(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_release(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* End what Python does not see: once sent (at_once 0), or now. Polls return at each such end. */
 void mux_close_unseen(mux_loop *loop, int at_once);
+/* End at most `most` that Python sees nothing of, their other sides included. With `moved`, a number for each of
+ * mux_loop_slots that begins as 0, only those in which no byte has moved since it was given last. Returns how many of
+ * them others had opened. From then on polls return at each end, as above. */
+uint32_t mux_stop_unseen(mux_loop *loop, uint32_t most, uint64_t *moved);
+uint32_t mux_loop_slots(const mux_loop *loop); /* that there may be */
+/* Whether somebody else opened it, or that side of its pair that Python does not see; 1 or 0, or -ESTALE. */
+int mux_is_client(mux_loop *loop, uint32_t slot, uint32_t generation);
 /* What would be lost now of all that Python does not see: bytes queued, connections that linger. */
 uint64_t mux_unsent(mux_loop *loop);
 

@@ -19,6 +19,7 @@ from muxcore.errors import (
     NoUpstream,
     ParseError,
     ServiceError,
+    Stopped,
     TooLong,
     UnknownEngine,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Server",
     "ServiceError",
     "Stats",
+    "Stopped",
     "StreamProtocol",
     "TooLong",
     "Transport",

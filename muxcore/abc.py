@@ -43,6 +43,10 @@ CAPABILITIES = {
 """Every capability by name, with what it means."""
 
 
+def _nobody(phase: str) -> None:
+    """Stand in for who is told of the phases of an engine's end."""
+
+
 class Host(Protocol):
     """A host loop: what an engine asks of somebody else's loop that it runs in, as a guest."""
 
@@ -89,6 +93,10 @@ class Engine(abc.ABC):
         self.allow_threads = allow_threads
         self.server: ServerCalls = self  # what transport.server returns; Server puts itself here
         self.ending = False  # from then on nothing is connected to
+        self.draining = False  # clients are asked to finish
+        self.may_rest: set[object] = set()  # connections that draining() answered so for
+        self.stopped = 0  # clients that a drain has ended because its time was over
+        self.on_phase: Callable[[str], object] = _nobody  # see drain()
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its
         # host is at something else
         self.owner: int | None = None
@@ -208,14 +216,31 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """Ask for an end: listeners close, what is queued is sent for ``Limits.drain_timeout``.
+        """Ask for an end: listeners close, what is queued is sent for ``Limits.stop_timeout``.
 
         From any thread and in signal handlers: it takes no lock and does not wait.
         """
 
     @abc.abstractmethod
     def abort(self) -> None:
-        """Ask for an end without the drain; as callable as :meth:`stop`."""
+        """Ask for an end that waits for nothing; as callable as :meth:`stop`."""
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Ask for an end for which clients may finish first; as callable as :meth:`stop`.
+
+        A stop cuts it short. Here it is a stop; an engine that can do better has ``draining``, and
+        ``stopped`` in the end, and calls in its own thread ``on_phase`` with "draining" when it
+        begins, "closed" when its listeners are, "over" when its time is, and "ending" when a stop
+        begins, by whomever.
+
+        Args:
+            timeout: seconds that they have; None means ``Limits.drain_timeout``.
+        """
+        self.stop()
+
+    def call_from_signal(self, call: Callable[[], object]) -> None:
+        """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
+        call()
 
     @abc.abstractmethod
     def signal_fileno(self) -> int:

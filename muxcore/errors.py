@@ -146,6 +146,14 @@ class CloseTimeout(MuxcoreError, TimeoutError):
         )
 
 
+class Stopped(MuxcoreError, ConnectionError):
+    """A drain ended the connection: ``Limits.drain_timeout`` was over, or it was idle."""
+
+    def __init__(self) -> None:
+        self._made_of = ()
+        super().__init__(errno.ECONNABORTED, "stopped: the server is ending")
+
+
 class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 

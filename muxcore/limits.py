@@ -44,7 +44,16 @@ class Limits:
             bytes sent arrive: a close(2) with unread bytes is a reset, which overtakes them (RFC
             1122, 4.2.2.13). 0: not at all. ``connection_lost`` does not wait for it.
         connect_timeout: the longest an outgoing connection may take.
-        drain_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
+        stop_timeout: how long ``stop()`` waits for queued bytes before it aborts the connection.
+        drain_timeout: how long clients may go on in a drain, once the listeners are closed; then
+            they are ended with ``Stopped``. 25 s is what Kubernetes leaves of its 30 s, with some
+            to spare. None: as long as they like.
+        drain_delay: how long a drain goes on accepting, when ``server.ready`` is false already: a
+            load balancer needs so long to notice.
+        drain_idle: in a drain, who moves no byte for so long, and has none queued, is ended, too.
+            None: idle clients may stay for ``drain_timeout``.
+        drain_spread: over how long those that are left are ended, evenly, so that not all of them
+            come back in one second. 0: all at once.
         accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
             memory: 0.1 s is at most 10 attempts a second, and a quick recovery.
     """
@@ -65,7 +74,11 @@ class Limits:
     close_timeout: float | None = 60.0
     linger_timeout: float = 2.0
     connect_timeout: float = 10.0
-    drain_timeout: float = 5.0
+    stop_timeout: float = 5.0
+    drain_timeout: float | None = 25.0
+    drain_delay: float = 0.0
+    drain_idle: float | None = None
+    drain_spread: float = 0.0
     accept_pause: float = 0.1
 
     def __post_init__(self) -> None:
@@ -83,9 +96,12 @@ class Limits:
             )
 
 
-_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low", "drain_timeout", "linger_timeout"})
-_MAY_BE_NONE = frozenset({"idle_timeout", "half_close_timeout", "close_timeout"})
-_SECONDS = _MAY_BE_NONE | {"connect_timeout", "drain_timeout", "linger_timeout", "accept_pause"}
+_ZERO_SECONDS = {"linger_timeout", "stop_timeout", "drain_timeout", "drain_delay", "drain_spread"}
+_MAY_BE_ZERO = frozenset({"backlog", "write_high", "write_low"} | _ZERO_SECONDS)
+_MAY_BE_NONE = frozenset(
+    {"idle_timeout", "half_close_timeout", "close_timeout", "drain_timeout", "drain_idle"}
+)
+_SECONDS = _MAY_BE_NONE | _ZERO_SECONDS | {"connect_timeout", "accept_pause"}
 
 LONGEST = 315_360_000.0  # s, ten years
 _SHORTEST = 1e-6  # s; SO_RCVTIMEO, socket(7), counts microseconds, and its zero means "for ever"

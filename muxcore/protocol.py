@@ -9,6 +9,7 @@ The life of a connection, as a protocol sees it::
 
     connection_made ─► data_received* ─► eof_received? ─► connection_lost     (in this order)
                          pause_writing ◄─► resume_writing                      (in turns, between)
+                         draining: once, before connection_lost
                          a verb: from there on, nothing but connection_lost
 
 Where muxcore differs from asyncio, on purpose (nothing else differs):
@@ -70,6 +71,7 @@ CALLBACKS = (
     "eof_received",
     "pause_writing",
     "resume_writing",
+    "draining",
 )
 """What a connection may call before ``connection_lost``; a verb silences all of them."""
 
@@ -96,6 +98,14 @@ class _Callbacks(Protocol):
 
     def resume_writing(self) -> None:
         """The low-water mark is reached: write again."""
+
+    def draining(self) -> bool | None:
+        """The server is to end, and waits for its clients: finish, and close.
+
+        Once, when a drain is asked for, while ``Limits.drain_delay`` has yet to pass: who comes in
+        that time hears it after ``connection_made``. After a true answer the connection may rest
+        beyond ``Limits.drain_idle``, as one does that waits for something other than its peer.
+        """
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended; the last callback. ``exc`` says why, None: it was closed."""
@@ -269,4 +279,4 @@ _NO_OPS = ("asyncio.protocols", __name__)  # where callbacks stand that do nothi
 def handles(protocol: AnyProtocol, callback: str) -> bool:
     """Whether a protocol has a callback of its own: inherited no-ops do not count."""
     method = getattr(type(protocol), callback, None) or getattr(protocol, callback, None)
-    return method is not None and getattr(method, "__module__", "") not in _NO_OPS
+    return callable(method) and getattr(method, "__module__", "") not in _NO_OPS

@@ -2,8 +2,10 @@
 
 ::
 
-    created ── start() or run() ──► running ── stop() ──► draining ──► ended
-               opens the listeners            closes them; queued bytes are sent
+    created ── start() or run() ──► running ── stop() ──► stopping ──► ended
+               opens the listeners     │      closes them; queued bytes are sent
+                                       └── drain() ──► draining ── stop() ──► …
+                                               clients finish before that
 
 Everything that can be refused is refused before a listener is opened: the service, the engine, its
 capabilities, the addresses.
@@ -14,30 +16,28 @@ every descriptor, and how it ends is its own affair: what it does with them stop
 
 from __future__ import annotations
 
-import atexit
-import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from threading import get_ident
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 from muxcore import _at_exit, _demands, address, hosts, registry
-from muxcore.abc import Engine
+from muxcore._life import Life
+from muxcore._signals import signals_of
 from muxcore.address import Address
-from muxcore.limits import Limits
-from muxcore.parts import dispatch, opening, sockets
-from muxcore.parts.signals import StopSignals
+from muxcore.limits import Limits, seconds
+from muxcore.parts import dispatch, logs, sockets
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
 
-_JOIN_MARGIN = 5.0  # s beyond drain_timeout before stop() calls an engine hung
+_JOIN_MARGIN = 5.0  # s beyond stop_timeout before stop() calls an engine hung
 
 
-class Server:
+class Server(Life):
     """A service on some addresses, by an engine of one's choice.
 
     Used as a context manager it runs in the background::
@@ -84,22 +84,14 @@ class Server:
             raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
         chosen = registry.engine(engine)
         _demands.check_requirements(service, chosen)
-        self._service = service
-        self._where = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
+        places = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
         given = [id(w) for w in where if isinstance(w, socket.socket | Address)]
         if len(set(given)) < len(given):
             raise ValueError("a socket or an address is given twice: each is listened on once")
-        self._reuse_port = reuse_port
         limits = _demands.limits_with(service, limits or Limits())
-        self._engine: Engine = chosen(limits, trigger=trigger, allow_threads=allow_threads)
-        self._engine.server = self
-        self._state = "created"
-        self._drained = True
-        self._runner: int | None = None  # ident of the thread in run()
-        self._over = threading.Event()  # run() is
-        self._failure: BaseException | None = None  # what run() has raised
-        self._hook: Callable[[], None] | None = None
-        self.addresses: list[str] = []
+        engine_ = chosen(limits, trigger=trigger, allow_threads=allow_threads)
+        super().__init__(engine_, service, places, reuse_port)
+        engine_.server = self
 
     def __del__(self) -> None:
         """Release what a server that was never started holds."""
@@ -208,30 +200,27 @@ class Server:
         return self
 
     def stop(self) -> bool:
-        """Stop accepting, send what is queued for ``Limits.drain_timeout``, and wait for the end.
+        """Stop accepting, send what is queued for ``Limits.stop_timeout``, and wait for the end.
 
         From any thread, whether it serves in the background or in :meth:`run`; in a callback it
         asks, and does not wait. In a forked child it does nothing but say so in the log.
 
         Returns:
-            Whether every connection had sent all its bytes when it was closed; a forked child: no.
+            Whether every connection had sent all its bytes when it was closed, and none had to be
+            ended by a drain; a forked child: no.
 
         Raises:
             TimeoutError: the engine did not end; a callback is blocking it.
             BaseException: what ended the engine earlier, if that was an error that :meth:`run` has
                 not raised.
         """
-        if self._is_copy():
-            text = "stop() does nothing: the server belongs to process %d, of which this is a fork"
-            dispatch.logger.warning(text, self._engine.process.pid)
+        if self._does_nothing("stop()"):
             return False
         self.request_stop()
-        if self._state == "created":
-            self._engine.close()
-            self._ended()
-        if self._state != "running" or get_ident() in (self._engine.owner, self._runner):
+        self._end_unstarted()
+        if self._cannot_wait():
             return self._drained
-        limit = self._engine.limits.drain_timeout + _JOIN_MARGIN
+        limit = self._engine.limits.stop_timeout + _JOIN_MARGIN
         if not self._join(limit):
             self._engine.abort()
             if not self._join(_JOIN_MARGIN):
@@ -239,15 +228,80 @@ class Server:
                     f"engine {self._engine.name!r} did not end within {limit + _JOIN_MARGIN:g} s: "
                     "a callback is blocking its thread"
                 )
-        if self._runner is None:
-            self._drained = self._engine.drained
-            self._ended()
-        return self._drained
+        return self._joined()
 
     def request_stop(self) -> None:
         """Ask for the end, not waiting; from any thread, in callbacks and in signal handlers."""
         if not self._is_copy():
+            self._phases.ask_stop()
             self._engine.stop()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Let clients finish, and wait for the end, as SIGTERM does while :meth:`run` serves.
+
+        ``ready`` is false from now on; ``Limits`` has the rest: for ``drain_delay`` clients are
+        still accepted; then they have their time; who is here after that is ended with
+        ``Stopped``. A :meth:`stop` cuts it short. Where it may be called, and waits, is as of
+        :meth:`stop`. An engine of others that cannot drain stops.
+
+        Args:
+            timeout: seconds that they have, of the first call; None means ``Limits.drain_timeout``.
+
+        Returns:
+            Whether all of them finished by themselves, or were idle; a forked child: no.
+
+        Raises:
+            TypeError, ValueError: the timeout is no time.
+            TimeoutError, BaseException: see :meth:`stop`.
+        """
+        if self._does_nothing("drain()"):
+            return False
+        self.request_drain(timeout)
+        self._end_unstarted()
+        if self._cannot_wait():
+            return self._drained
+        until = self._phases.until
+        if not self._join(None if until is None else max(0.0, until - monotonic()) + _JOIN_MARGIN):
+            return self.stop()  # it does not end: a callback blocks it
+        return self._joined()
+
+    def request_drain(self, timeout: float | None = None) -> None:
+        """Ask for a drain, not waiting; from where :meth:`request_stop` may be called.
+
+        Raises:
+            TypeError, ValueError: see :meth:`drain`.
+        """
+        if timeout is not None:
+            timeout = seconds("drain()", timeout)
+        if not self._is_copy():
+            self._phases.ask(timeout)
+            self._engine.drain(timeout)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it listens and goes on to: false from the moment that its end is asked for."""
+        engine = self._engine
+        ends = self._phases.asked or engine.draining or engine.ending
+        return self._state == "running" and not ends and self.failed is None
+
+    def reload(self) -> None:
+        """Open the logs again, and call each of ``on_reload``, as SIGHUP does; from any thread.
+
+        It does not wait: the engine's thread does it, between two turns; an error is logged.
+        """
+        self._engine.call_from_signal(self._reload)
+
+    def _reload(self) -> None:
+        logs.reopen()
+        self._tell(self.on_reload)
+
+    def reopen_logs(self) -> None:
+        """Open again the log files that were moved away, as SIGUSR1 does; see :meth:`reload`.
+
+        They are those of each ``logging.handlers.WatchedFileHandler`` of the root logger,
+        ``muxcore`` and ``muxcore.access``.
+        """
+        self._engine.call_from_signal(logs.reopen)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -264,19 +318,22 @@ class Server:
     # -- in this thread
 
     def run(self, on_ready: Callable[[Server], object] | None = None) -> int:
-        """Serve in this thread until ``stop``, SIGINT or SIGTERM.
+        """Serve in this thread until ``stop``, ``drain``, SIGINT or SIGTERM.
 
-        A second signal ends the waiting for clients, and a third one the process, even while a
-        callback does not return. Signals are handled where Python allows it, in the main thread;
-        the handlers that were there before are put back.
+        SIGTERM drains, SIGINT stops. A second signal ends the waiting for clients, and a third one
+        the process, even while a callback does not return. SIGHUP calls :meth:`reload`, or drains
+        where it tells that the controlling terminal was closed; SIGUSR1 calls :meth:`reopen_logs`,
+        SIGUSR2 does nothing: these three only where the program left them their default. Signals
+        are handled where Python allows it, in the main thread; the handlers that were there before
+        are put back.
 
         Args:
             on_ready: called with the server once it listens.
 
         Returns:
-            What a script would exit with: 0 after ``stop`` or SIGTERM and a complete drain,
-            130 after SIGINT, 128 + the signal's number after an abort, 1 where the drain was cut
-            short.
+            What a script would exit with: 0 after a stop in which all was sent, or a drain in which
+            all clients finished; 1 where some had to be cut short; 130 after SIGINT, 128 + the
+            signal's number after an abort.
 
         Raises:
             BindError, RuntimeError: see :meth:`start`.
@@ -284,9 +341,7 @@ class Server:
         self._open()
         self._runner = get_ident()
         try:
-            with StopSignals(
-                self._engine.signal_fileno(), self._engine.stop, self._engine.abort
-            ) as signals:
+            with signals_of(self, self._engine, self._phases) as signals:
                 try:
                     if on_ready is not None:
                         on_ready(self)
@@ -338,59 +393,6 @@ class Server:
             self._drained = self._engine.drained
             self._ended()
         return self._drained
-
-    # -- small things
-
-    def _open(self) -> None:
-        """Open every listener, or none."""
-        if self._state != "created":
-            raise RuntimeError(f"this server is {self._state}: make a new one")
-        self._engine.settle()
-        listeners: list[socket.socket] = []
-        try:
-            listeners = opening.open_all(
-                self._where, self._engine.limits, reuse_port=self._reuse_port
-            )
-            while listeners:
-                self.addresses.append(address.of_socket(listeners[0]))
-                self._engine.listen(listeners.pop(0), self._service)
-        except BaseException:
-            for sock in listeners:
-                opening.close_listener(sock)
-            self._engine.close()
-            self._ended()
-            raise
-        self._state = "running"
-
-    def _join(self, timeout: float) -> bool:
-        """Wait for the end of the engine; return whether it came."""
-        if self._runner is None:
-            return self._engine.join(timeout)
-        return self._over.wait(min(timeout, threading.TIMEOUT_MAX))
-
-    def _is_copy(self) -> bool:
-        """Whether this is a forked child, and the server its parent's."""
-        return self._state != "created" and self._engine.is_copy()
-
-    def _refuse_copy(self, what: str) -> None:
-        if self._is_copy():
-            raise RuntimeError(
-                f"{what} in process {os.getpid()}: the server belongs to process "
-                f"{self._engine.process.pid}, of which this is a fork; make a server in the child"
-            )
-
-    def _refuse_others(self, what: str) -> None:
-        """Refuse what is for callbacks in another thread, or a forked process."""
-        self._refuse_copy(what)
-        if get_ident() != self._engine.owner:
-            self._engine.refuse_thread(what)
-
-    def _ended(self) -> None:
-        self._state = "ended"
-        self._over.set()
-        if self._hook is not None:
-            atexit.unregister(self._hook)
-            self._hook = None
 
 
 def serve(

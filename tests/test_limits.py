@@ -13,10 +13,11 @@ import pytest
 from muxcore.limits import Limits, seconds
 
 _FIELDS = [field.name for field in dataclasses.fields(Limits)]
-_SECONDS = [n for n in _FIELDS if n.endswith(("_timeout", "_pause"))]
+_SECONDS = [f.name for f in dataclasses.fields(Limits) if "float" in str(f.type)]
 _WHOLE = [n for n in _FIELDS if n not in _SECONDS]
-_NONE = ["idle_timeout", "half_close_timeout", "close_timeout"]
-_ZERO = ["backlog", "write_high", "write_low", "drain_timeout", "linger_timeout"]
+_NONE = ["idle_timeout", "half_close_timeout", "close_timeout", "drain_timeout", "drain_idle"]
+_ZERO = ["backlog", "write_high", "write_low", "linger_timeout", "stop_timeout"]
+_ZERO += ["drain_timeout", "drain_delay", "drain_spread"]
 
 
 def limits(values: dict[str, Any]) -> Limits:

@@ -244,7 +244,7 @@ def test_an_engine_that_a_callback_blocks_is_named_and_not_waited_for_forever(
             blocked.set()
             release.wait(DEADLINE)
 
-    limits = muxcore.Limits(drain_timeout=0)
+    limits = muxcore.Limits(stop_timeout=0)
     server = muxcore.Server(Blocks, 0, engine=ENGINE, limits=limits).start()
     with Peer(server.addresses[0]):
         assert blocked.wait(DEADLINE)

@@ -218,8 +218,11 @@ class AsyncioEngine(GuardedLoop):
         if self._stop_asked:
             self._wind_down()
 
-    def _clients(self) -> int:
+    def clients(self) -> int:
         return self.counters.open
+
+    def is_client(self, transport: Any) -> bool:
+        return not self._transports.get(transport, True)
 
     def close_listeners(self) -> None:
         for listener in self._listeners:
@@ -228,9 +231,13 @@ class AsyncioEngine(GuardedLoop):
     def open_transports(self) -> list[AsyncioTransport]:
         return list(self._transports)
 
-    def _drain(self) -> None:
-        super()._drain()
+    def _close_all(self) -> None:
+        super()._close_all()
         self._end_if_empty()
+
+    def take_nobody(self) -> None:
+        super().take_nobody()
+        self._finish_drain()
 
     def _cut_short(self) -> None:
         super()._cut_short()
@@ -275,6 +282,8 @@ class AsyncioEngine(GuardedLoop):
             self.counters.open -= 1
         for listener in self._listeners:
             listener.make_room()
+        if self.retiring:
+            self._finish_drain()
         self._end_if_empty()
 
 

@@ -116,6 +116,9 @@ class Passing(Verbs, Telling):
     def is_closing(self) -> bool:
         return self._closing or self._lost or self._inner is None or self._inner.is_closing()
 
+    def has_ended(self) -> bool:
+        return self._lost or self._cut
+
     def close(self) -> None:
         self._check_thread("close()")
         if self._inner is None or self.is_closing():

@@ -103,6 +103,8 @@ class AsyncioTransport(Passing):
         self._watch_idle()
         self._tell("connection_made", self)
         self._begin_declared(self.declared)
+        if self._engine.draining:
+            self.tell_draining()
         if self._engine.ending:  # it was on its way when the server's end began
             self.close()
 

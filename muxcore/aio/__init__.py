@@ -40,7 +40,14 @@ from muxcore.aio.event_loops import new_event_loop, new_uvloop
 from muxcore.aio.pool import Pool, connect
 from muxcore.aio.serving import Client, Server, serve
 from muxcore.aio.streams import pair, splice
-from muxcore.errors import ConnectionClosed, EndOfStream, NoUpstream, ParseError, TooLong
+from muxcore.errors import (
+    ConnectionClosed,
+    EndOfStream,
+    NoUpstream,
+    ParseError,
+    Stopped,
+    TooLong,
+)
 from muxcore.limits import Limits
 from muxcore.parsers import (
     http_head,
@@ -66,6 +73,7 @@ __all__ = [
     "ParseError",
     "Pool",
     "Server",
+    "Stopped",
     "TooLong",
     "as_anyio",
     "connect",

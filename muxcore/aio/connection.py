@@ -65,6 +65,11 @@ class Connection:
         """The address of this side, which is the listener's for one that was accepted."""
         return _address(self._inbox.transport.get_extra_info("sockname"))
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server is to end, and waits for this connection to finish and be closed."""
+        return self._inbox.engine.draining
+
     def extra(self, name: str, default: Any = None) -> Any:
         """Return what is known by name, such as ``socket``: see ``Transport.get_extra_info``."""
         return self._inbox.transport.get_extra_info(name, default)

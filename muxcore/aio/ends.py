@@ -36,8 +36,8 @@ class End:
         bytes_up: received from the client, in the connection's whole life.
         bytes_down: sent to the client, in the connection's whole life.
         seconds: from accept, or from connect, to the end.
-        reason: "closed", "reset by client", "reset by upstream", "idle", "half-close", or what else
-            failed, in words.
+        reason: "closed", "stopped" (by the server's end), "reset by client", "reset by upstream",
+            "idle", "half-close", or what else failed, in words.
         ended_by: who was the first to end it; "server" is this program.
     """
 
@@ -119,10 +119,15 @@ class Handed:
                 received,
                 sent,
                 monotonic() - self.began,
-                "closed" if exc is None else ending(exc),
+                self._reason(exc),
                 self._ended_by(transport, exc),
             )
         )
+
+    def _reason(self, exc: BaseException | None) -> str:
+        if exc is not None:
+            return ending(exc)
+        return "stopped" if self._engine.ending and not self.is_closed else "closed"
 
     def _ended_by(self, transport: BaseTransport, exc: BaseException | None) -> Side:
         if self.is_closed or self._engine.ending or isinstance(exc, MuxcoreError):

@@ -77,12 +77,14 @@ class Handling:
             raise ServiceError(f"handler {name} returned {coming!r}, which is no coroutine")
         task = self.loop.create_task(coming)
         self.tasks.add(task)
+        self.engine.held += 1
         # which keeps the connection: it is closed, or aborted, by how the task ends
         task.add_done_callback(lambda task: self._done(task, conn))
 
     def _done(self, task: asyncio.Task[object], conn: Connection) -> None:
         inbox = conn._inbox
         self.tasks.discard(task)
+        self.engine.let_go()
         if task.cancelled():
             inbox.abort()
             return

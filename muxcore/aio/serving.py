@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,10 @@ from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.home import enter, set_movers
 from muxcore.aio.inbox import KEEP, Inbox
 from muxcore.aio.signals import stop_signals
-from muxcore.limits import Limits, seconds
+from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
 from muxcore.services.relay.access_log import client_name
-
-_LOOK = 0.05  # s between two looks at who is left in a drain: nobody waits for its end to the ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Server:
         self._engine = engine_
         set_movers(engine_, movers)
         self._run: asyncio.Task[bool] | None = None
-        self._signals = 0
+        self._signals: list[signal.Signals] = []
         self._asked: asyncio.Event  # for the end, by a signal
 
     @property
@@ -90,6 +89,11 @@ class Server:
     def engine(self) -> str:
         """The name of the engine that was chosen."""
         return self._server.engine
+
+    @property
+    def ready(self) -> bool:
+        """Whether it listens and goes on to; see ``muxcore.Server.ready``."""
+        return self._server.ready
 
     def stats(self) -> muxcore.Stats:
         """Return a snapshot of the counters."""
@@ -144,7 +148,7 @@ class Server:
         return await self._server.run_async(on_ready)
 
     async def serve_forever(self) -> None:
-        """Serve until SIGTERM, SIGINT or a cancel; then drain for ``Limits.drain_timeout``.
+        """Serve until SIGTERM or a cancel, and then :meth:`drain`; or until SIGINT, and then end.
 
         A second signal cuts the drain short. Signals are heard in the main thread; see
         ``signals.py``.
@@ -156,45 +160,45 @@ class Server:
         run = self._started()
         asked = asyncio.ensure_future(self._asked.wait())
         try:
-            with stop_signals(self._asked_to_stop):
+            with stop_signals(self._asked_to_end):
                 try:
                     await asyncio.wait((run, asked), return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    await self.drain()
+                    if self._signals[:1] == [signal.SIGINT]:
+                        await self._end(at_once=False)
+                    else:
+                        await self.drain()
         finally:
             asked.cancel()
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Accept nobody any more, let the clients finish, and end those that do not.
 
+        ``Limits`` has the rest: see ``muxcore.Server.drain``. A handler sees it by
+        ``Connection.draining``; one that goes on without a connection has the same time.
+
         Args:
-            timeout: seconds that they have; None means ``Limits.drain_timeout``. Then handlers are
-                cancelled, and what is left is aborted. A service's clients are closed at once, as
-                ``muxcore.Server.stop`` does, and have the time to take what is queued.
+            timeout: seconds that they have; None means ``Limits.drain_timeout``. Then connections
+                are ended with ``Stopped``, and handlers that go on are cancelled.
 
         Returns:
-            Whether all had finished by then.
+            Whether all had finished by then, or were idle.
 
         Raises:
+            TypeError, ValueError: the timeout is no time.
             CancelledError: it was cancelled, which ends everybody at once.
             BaseException: what ended the engine, where that was an error.
         """
         run = self._started()
-        wait = self._engine.limits.drain_timeout if timeout is None else seconds("drain()", timeout)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + wait
-        self._engine.close_listeners()
-        if self._handling is None:
-            self._engine.stop()
+        self._server.request_drain(timeout)
         try:
-            while self._is_busy() and loop.time() < until and not run.done():
-                await asyncio.wait((run,), timeout=_LOOK)
+            await asyncio.wait((run,))
         except asyncio.CancelledError:
             await self._end(at_once=True)
             raise
-        finished = not self._is_busy()
-        await self._end(at_once=not finished)
-        return finished
+        busy = self._handling is not None and bool(self._handling.tasks)
+        await self._end(at_once=False)
+        return run.result() and not busy
 
     async def __aexit__(self, *exc: object) -> None:
         """End what is left: handlers are cancelled, what is queued is sent.
@@ -209,10 +213,6 @@ class Server:
             raise RuntimeError("this server is not started: use `async with` for it")
         return self._run
 
-    def _is_busy(self) -> bool:
-        handlers = self._handling is not None and bool(self._handling.tasks)
-        return handlers or bool(self._engine.stats().open)
-
     async def _end(self, *, at_once: bool) -> None:
         """Cancel the handlers, wait for them, and end the engine."""
         run = self._started()
@@ -221,10 +221,10 @@ class Server:
         try:
             if self._handling is not None:
                 await self._handling.end()
-            if at_once or self._signals > 1:
+            if at_once or len(self._signals) > 1:
                 self._engine.abort()
             else:
-                self._engine.stop()
+                self._server.request_stop()
             await asyncio.wait((run,))
         except asyncio.CancelledError:
             self._engine.abort()
@@ -232,10 +232,10 @@ class Server:
             raise
         run.result()
 
-    def _asked_to_stop(self) -> None:
-        self._signals += 1
+    def _asked_to_end(self, number: signal.Signals) -> None:
+        self._signals.append(number)
         self._asked.set()
-        if self._signals > 1:
+        if len(self._signals) > 1:
             if self._handling is not None:
                 self._handling.cancel()
             self._engine.abort()

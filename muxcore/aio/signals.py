@@ -12,17 +12,19 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
-_asked: list[Callable[[], object]] = []  # who is to hear of one: the main thread's servers
+Heard: TypeAlias = Callable[[signal.Signals], object]
+
+_asked: list[Heard] = []  # who is to hear of one: the main thread's servers
 _before: dict[signal.Signals, Any] = {}
 
 
 @contextlib.contextmanager
-def stop_signals(asked: Callable[[], object]) -> Iterator[None]:
-    """Have both call ``asked()`` in the loop; only in the main thread, where Python allows it."""
+def stop_signals(asked: Heard) -> Iterator[None]:
+    """Have both call ``asked(number)`` in the loop; only in the main thread: so Python allows."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -30,7 +32,7 @@ def stop_signals(asked: Callable[[], object]) -> Iterator[None]:
     if not _asked:
         for number in _NUMBERS:
             _before[number] = signal.getsignal(number)
-            loop.add_signal_handler(number, _tell_all)
+            loop.add_signal_handler(number, _tell_all, number)
     _asked.append(asked)
     try:
         yield
@@ -44,6 +46,6 @@ def stop_signals(asked: Callable[[], object]) -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def _tell_all() -> None:
+def _tell_all(number: signal.Signals) -> None:
     for asked in list(_asked):
-        asked()
+        asked(number)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from muxcore.cli._log_files import opened
 from muxcore.cli._watching import watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
+
+_LINE = "%(asctime)s muxcore: %(message)s"  # in a file
+_CLOSE = 1.0  # s without a byte: one that is at work moves some by then
+_IDLE = (
+    "when it drains, a client that moves no byte for so long (close: 1 s) is ended (default: wait)"
+)
 
 ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
 
@@ -41,8 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
     )
     loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
+    parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
     group = parser.add_argument_group("limits", "see `python3 -m pydoc muxcore.Limits`")
     for field in dataclasses.fields(Limits):
+        if field.name == "drain_idle":
+            group.add_argument("--drain-idle", type=_idle, metavar="wait|close|SECONDS", help=_IDLE)
+            continue
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=float if "float" in str(field.type) else int,
@@ -60,6 +72,9 @@ def run(options: argparse.Namespace, service: Service, by_callbacks: Service | N
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
     """
     take_all()
+    if options.log:
+        logging.basicConfig(format=_LINE, handlers=[opened(options.log, "--log")], force=True)
+    logging.getLogger().setLevel(logging.WARNING if options.quiet else logging.INFO)
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(
@@ -86,6 +101,16 @@ def limits_of(options: argparse.Namespace) -> Limits:
     except ValueError as exc:
         print(f"muxcore: {exc}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _idle(text: str) -> float | None:
+    """Parse ``--drain-idle``."""
+    if text in ("wait", "close"):
+        return _CLOSE if text == "close" else None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not wait, close or seconds") from None
 
 
 def _announcer(trigger: str) -> Callable[[Server], Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from muxcore import address
 from muxcore.cli import _serving
+from muxcore.cli._log_files import opened
 from muxcore.pool import POLICIES
 from muxcore.services.relay import Relay
 from muxcore.services.relay.own import is_own
@@ -39,12 +40,16 @@ def add_parser(commands: Any) -> None:
         choices=("text", "json"),
         help="a line for each connection that has ended; -v means text",
     )
+    parser.add_argument(
+        "--access-log-file", metavar="FILE", help="those lines go there (default: standard output)"
+    )
     _serving.add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    access_log = options.access_log or ("text" if options.verbose else None)
+    path = options.access_log_file
+    access_log = options.access_log or ("text" if options.verbose or path else None)
     clients, connections = options.max_connections, options.connections
     if None not in (clients, connections) and clients != connections:
         print(
@@ -73,15 +78,15 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 2
-    _log_to_stdout()
+    _log_to(opened(path, "--access-log-file") if path else logging.StreamHandler(sys.stdout))
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service)
 
 
-def _log_to_stdout() -> None:
-    """Print the access log as it is: a line of JSON is one for its reader, too."""
+def _log_to(handler: logging.Handler) -> None:
+    """Write the access log as it is: a line of JSON is one for its reader, too."""
     logger = logging.getLogger("muxcore.access")
-    handler = logging.StreamHandler(sys.stdout)
+    logger.setLevel(logging.INFO)  # also with -q
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)
     logger.propagate = False

@@ -29,6 +29,7 @@ _STOP_TIMEOUT = 5.0
 _SETTLED_WITHIN = 5.0  # s: the ends of 10,000 connections take a slow server a tenth of that
 _TAIL = 2_000  # bytes of a server's output that are kept: enough for a traceback's end
 _WARDEN = Path(__file__).with_name("warden.py")
+_NOBODY_FINISHES = ("--drain-timeout", "0")  # its clients are gone, or are not to be waited for
 _ADDRESS = re.compile(r"listening on (\S+:\d+)")
 
 
@@ -62,6 +63,7 @@ class Subject:
 def echo_subject(engine: str, handler: str, *options: str) -> Subject:
     """Return muxcore's own echo on an engine, served by the ``verb`` or by the ``callback``."""
     command = [sys.executable, "-m", "muxcore"]
+    options = (*options, *_NOBODY_FINISHES)
     if handler == "verb":
         command += ["echo", "0"]
     else:
@@ -73,7 +75,7 @@ def echo_subject(engine: str, handler: str, *options: str) -> Subject:
 def app_subject(engine: str, service: str) -> Subject:
     """Return a user's own service on an engine."""
     command = (sys.executable, "-m", "muxcore", "serve", service, "0", "--engine", engine)
-    return Subject(engine, command, engine, "app")
+    return Subject(engine, (*command, *_NOBODY_FINISHES), engine, "app")
 
 
 class ServerProcess:

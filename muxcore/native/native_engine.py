@@ -33,7 +33,7 @@ from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
 from muxcore.native.core_loop import InSlot
-from muxcore.native.gathering import Gathering
+from muxcore.native.draining import Draining
 from muxcore.native.mover import Mover, end_all
 from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
@@ -55,12 +55,12 @@ _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
 _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED, _KIND_QUEUED = range(5, 9)
 
 
-class NativeEpollEngine(Gathering):
+class NativeEpollEngine(Draining):
     """One process, one thread, the C core's loop; joined pairs may go to others, its ``movers``."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = Gathering.capabilities | {
+    capabilities = Draining.capabilities | {
         "edge_trigger",
         "guest",
         "hears_resets",
@@ -150,7 +150,10 @@ class NativeEpollEngine(Gathering):
         self._waiting.clear()
 
     def is_over(self) -> bool:
-        ends = self.ending or self.retiring
+        if not (self.ending or self.retiring):
+            return False
+        self._finish_drain()
+        ends = self.ending or not self.draining
         if not ends or self._counted.open or self._counted.outgoing:
             return False
         return not any(each.counted.open for each in self._movers)  # some linger
@@ -304,8 +307,8 @@ class NativeEpollEngine(Gathering):
             _forks.refuse()
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
 
-    def _drain(self) -> None:
-        super()._drain()
+    def _close_all(self) -> None:
+        super()._close_all()
         self.lib.mux_close_unseen(self.loop, 0)
         self._drain_movers()
 
@@ -313,17 +316,13 @@ class NativeEpollEngine(Gathering):
         for mover in self._movers:
             mover.drain()
 
-    def retire(self) -> None:
-        super().retire()
-        self._drain_movers()
-
     def _cut_short(self) -> None:
         self._clean = self._clean and not self.lib.mux_unsent(self.loop)
         self._clean = self._clean and not any(each.counted.open for each in self._movers)
         super()._cut_short()
         self.lib.mux_close_unseen(self.loop, 1)
 
-    def _clients(self) -> int:
+    def clients(self) -> int:
         return int(self._counted.open)
 
     def close_listeners(self) -> None:

@@ -357,3 +357,5 @@ class NativeTransport(NativeVerbs):
         """Tell the protocol, and begin the service's verb if it has one."""
         dispatch.call(self, self._protocol, "connection_made", self)
         self._begin_declared(verb)
+        if self._engine.draining:
+            self.tell_draining()

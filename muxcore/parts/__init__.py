@@ -14,7 +14,9 @@ In the order to read:
 - ``listener``: a listener of a loop: when it accepts, and when it rests;
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
 - ``lookups``, ``connecting``: from a name to a connection;
+- ``draining``: nobody new, who is here may finish, and the rest is ended, step by step;
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
 - ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
-- ``signals``: SIGINT and SIGTERM ask for a stop; the server's.
+- ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask
+  for, the logs to be opened again; the server's.
 """

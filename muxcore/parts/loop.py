@@ -9,19 +9,22 @@ from __future__ import annotations
 import abc
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from muxcore import address as addresses
 from muxcore.abc import Engine
 from muxcore.address import Address
+from muxcore.errors import Stopped
 from muxcore.limits import Limits
-from muxcore.parts import dispatch, sockets
+from muxcore.parts import dispatch, draining, sockets
 from muxcore.parts.calls import Calls
 from muxcore.parts.connecting import Attempt, Connecting, ended
+from muxcore.parts.joining import Joining
 from muxcore.parts.timers import Timer, Timers
+from muxcore.parts.verbs import Verbs
 from muxcore.parts.waker import Waker
-from muxcore.protocol import AnyProtocol, Service, Transport, Verb
+from muxcore.protocol import AnyProtocol, Service, Verb
 
 T = TypeVar("T")
 
@@ -55,6 +58,9 @@ class LoopEngine(Engine):
         self._waker = Waker()
         self._stop_asked = self._abort_asked = self._closed = False
         self._clean = True  # no connection was cut short by the end of the engine
+        self.retiring = False  # nobody new is taken: it ends with the last who is here
+        self.held = 0  # of those whom a drain waits for although they have no connection
+        self._moved: dict[Verbs, tuple[int, int]] = {}  # bytes, at a drain's last look
 
     # -- what an engine fills in
 
@@ -73,7 +79,7 @@ class LoopEngine(Engine):
         """Return how many outgoing connections are open, or on their way."""
 
     @abc.abstractmethod
-    def _clients(self) -> int:
+    def clients(self) -> int:
         """Return how many connections are open that others opened."""
 
     @abc.abstractmethod
@@ -81,8 +87,12 @@ class LoopEngine(Engine):
         """Accept nothing from now on."""
 
     @abc.abstractmethod
-    def open_transports(self) -> Sequence[Transport]:
+    def open_transports(self) -> Sequence[Verbs]:
         """Return those whose ``connection_lost`` has not been called."""
+
+    @abc.abstractmethod
+    def is_client(self, transport: Any) -> bool:
+        """Return whether others have opened it."""
 
     # -- what it serves
 
@@ -102,7 +112,7 @@ class LoopEngine(Engine):
         if self.ending:
             sock.close()
             return False
-        if self._clients() >= self.limits.connections:
+        if self.clients() >= self.limits.connections:
             dispatch.logger.warning("an adopted socket is closed: see Limits.connections")
             self.errors["refused"] += 1
             sock.close()
@@ -195,21 +205,28 @@ class LoopEngine(Engine):
         self._abort_asked = True
         self.stop()
 
+    def drain(self, timeout: float | None = None) -> None:
+        self.call_from_thread(self._begin_drain, timeout)
+
+    def call_from_signal(self, call: Callable[[], object]) -> None:
+        self.call_from_thread(call)
+
     def signal_fileno(self) -> int:
         return self._waker.signal_fileno()
 
     def _wind_down(self) -> None:
         """Answer ``stop()`` and ``abort()``, once each."""
         if not self.ending:
+            self.on_phase("ending")
             self.close_listeners()
             self.end_connecting()
-            self._drain()
-            self.alarm(self.limits.drain_timeout, self.abort)
+            self._close_all()
+            self.alarm(self.limits.stop_timeout, self.abort)
         if self._abort_asked:
             self._abort_asked = False
             self._cut_short()
 
-    def _drain(self) -> None:
+    def _close_all(self) -> None:
         """Close every connection, which sends what is queued first."""
         for transport in self.open_transports():
             transport.close()
@@ -219,3 +236,70 @@ class LoopEngine(Engine):
         for transport in self.open_transports():
             self._clean = self._clean and not transport.get_write_buffer_size()
             transport.abort()
+
+    # -- a drain: see draining.py
+
+    def _begin_drain(self, timeout: float | None) -> None:
+        if not (self.draining or self.ending):
+            self.draining = True
+            self._drain_on(draining.steps(self, timeout))
+
+    def _drain_on(self, steps: Iterator[float]) -> None:
+        """Take the next step, unless a stop has cut it short."""
+        wait = None if self.ending else next(steps, None)
+        if wait is not None:
+            self.alarm(wait, self._drain_on, steps)
+
+    def tell_draining(self) -> None:
+        for transport in self.open_transports():
+            transport.tell_draining()
+
+    def take_nobody(self) -> None:
+        self.close_listeners()
+        self.retiring = True
+
+    def stop_idle(self) -> None:
+        before, self._moved = self._moved, {}
+        for transport in self.open_transports():
+            if transport.has_ended() or not self.is_client(transport):
+                continue
+            moved = transport._counted()
+            if before.get(transport) == moved and self._rests(transport):
+                transport._fail(Stopped())
+            else:
+                self._moved[transport] = moved
+
+    def _rests(self, transport: Verbs) -> bool:
+        """Whether nothing is on its way in a connection in which no byte moves."""
+        peer = transport._peer
+        if isinstance(peer, Joining) or transport.get_write_buffer_size():
+            return False
+        if transport._verb is None:
+            # a task of muxcore.aio that does not wait for bytes is at work
+            works = not getattr(transport.get_protocol(), "is_awaited", True)
+            if works or transport in self.may_rest:
+                return False
+        return peer is None or not peer.get_write_buffer_size()
+
+    def stop_clients(self, most: int) -> int:
+        ended = 0
+        for transport in self.open_transports():
+            if ended == most:
+                break
+            if self.is_client(transport) and not transport.has_ended():
+                transport._fail(Stopped())
+                ended += 1
+        self._clean = self._clean and not ended
+        return ended
+
+    def let_go(self) -> None:
+        """One less is held: a drain may be over."""
+        self.held -= 1
+        if self.draining and not self.held:
+            self.call_from_thread(self._finish_drain)
+
+    def _finish_drain(self) -> None:
+        """Stop once the last has gone whom a drain waits for; what the program opened ends then."""
+        over = self.draining and self.retiring and not (self.held or self.clients())
+        if over and not (self.ending or self._stop_asked):
+            self.stop()

@@ -150,6 +150,9 @@ class BaseTransport(Relaying):
     def is_closing(self) -> bool:
         return self._state != OPEN
 
+    def has_ended(self) -> bool:
+        return self._state == LOST
+
     def close(self) -> None:
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread("close()")

@@ -36,7 +36,6 @@ class TurningLoop(LoopEngine):
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self._guest: Guest | None = None
-        self.retiring = False  # nobody new is taken: it ends with the last who is here
 
     # -- what an engine fills in
 
@@ -50,7 +49,7 @@ class TurningLoop(LoopEngine):
 
     @abc.abstractmethod
     def is_over(self) -> bool:
-        """Return whether it is ending or retiring, and nobody is left."""
+        """Return whether it is ending or retiring, and nobody is left; a drain stops it first."""
 
     def flush(self) -> None:
         """Send what was put off until the end of the turn; here nothing is."""
@@ -98,8 +97,7 @@ class TurningLoop(LoopEngine):
         """
         if get_ident() != self.owner:
             self.refuse_thread("retire()")
-        self.close_listeners()
-        self.retiring = True
+        self.take_nobody()
 
     def has_ended(self, exc: BaseException | None) -> None:
         """Keep how it ended as a guest, where no thread of its own does."""

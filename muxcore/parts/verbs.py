@@ -22,7 +22,7 @@ from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
 from muxcore.parts.transport_socket import TransportSocket
 from muxcore.pool import Pool
-from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb
+from muxcore.protocol import AnyProtocol, Bytes, ServerCalls, Transport, Verb, handles
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -134,6 +134,14 @@ class Verbs(abc.ABC):
         if peer is not None:
             peer._fail(None)
 
+    def tell_draining(self) -> None:
+        """Let the protocol hear that the server drains; under a verb nobody does."""
+        protocol = self.get_protocol()
+        if self._verb is not None or self.is_closing() or not handles(protocol, "draining"):
+            return
+        if dispatch.call(self, protocol, "draining"):
+            self._engine.may_rest.add(self)
+
     # -- verbs
 
     def echo(self) -> None:
@@ -228,6 +236,16 @@ class Verbs(abc.ABC):
 
     @abc.abstractmethod
     def is_closing(self) -> bool: ...
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+    @abc.abstractmethod
+    def has_ended(self) -> bool:
+        """Whether it is lost, though ``connection_lost`` may not have been called."""
+
+    @abc.abstractmethod
+    def get_write_buffer_size(self) -> int: ...
 
     @abc.abstractmethod
     def write(self, data: Bytes) -> None: ...

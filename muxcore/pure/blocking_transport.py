@@ -12,6 +12,7 @@ So a relay's two sides queue what the kernel does not take, and the child asks p
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -35,6 +36,8 @@ from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.shared_counters import SharedCounters
 
 T = TypeVar("T")
+
+_AT_ONCE = 1e-6  # s; 0 would be for ever: SO_RCVTIMEO, socket(7)
 
 
 class Waits(Protocol):
@@ -69,8 +72,10 @@ class BlockingTransport(BaseTransport):
         "_queue",
         "_reason",
         "_slot",
+        "_stopped",
         "_stopping",
         "_unread",
+        "_woken",
         "sock",
     )
 
@@ -96,18 +101,24 @@ class BlockingTransport(BaseTransport):
         self._closing_since: float | None = None  # or since the last byte went, once it closes
         self._reason: BaseException | None = None  # for connection_lost
         self._stopping = False
+        self._stopped: BaseException | None = None  # why it was told to end
+        self._woken = False  # a wait for bytes ends at once
         self._unread = True  # the kernel may hold bytes that nobody has received
         self._lingers = False  # it ends by close(), and not by an abort
         super().__init__(engine, protocol, peername)
         sock.setblocking(True)
         if engine.limits.idle_timeout is not None:
-            seconds, fraction = divmod(engine.limits.idle_timeout, 1)
-            # a time_t of 64 bits beside a long of 32 (musl): the kernel says how large it is
-            known = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
-            form = "qq" if len(known) == 16 else "ll"
-            wait = struct.pack(form, int(seconds), max(1, int(fraction * 1e6)))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
+            self._wait_at_most(socket.SO_RCVTIMEO, engine.limits.idle_timeout)
+            self._wait_at_most(socket.SO_SNDTIMEO, engine.limits.idle_timeout)
+
+    def _wait_at_most(self, what: int, seconds: float) -> None:
+        """Bound a wait of the kernel's; 0: as long as it takes."""
+        whole, fraction = divmod(seconds, 1)
+        # a time_t of 64 bits beside a long of 32 (musl): the kernel says how large it is
+        known = self.sock.getsockopt(socket.SOL_SOCKET, what, 16)
+        form = "qq" if len(known) == 16 else "ll"
+        wait = struct.pack(form, int(whole), max(1, int(fraction * 1e6)) if seconds else 0)
+        self.sock.setsockopt(socket.SOL_SOCKET, what, wait)
 
     # -- for the child
 
@@ -185,11 +196,31 @@ class BlockingTransport(BaseTransport):
         self.sock.close()
         return None
 
-    def stop(self) -> None:
+    def wake(self) -> None:
+        """Let a wait for bytes end at once, with none; called by the signal handler.
+
+        The handler may not raise out of it: recv(2) may have returned, and its bytes would be lost.
+        The kernel looks at the bound when the interrupted call is made again.
+        """
+        self._woken = True
+        with contextlib.suppress(OSError):  # it is closed
+            self._wait_at_most(socket.SO_RCVTIMEO, _AT_ONCE)
+
+    def woken(self) -> None:
+        """Wait as before."""
+        self._woken = False
+        with contextlib.suppress(OSError):
+            self._wait_at_most(socket.SO_RCVTIMEO, self._engine.limits.idle_timeout or 0.0)
+
+    def stop(self, exc: BaseException | None) -> None:
         """End soon; called by the signal handler, a second time if the first was not enough.
 
         The child ends the pending receive; a send goes on, so that what is being written arrives.
+
+        Args:
+            exc: what ``connection_lost`` is to hear, where nothing else ends it.
         """
+        self._stopped = self._stopped or exc
         if self._stopping:
             try:
                 self.sock.shutdown(socket.SHUT_RDWR)
@@ -257,7 +288,7 @@ class BlockingTransport(BaseTransport):
         """Fail, but for EAGAIN: it is poll's to wait on, or the deadline (SO_RCVTIMEO)."""
         if not isinstance(exc, BlockingIOError):
             self._fail(exc)
-        elif not flags & socket.MSG_DONTWAIT:
+        elif not (flags & socket.MSG_DONTWAIT or self._woken):
             self._idle(self._engine.limits.idle_timeout or 0.0)
 
     def count(self, received: int, sent: int) -> None:
@@ -320,7 +351,7 @@ class BlockingTransport(BaseTransport):
             side._lingers = False
 
     def _drop(self, exc: BaseException | None) -> None:
-        self._reason = exc
+        self._reason = exc = self._stopped if exc is None else exc
         self._queue = b""
         if exc is not None:
             self._counters.failed(self._slot, type(exc).__name__)

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 from muxcore.abc import Engine
 from muxcore.address import Address
+from muxcore.errors import Stopped
 from muxcore.parts import connecting
 from muxcore.parts.timers import LONGEST_WAIT
 from muxcore.protocol import AnyProtocol, Service, Verb
 from muxcore.pure.blocking_connect import Outgoing
 from muxcore.pure.blocking_linger import Linger
 from muxcore.pure.blocking_transport import BlockingTransport
-from muxcore.pure.shared_counters import SharedCounters
+from muxcore.pure.shared_counters import DRAINING, SharedCounters
 
 T = TypeVar("T")
 
@@ -48,7 +49,9 @@ class Child:
         self._lingering: list[Linger] = []
         self._stops = 0  # times it was told to end
         self._heeded = 0  # of these, those that the turn knew of when it began
-        self._waits = False
+        self._waits = self._polls = False
+        self._untold = False  # some connection has yet to hear of a drain
+        self._told: list[BlockingTransport] = []  # those that have
 
     def serve(
         self, sock: socket.socket, peername: Any, protocol: AnyProtocol, verb: Verb | None
@@ -57,6 +60,8 @@ class Child:
         self._client = self.add(sock, peername, protocol, verb)
         while self._transports or self._outgoing or self._lingering:
             self._heeded = self._stops
+            if self._untold:
+                self._tell_draining()
             if self._outgoing:
                 if not self._outgoing[0].open():
                     self.counters.connected(self.slot, -1)
@@ -96,9 +101,35 @@ class Child:
         )
         self._transports.append(transport)
         for _ in range(self._stops):
-            transport.stop()
+            transport.stop(self._why())
         transport.opened(verb)
+        if self._engine.draining:
+            self._untold = True
         return transport
+
+    def look(self) -> None:
+        """See whether the parent drains; called by the signal handler, and before it is set."""
+        if self._engine.draining or self.counters.phase != DRAINING:
+            return
+        self._engine.draining = self._untold = True
+        for transport in self._transports:
+            transport.wake()
+        if self._polls:  # that takes nothing from the kernel, and so loses nothing
+            self._waits = self._polls = False
+            raise Told
+
+    def _tell_draining(self) -> None:
+        self._untold = False
+        for transport in [each for each in self._transports if each not in self._told]:
+            self._told.append(transport)
+            transport.woken()
+            transport.tell_draining()
+        if self._client in self._engine.may_rest:
+            self.counters.let_rest(self.slot)
+
+    def _why(self) -> BaseException | None:
+        """Return what connections hear that are told to end."""
+        return Stopped() if self.counters.phase == DRAINING else None
 
     def stop(self) -> None:
         """End soon; called by the signal handler, a second time if the first was not enough."""
@@ -107,12 +138,12 @@ class Child:
         for outgoing in list(self._outgoing):
             outgoing.fail(connecting.ended())
         for transport in self._transports:
-            transport.stop()
+            transport.stop(self._why())
         if self._stops > 1:
             for lingering in self._lingering:
                 lingering.end()
         if self._waits:
-            self._waits = False
+            self._waits = self._polls = False
             raise Told
 
     def connect(self, where: Address, service: Service, timeout: float) -> Outgoing:
@@ -155,7 +186,11 @@ class Child:
             poll.register(lingering.fileno(), select.POLLIN)
             left.append(Linger.LOOK_EVERY)
         wait = min((seconds for seconds in left if seconds is not None), default=LONGEST_WAIT)
+        self._polls = True
+        if self._untold:  # it was told just now
+            wait = 0.0
         events = dict(self.wait(poll.poll, min(wait, LONGEST_WAIT) * 1000))
+        self._polls = False
         for transport in wanted:  # an earlier callback of this turn may have ended it
             if transport.fileno() in events and not transport.is_lost():
                 transport.on_event(events[transport.fileno()])

@@ -100,7 +100,10 @@ class ReadinessEngine(WatchingLoop):
             listener.resume()
 
     def is_over(self) -> bool:
-        ends = self.ending or self.retiring
+        if not (self.ending or self.retiring):
+            return False
+        self._finish_drain()
+        ends = self.ending or not self.draining
         return ends and not self._transports and not self._lingering
 
     def stats(self) -> Stats:
@@ -168,8 +171,11 @@ class ReadinessEngine(WatchingLoop):
         if self._stop_asked:
             self._wind_down()
 
-    def _clients(self) -> int:
+    def clients(self) -> int:
         return self.counters.open
+
+    def is_client(self, transport: Any) -> bool:
+        return not self._transports.get(transport, True)
 
     def close_listeners(self) -> None:
         for listener in self._listeners:

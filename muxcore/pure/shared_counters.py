@@ -13,11 +13,13 @@ from collections import Counter
 from muxcore.stats import Stats
 
 _WORD = 8  # bytes; an aligned word is written in one piece
-_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED = range(6)
-_HEADER = 6
-_OF_SLOT = 3  # words: bytes in, bytes out, outgoing connections
+_VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED, _PHASE, _TIMEOUT, _STOPPED = range(9)
+_HEADER = 9
+_OF_SLOT = 4  # words: bytes in, bytes out, outgoing connections, whether it may rest in a drain
 _KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
 _NAME = 40  # bytes of a kind's name
+_PER_SECOND = 1_000_000  # a time is kept in microseconds
+SERVING, DRAINING, STOPPING = range(3)
 _READ_TRIES = 1000  # a writer needs microseconds; this many looks are milliseconds
 
 
@@ -48,6 +50,10 @@ class SharedCounters:
     def connected(self, slot: int, change: int) -> None:
         """Count an outgoing connection that has come (1) or gone (-1)."""
         self._words[_HEADER + _OF_SLOT * slot + 2] += change
+
+    def let_rest(self, slot: int) -> None:
+        """Do not take the slot's client for idle: its protocol said so to ``draining()``."""
+        self._words[_HEADER + _OF_SLOT * slot + 3] = 1
 
     def failed(self, slot: int, kind: str) -> None:
         """Note what ended the slot's connection."""
@@ -83,7 +89,8 @@ class SharedCounters:
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
-        self._words[at] = self._words[at + 1] = self._words[at + 2] = 0
+        for word in range(_OF_SLOT):
+            self._words[at + word] = 0
         self._words[_VERSION] += 1
         error[:] = bytes(_NAME)
         if kind:
@@ -104,7 +111,40 @@ class SharedCounters:
                 self._words[_HEADER + _OF_SLOT * self._slots + index] += 1
                 return
 
+    def moved(self, slot: int) -> int:
+        """Return the bytes that a child has moved; -1: it may rest."""
+        at = _HEADER + _OF_SLOT * slot
+        return -1 if self._words[at + 3] else self._words[at] + self._words[at + 1]
+
     # -- any process
+
+    @property
+    def phase(self) -> int:
+        """What all are at: SERVING, DRAINING or STOPPING."""
+        return self._words[_PHASE]
+
+    @phase.setter
+    def phase(self, phase: int) -> None:
+        self._words[_PHASE] = phase
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that clients have in a drain, which whoever asked for it has said, or None."""
+        word = self._words[_TIMEOUT]
+        return (word - 1) / _PER_SECOND if word else None
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        self._words[_TIMEOUT] = 0 if timeout is None else 1 + int(timeout * _PER_SECOND)
+
+    @property
+    def stopped(self) -> int:
+        """How many clients a drain has ended."""
+        return self._words[_STOPPED]
+
+    @stopped.setter
+    def stopped(self, stopped: int) -> None:
+        self._words[_STOPPED] = stopped
 
     def snapshot(self) -> Stats:
         """Return the counters as they are now."""

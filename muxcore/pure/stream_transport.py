@@ -326,6 +326,8 @@ class StreamTransport(Deadlines):
         """Tell the protocol, begin the service's verb if it has one, and start to read."""
         dispatch.call(self, self._protocol, "connection_made", self)
         self._begin_declared(verb)
+        if self._engine.draining:
+            self.tell_draining()
         if self._state != LOST:
             self._update_interest()
         self._watch_idle()

@@ -86,7 +86,7 @@ def test_lingering_ends_after_its_timeout(adapter: ProgramSuite) -> None:
 def test_the_end_of_the_server_waits_for_who_lingers_within_the_drain(
     adapter: ProgramSuite,
 ) -> None:
-    limits = Limits(reads_per_turn=1, linger_timeout=60, drain_timeout=0.1)
+    limits = Limits(reads_per_turn=1, linger_timeout=60, stop_timeout=0.1)
     with adapter.serving(Paused, limits=limits) as run:
         peer = run.connect(receive_buffer=SMALL)
         run.wait_for(MADE, peer)

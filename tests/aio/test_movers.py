@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def movers() -> int:
 
 @asynccontextmanager
 async def fronted(
-    ends: list[mux.End] | None = None, **options: int
+    ends: list[mux.End] | None = None, **options: Any
 ) -> AsyncIterator[tuple[mux.Server, socket.socket]]:
     """Serve a relay; yield it, and the listener that it relays to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -251,3 +252,87 @@ def test_a_client_is_dialled_as_before(run: Runs) -> None:
                         assert await client.receive_exactly(size) == pattern(size)
 
     run(main)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_pairs_go_on_in_a_drain_and_those_that_do_not_finish_are_stopped(
+    run: Runs, count: int
+) -> None:
+    ends: list[mux.End] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        limits = muxcore.Limits(drain_timeout=600)
+        async with fronted(ends, movers=count, limits=limits) as (server, listener):
+            pairs = [await joined(server, listener) for _ in range(3)]
+            draining = asyncio.create_task(server.drain())
+            while not server._engine.retiring:
+                await asyncio.sleep(0)
+            for client, upstream in pairs:
+                client.send(b"still here")
+                await loop.run_in_executor(None, upstream.read, 10)
+            for side in pairs[0]:
+                side.close()
+            while not ends:
+                await asyncio.sleep(0.001)
+            assert not draining.done()
+            server._engine.call_soon_threadsafe(server._engine.stop_clients, 1)
+            while len(ends) < 2:
+                await asyncio.sleep(0.001)
+            server._engine.call_soon_threadsafe(server._engine.stop_clients, 9)
+            assert not await draining
+            for side in (*pairs[1], *pairs[2]):
+                side.read_end()
+                side.close()
+        told = [(end.reason, end.ended_by) for end in ends]
+        assert told[0][0] == "closed"
+        assert told[1:] == [("stopped", "server")] * 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_idle_pair_is_ended_in_a_drain_where_that_is_asked_for(run: Runs, count: int) -> None:
+    ends: list[mux.End] = []
+
+    async def main() -> None:
+        limits = muxcore.Limits(drain_timeout=600, drain_idle=0.02)
+        async with fronted(ends, movers=count, limits=limits) as (server, listener):
+            pairs = [await joined(server, listener) for _ in range(2)]
+            assert await server.drain()
+            for side in (*pairs[0], *pairs[1]):
+                side.read_end()
+                side.close()
+        assert [end.reason for end in ends] == ["stopped"] * 2
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_drain_sees_pairs_of_which_the_program_hears_nothing(run: Runs, count: int) -> None:
+    """Neither side has a protocol that would hear of its end: both are C's."""
+
+    class Unheard:
+        def connection_made(self, transport: muxcore.Transport) -> None:
+            transport.relay(where)
+
+    async def main(limits: muxcore.Limits) -> bool:
+        nonlocal where
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            where = f"127.0.0.1:{listener.getsockname()[1]}"
+            async with mux.serve(Unheard, 0, movers=count, limits=limits) as server:
+                pairs = [await joined(server, listener) for _ in range(2)]
+                finished = await server.drain()
+                assert server._engine.stopped == (0 if finished else 2)
+                for side in (*pairs[0], *pairs[1]):
+                    side.read_end()
+                    side.close()
+                return finished
+
+    async def both() -> None:
+        assert not await main(muxcore.Limits(drain_timeout=0))
+        assert not await main(muxcore.Limits(drain_timeout=0, drain_spread=0.1))
+        assert await main(muxcore.Limits(drain_timeout=600, drain_idle=0.02))
+
+    where = ""
+    run(both)

@@ -70,8 +70,13 @@ def test_a_service_is_served_as_by_any_server(run: Runs) -> None:
         async with serving(Upper) as server, await dialled(server) as client:
             await client.send(b"hello")
             assert await client.receive_exactly(5) == b"HELLO"
-            await server.drain()
-            assert await client.receive() == b""
+            draining = asyncio.create_task(server.drain())
+            await asyncio.sleep(0)
+            assert not server.ready
+            await client.send(b"again")  # who is here may finish
+            assert await client.receive_exactly(5) == b"AGAIN"
+            await client.aclose()
+            assert await draining
 
     run(main)
 
@@ -374,7 +379,7 @@ async def main():
 
 @pytest.mark.parametrize("loop", ["asyncio.run", "__import__('uvloop').run"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_every_server_and_a_second_one_waits_for_nobody(
+def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
     loop: str, number: signal.Signals, engine: str
 ) -> None:
     if "uvloop" in loop:
@@ -388,7 +393,7 @@ def test_a_signal_drains_every_server_and_a_second_one_waits_for_nobody(
                 for peer in (first, second):
                     peer.send(b"x")
                     assert peer.read(1) == b"x"
-                program.send_signal(number)
+                program.send_signal(signal.SIGTERM)
                 _refused(one)
                 first.send(b"y")
                 assert first.read(1) == b"y"
@@ -399,6 +404,161 @@ def test_a_signal_drains_every_server_and_a_second_one_waits_for_nobody(
                     program.send_signal(number)
                 assert program.stdout.read() == b"drained\n"
                 assert program.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio.run", "__import__('uvloop').run"])
+def test_sigint_ends_every_server_and_waits_for_nobody(loop: str, engine: str) -> None:
+    if "uvloop" in loop:
+        pytest.importorskip("uvloop")
+    command = [sys.executable, "-c", PROGRAM.replace("{run}", loop)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as program:
+        assert program.stdout is not None
+        one, two = program.stdout.readline().decode().split()
+        with Peer(one) as first, Peer(two) as second:
+            for peer in (first, second):
+                peer.send(b"x")
+                assert peer.read(1) == b"x"
+            program.send_signal(signal.SIGINT)
+            for peer in (first, second):
+                peer.read_end()
+        assert program.stdout.read() == b"drained\n"
+        assert program.wait(DEADLINE) == 0
+
+
+def test_a_handler_sees_that_its_server_drains_and_may_finish(run: Runs) -> None:
+    async def until_told(conn: mux.Connection) -> None:
+        assert not conn.draining
+        async for data in conn:
+            await conn.send(data)
+            if conn.draining:
+                await conn.send(b"goodbye")
+                return
+
+    async def main() -> None:
+        async with serving(until_told, limits=muxcore.Limits(drain_timeout=600)) as server:
+            client = await dialled(server)
+            await client.send(b"x")
+            assert await client.receive() == b"x"
+            draining = asyncio.create_task(server.drain())
+            await asyncio.sleep(0)
+            while server._engine.draining is False:
+                await asyncio.sleep(0)
+            await client.send(b"y")
+            assert await client.receive_exactly(8) == b"ygoodbye"
+            assert await client.receive() == b""
+            await client.aclose()
+            assert await draining
+
+    run(main)
+
+
+def test_a_handler_that_goes_on_without_its_client_is_waited_for_and_may_connect(
+    run: Runs,
+) -> None:
+    done: list[bytes] = []
+
+    async def main() -> None:
+        async with serving(echo) as behind:
+            gone = asyncio.Event()
+            go_on = asyncio.Event()
+
+            async def late(conn: mux.Connection) -> None:
+                await conn.receive()
+                await conn.aclose()
+                gone.set()
+                await go_on.wait()
+                async with await mux.connect(behind.addresses[0]) as other:
+                    await other.send(b"last words")
+                    done.append(await other.receive_exactly(10))
+
+            async with serving(late, limits=muxcore.Limits(drain_timeout=600)) as server:
+                client = await dialled(server)
+                await client.send(b"x")
+                draining = asyncio.create_task(server.drain())
+                await gone.wait()
+                await client.aclose()
+                while server.stats().open:
+                    await asyncio.sleep(0)
+                assert not draining.done()
+                go_on.set()
+                assert await draining
+        assert done == [b"last words"]
+
+    run(main)
+
+
+def test_who_does_not_finish_is_stopped_and_an_idle_one_where_that_is_asked_for(
+    run: Runs,
+) -> None:
+    raised: list[BaseException] = []
+
+    async def waits(conn: mux.Connection) -> None:
+        try:
+            await conn.receive()
+        except OSError as exc:
+            raised.append(exc)
+
+    async def main(limits: muxcore.Limits) -> bool:
+        async with serving(waits, limits=limits) as server:
+            client = await dialled(server)
+            while not server.connections():
+                await asyncio.sleep(0)
+            all_finished = await server.drain()
+            assert await client.receive() == b""
+            await client.aclose()
+            return all_finished
+
+    async def both() -> None:
+        assert not await main(muxcore.Limits(drain_timeout=0))
+        assert await main(muxcore.Limits(drain_timeout=600, drain_idle=0.02))
+
+    run(both)
+    assert [type(exc) for exc in raised] == [muxcore.Stopped] * 2
+
+
+def test_a_task_at_work_is_not_idle(run: Runs) -> None:
+    async def main() -> None:
+        finish = asyncio.Event()
+
+        async def works(conn: mux.Connection) -> None:
+            if await conn.receive() == b"work":
+                await finish.wait()
+                await conn.send(b"done")
+
+        async with serving(
+            works, limits=muxcore.Limits(drain_timeout=600, drain_idle=0.02)
+        ) as server:
+            busy, idle = await dialled(server), await dialled(server)
+            await busy.send(b"work")
+            while len(server.connections()) < 2 or server.stats().bytes_in < 4:
+                await asyncio.sleep(0)
+            draining = asyncio.create_task(server.drain())
+            assert await idle.receive() == b""
+            finish.set()
+            assert await busy.receive() == b"done"
+            for client in (busy, idle):
+                await client.aclose()
+            assert await draining
+
+    run(main)
+
+
+def test_a_pair_that_a_stop_cuts_is_told_to_be_stopped(run: Runs) -> None:
+    async def main() -> None:
+        ends: list[mux.End] = []
+        async with serving(echo) as behind:
+
+            async def relayed(conn: mux.Connection) -> None:
+                conn.hand_over(await mux.connect(behind.addresses[0]), ends.append)
+
+            async with serving(relayed) as server:
+                client = await dialled(server)
+                await client.send(b"x")
+                assert await client.receive() == b"x"
+            await client.aclose()
+        assert [(end.reason, end.ended_by) for end in ends] == [("stopped", "server")]
+
+    run(main)
 
 
 def _refused(where: str) -> None:

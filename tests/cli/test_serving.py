@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore import cli
+from muxcore.cli import _serving
 from muxcore.testing import Peer, eventually
 from muxcore.testing.peer import SMALL
 
@@ -39,8 +41,8 @@ def test_the_first_line_tells_the_address_that_port_0_became(command: Start, eng
     line = rf"listening on 127\.0\.0\.1:[1-9]\d* \(engine {engine}(, level-triggered)?, pid \d+\)"
     assert re.fullmatch(line, echo.line())
     Peer.play(echo.address, "send 5000; read 5000; shutdown-write; read-eof; close")
-    echo.signal(signal.SIGTERM)
-    assert echo.status() == 0
+    echo.signal(signal.SIGINT)  # who has gone may not be gone yet: a drain would tell
+    assert echo.status() == 130
     assert echo.complaint() == ""
 
 
@@ -63,8 +65,8 @@ def test_a_server_takes_all_the_descriptors_that_it_may_have(command: Start) -> 
         for peer in [clients.enter_context(Peer(echo.address)) for _ in range(200)]:
             peer.send(b"hello")
             assert peer.read(5) == b"hello"
-    echo.signal(signal.SIGTERM)
-    assert echo.status() == 0
+    echo.signal(signal.SIGINT)  # who has gone may not be gone yet: a drain would tell
+    assert echo.status() == 130
     assert echo.complaint() == ""
 
 
@@ -76,14 +78,64 @@ def test_discard_answers_nothing(command: Start) -> None:
 # -- how they end
 
 
-def test_sigterm_sends_what_is_queued_and_ends_with_0(command: Start, tmp_path: Path) -> None:
+def test_sigterm_lets_a_client_finish_and_ends_with_0(command: Start, tmp_path: Path) -> None:
     (tmp_path / "floods.py").write_text(_STUBBORN)
-    program = command("serve", "floods:Floods", "0", "--drain-timeout", "30", cwd=tmp_path)
+    program = command("serve", "floods:Floods", "0", "--drain-timeout", "600", cwd=tmp_path)
     with Peer(program.address, receive_buffer=SMALL) as peer:
         assert peer.read(1) == b"\0"
         program.signal(signal.SIGTERM)
-        assert len(peer.read_all()) == 50_000_000 - 1
+        assert len(peer.read(50_000_000 - 1)) == 50_000_000 - 1
+        assert program.process.poll() is None
     assert program.status() == 0
+    begun, ended = program.complaint().splitlines()
+    assert begun == ("muxcore: SIGTERM: draining 1 client for up to 600 s; again to end them")
+    assert re.fullmatch(r"muxcore: 1 finished, 0 stopped after \d+\.\d s", ended)
+
+
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_an_idle_client_is_ended_where_that_is_asked_for(command: Start, engine: str) -> None:
+    options = ("--drain-timeout", "600", "--drain-idle", "0.05", "--engine", engine)
+    echo = command("echo", "0", *options)
+    with Peer(echo.address) as peer:
+        peer.send(b"x")
+        assert peer.read(1) == b"x"
+        echo.signal(signal.SIGTERM)
+        peer.read_eof()
+    assert echo.status() == 0
+
+
+@pytest.mark.parametrize(("given", "meant"), [("wait", None), ("close", 1.0), ("2.5", 2.5)])
+def test_who_is_idle_in_a_drain_is_said_in_words_or_seconds(given: str, meant: Any) -> None:
+    options = cli._parser().parse_args(["echo", "0", "--drain-idle", given])
+    assert _serving.limits_of(options).drain_idle == meant
+
+
+def test_who_is_idle_in_a_drain_is_refused_in_other_words(command: Start) -> None:
+    echo = command("echo", "0", "--drain-idle", "perhaps")
+    assert echo.status() == 2
+    assert "'perhaps' is not wait, close or seconds" in echo.complaint()
+
+
+def test_a_delay_is_told_and_more_may_come(command: Start) -> None:
+    echo = command("echo", "0", "--drain-delay", "600")
+    with Peer(echo.address) as peer:
+        peer.send(b"x")
+        assert peer.read(1) == b"x"
+        echo.signal(signal.SIGTERM)
+        with Peer(echo.address) as late:
+            late.send(b"y")
+            assert late.read(1) == b"y"
+        assert echo.process.poll() is None
+    eventually(lambda: _aborted(echo), "it goes on")
+    assert echo.status() in (128 + signal.SIGTERM, -signal.SIGTERM)
+    assert "draining 1 client for up to 25 s, after 600 s in which more may come" in (
+        echo.complaint()
+    )
+
+
+def _aborted(program: Any) -> bool:
+    program.signal(signal.SIGTERM)  # two that come close together are one
+    return program.process.poll() is not None
 
 
 def test_sigint_ends_with_130(command: Start) -> None:
@@ -98,11 +150,11 @@ def test_a_second_signal_aborts_what_the_first_one_waits_for(
     command: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "floods.py").write_text(_STUBBORN)
-    program = command("serve", "floods:Floods", "0", "--drain-timeout", "600", cwd=tmp_path)
+    program = command("serve", "floods:Floods", "0", "--stop-timeout", "600", cwd=tmp_path)
     with Peer(program.address, receive_buffer=SMALL) as peer, Peer(program.address) as last:
         assert peer.read(1) == last.read(1) == b"\0"
-        program.signal(signal.SIGTERM)
-        last.read_all()  # it drains: this one has got all, and the other waits
+        program.signal(signal.SIGINT)
+        last.read_all()  # it stops: this one has got all, and the other waits
         assert program.process.poll() is None
         program.signal(signal.SIGTERM)
         assert program.status() == 128 + signal.SIGTERM
@@ -116,6 +168,7 @@ def test_a_drain_that_is_cut_short_ends_with_1(command: Start, tmp_path: Path) -
         assert peer.read(1) == b"\0"
         program.signal(signal.SIGTERM)
         assert program.status() == 1
+    assert "0 finished, 1 stopped after" in program.complaint()
 
 
 # -- what they print

@@ -16,6 +16,8 @@ TRANSPORT = "parts/transport.py"
 RELAY = "parts/relay.py"
 EPOLL = "pure/epoll_engine.py"
 PROCESS = "pure/process_engine.py"
+CHILDREN = "pure/children.py"
+FORKING = "pure/forking_loop.py"
 
 
 _HELD = "        if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):\n"
@@ -79,13 +81,13 @@ MUTANTS = [
     Mutant(
         "children are not waited for",
         "PureProcess",
-        ((PROCESS, "for pid in list(self._children):", "for pid in []:"),),
+        ((CHILDREN, "for pid in list(self._slots):", "for pid in []:"),),
         ("children_that_are_killed_leave_no_zombie_and_a_serving_parent",),
     ),
     Mutant(
         "waiting for any child takes somebody else's status",
         "PureProcess",
-        ((PROCESS, "os.waitpid(pid, os.WNOHANG)", "os.waitpid(-1, os.WNOHANG)"),),
+        ((CHILDREN, "os.waitpid(pid, os.WNOHANG)", "os.waitpid(-1, os.WNOHANG)"),),
         ("the_status_of_somebody_elses_child_is_left_to_him",),
     ),
     Mutant(
@@ -93,7 +95,7 @@ MUTANTS = [
         "PureProcess",
         (
             (
-                PROCESS,
+                FORKING,
                 "                with accepted[0]:",
                 "                os.dup(accepted[0].fileno())\n                with accepted[0]:",
             ),
@@ -286,10 +288,10 @@ MUTANTS = [
         ("calls_from_another_thread_run_in_the_engines_thread_and_in_order",),
     ),
     Mutant(
-        "the drain has no end",
+        "a stop has no end",
         "PureEpollLevel",
-        ((LOOP, "            self.alarm(self.limits.drain_timeout, self.abort)\n", ""),),
-        ("a_drain_that_is_cut_short_ends_with_status_1",),
+        ((LOOP, "            self.alarm(self.limits.stop_timeout, self.abort)\n", ""),),
+        ("the_drain_is_bounded_and_its_result_told",),
     ),
     Mutant(
         "a silent client stays for ever",

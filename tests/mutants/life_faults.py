@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .faults import LOOP, PROCESS, Mutant
 
-SERVER = "server.py"
+LIFE = "_life.py"
 SIGNALS = "parts/signals.py"
 _THIRD = """        else:
             signal.signal(number, signal.SIG_DFL)
@@ -39,19 +39,25 @@ LIFE_MUTANTS = [
     Mutant(
         "a forked child stops its parent's server",
         "PureProcess",
-        ((SERVER, "self._engine.is_copy()", "False"),),
+        ((LIFE, "self._engine.is_copy()", "False"),),
         ("a_forked_child_that_ends_normally_leaves_its_parents_server_alone",),
     ),
     Mutant(
         "what is for callbacks may be called from anywhere",
         "PureSelect",
-        ((SERVER, "            self._engine.refuse_thread(what)\n", "            pass\n"),),
+        ((LIFE, "            self._engine.refuse_thread(what)\n", "            pass\n"),),
         ("what_is_for_callbacks_is_refused_in_another_thread",),
     ),
     Mutant(
         "stop does not wait for run",
         "PureEpollLevel",
-        ((SERVER, "return self._over.wait(min(timeout, threading.TIMEOUT_MAX))", "return True"),),
+        (
+            (
+                LIFE,
+                "        if self._runner is None:\n            return self._engine.join(timeout)\n",
+                "        return True\n",
+            ),
+        ),
         ("stop_from_another_thread_waits_for_what_serves_in_this_one",),
     ),
     Mutant(

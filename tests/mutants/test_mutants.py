@@ -18,13 +18,14 @@ import pytest
 
 import muxcore
 
+from .drain_faults import DRAIN_MUTANTS
 from .edge_faults import EDGE_MUTANTS
 from .faults import MUTANTS as ENGINE_MUTANTS
 from .faults import Mutant
 from .life_faults import LIFE_MUTANTS
 from .relay_faults import RELAY_MUTANTS
 
-MUTANTS = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS]
+MUTANTS = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
 
 _PACKAGE = Path(muxcore.__file__).parent
 _HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before

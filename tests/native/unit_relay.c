@@ -348,3 +348,24 @@ TEST(outgoing_connections_have_a_cap_of_their_own)
     CHECK_EQUAL(mux_connect(loop, "where", 5, &generation), -EAGAIN);
     end();
 }
+
+TEST(a_side_that_we_opened_stands_for_a_client_that_python_does_not_see)
+{
+    begin(usual());
+    uint32_t other_generation;
+    (void)adopted(MUX_VERB_NONE, 1);
+    const uint32_t other = (uint32_t)mux_connect(loop, "where", 5, &other_generation);
+    CHECK_EQUAL(poll_now(), 1);
+    CHECK_EQUAL(mux_is_client(loop, slot, generation), 1);
+    CHECK_EQUAL(mux_relay(loop, slot, generation, other, other_generation, "", 0, "", 0), 0);
+    CHECK_EQUAL(mux_is_client(loop, other, other_generation), 0);
+    CHECK_EQUAL(mux_forget(loop, slot, generation), 0);
+    CHECK_EQUAL(mux_is_client(loop, other, other_generation), 1);
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, NULL), 0); /* it ends with the other */
+    CHECK_EQUAL(mux_abort(loop, other, other_generation, 0), 0);
+    CHECK_EQUAL(poll_now(), 1);
+    CHECK_EQUAL(mux_release(loop, other, other_generation), 0);
+    CHECK_EQUAL(mux_is_client(loop, other, other_generation), -ESTALE);
+    CHECK_EQUAL(stats.open, 0);
+    end();
+}

@@ -207,3 +207,43 @@ TEST(closing_what_python_does_not_see_lets_it_send_first)
     CHECK(got(peer, "hello"));
     end();
 }
+
+TEST(stopping_what_python_does_not_see_ends_so_many_and_counts_them)
+{
+    begin(usual());
+    const int peers[] = {adopted(MUX_VERB_ECHO, 0), adopted(MUX_VERB_ECHO, 0), adopted(MUX_VERB_NONE, 1)};
+    CHECK_EQUAL(mux_stop_unseen(loop, 0, NULL), 0);
+    CHECK_EQUAL(mux_stop_unseen(loop, 1, NULL), 1);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(released(peers[0]) && !released(peers[1]));
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, NULL), 1);
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, NULL), 0); /* it is about to go */
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(released(peers[1]) && !released(peers[2])); /* which Python sees */
+    CHECK_EQUAL(mux_stop_unseen(NULL, 9, NULL), 0);
+    end();
+}
+
+TEST(who_moves_no_byte_between_two_looks_rests_unless_some_are_queued)
+{
+    begin(usual());
+    uint64_t *moved = calloc(mux_loop_slots(loop), sizeof *moved);
+    const int slow = adopted(MUX_VERB_ECHO, 0), busy = adopted(MUX_VERB_ECHO, 0), idle = adopted(MUX_VERB_ECHO, 0);
+    script_window(script, slow, 0);
+    script_arrive(script, slow, "hello", 5);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, moved), 0); /* the first look */
+    script_arrive(script, busy, "x", 1);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, moved), 1);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(released(idle) && !released(slow) && !released(busy));
+    script_window(script, slow, 10);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, moved), 1); /* the busy one rests by now */
+    CHECK_EQUAL(mux_stop_unseen(loop, 9, moved), 1);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK(released(slow) && released(busy));
+    free(moved);
+    end();
+}

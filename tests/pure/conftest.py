@@ -33,6 +33,7 @@ class Still:
     """What a transport asks of its engine, written down."""
 
     name = "still"
+    draining = False
     server = None
 
     def __init__(self, **limits: Any) -> None:

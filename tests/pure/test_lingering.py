@@ -67,7 +67,7 @@ def test_without_a_time_to_linger_it_is_closed_at_once(suite: EngineSuite) -> No
 
 
 def test_the_end_of_the_engine_waits_for_it_within_the_drain(suite: EngineSuite) -> None:
-    limits = Limits(read_chunk=1000, linger_timeout=60, drain_timeout=0.2)
+    limits = Limits(read_chunk=1000, linger_timeout=60, stop_timeout=0.2)
     with suite.serving(Recorder, limits=limits) as run:
         _adopted(run)
         start = time.monotonic()

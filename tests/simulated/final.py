@@ -153,7 +153,7 @@ def _end(run: Run) -> None:
         _all_aborted(run)
         engine.call_soon_threadsafe(_exit)
     engine.stop()
-    until = run.kernel.now + run.limits.drain_timeout + run.limits.linger_timeout + 1.0
+    until = run.kernel.now + run.limits.stop_timeout + run.limits.linger_timeout + 1.0
     turns = 0
     try:
         while not engine._closed and (engine._transports or engine._lingering or not engine.ending):
@@ -170,7 +170,7 @@ def _end(run: Run) -> None:
     except SystemExit:
         if how != 3:
             raise
-    if run.kernel.now > until - 1.0 + 0.02 or run.limits.drain_timeout == 0.0:
+    if run.kernel.now > until - 1.0 + 0.02 or run.limits.stop_timeout == 0.0:
         _all_aborted(run)  # the drain was cut short
     engine.close()
     for _ in range(200):  # what is on its way arrives

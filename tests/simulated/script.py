@@ -132,7 +132,7 @@ def draw(seed: int, engine: tuple[str, str] | None = None) -> Script:
         "linger_timeout": some(6, chance.randrange(20, 120) / 1000, 0.0),
         "connect_timeout": chance.randrange(20, 300) / 1000,
         "accept_pause": chance.randrange(1, 11) / 1000,
-        "drain_timeout": chance.choice((0.0, 0.05, 1.0)),
+        "stop_timeout": chance.choice((0.0, 0.05, 1.0)),
     }
     sizes = (some(3, 512, chance.randrange(1, 4)), some(6, 1024, chance.randrange(14, 30)))
     reacts = some(6, chance.randrange(1, 24), 0)

@@ -19,7 +19,7 @@ from .script import ENGINES, Op, draw
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     script = dataclasses.replace(
         draw(1, request.param),
-        limits={"linger_timeout": 1.0, "drain_timeout": 1.0, "accept_pause": 0.01},
+        limits={"linger_timeout": 1.0, "stop_timeout": 1.0, "accept_pause": 0.01},
         world={"faults": 0, "rate": 0, "send_room": 4096, "receive_room": 2048},
         sizes=(512, 1024),
         reacts=0,

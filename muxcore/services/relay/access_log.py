@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from muxcore import address
-from muxcore.errors import HalfCloseTimeout, IdleTimeout, MuxcoreError
+from muxcore.errors import HalfCloseTimeout, IdleTimeout, MuxcoreError, Stopped
 
 logger = logging.getLogger("muxcore.access")
 
@@ -27,8 +27,8 @@ class Record:
         bytes_down: sent to the client.
         seconds: from accept to the end.
         ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "refused"
-            (no upstream could be had), "stopped" (the server ended before there was one), or what
-            else failed, in words.
+            (no upstream could be had), "stopped" (by the server's end), or what else failed, in
+            words.
         failures: of the upstreams that were tried, which failed and why, in order.
     """
 
@@ -83,7 +83,8 @@ def record_of(
     if refused:
         ended = "refused"
     elif exc is None:
-        ended = "closed" if upstream else "stopped"
+        stopped = transport._engine.ending or not upstream
+        ended = "stopped" if stopped else "closed"
     else:
         ended = ending(exc)
     return Record(
@@ -135,6 +136,8 @@ def ending(exc: BaseException) -> str:
         return "idle"
     if isinstance(exc, HalfCloseTimeout):
         return "half-close"
+    if isinstance(exc, Stopped):
+        return "stopped"
     if isinstance(exc, OSError) and not isinstance(exc, MuxcoreError):
         # an error that came from the other side of the relay has that side's as its cause
         side = "upstream" if exc.__cause__ is not None else "client"

@@ -3,6 +3,7 @@
 from muxcore.testing.survival.clients import Clients
 from muxcore.testing.survival.deadlines import Deadlines
 from muxcore.testing.survival.descriptors import Descriptors
+from muxcore.testing.survival.draining import Draining
 from muxcore.testing.survival.ending import Ending
 from muxcore.testing.survival.extremes import Extremes
 from muxcore.testing.survival.forks import Forks
@@ -15,6 +16,6 @@ __all__ = ["ProcessSuite", "SurvivalSuite"]
 
 
 class SurvivalSuite(
-    Clients, Deadlines, Turns, Descriptors, Extremes, Forks, Misuse, Relays, Ending
+    Clients, Deadlines, Turns, Descriptors, Extremes, Forks, Misuse, Relays, Ending, Draining
 ):
     """Every kind of trouble, for one engine; see ``EngineSuite``."""

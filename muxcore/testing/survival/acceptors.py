@@ -34,7 +34,7 @@ class Acceptors(ProgramSuite):
         reader, writer = os.pipe()
         parent = os.fork()
         if parent == 0:
-            limits = Limits(drain_timeout=60)
+            limits = Limits(stop_timeout=60)
             server = self.server(_Floods, narrow(), limits=limits, allow_threads=True).start()
             os.write(writer, server.addresses[0].encode())
             time.sleep(3600)
@@ -63,9 +63,9 @@ class Acceptors(ProgramSuite):
             stays = program.connect()
             stays.send(b"x")
             stays.read(1)
-            program.signal(signal.SIGTERM)
+            program.signal(signal.SIGINT)
             stays.read_eof()
-            assert program.wait() == 0
+            assert program.wait() == 130
 
     def test_an_acceptor_that_somebody_else_has_waited_for_has_ended(self) -> None:
         with self.serving(muxcore.Echo, allow_threads=True) as run:

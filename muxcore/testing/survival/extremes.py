@@ -127,7 +127,7 @@ class Extremes(EngineSuite):
 def _at_most(name: str) -> Limits:
     """Return limits of which one is the most it may be."""
     values: dict[str, Any] = {name: LONGEST}
-    if not name.endswith(("_timeout", "_pause")):
+    if "float" not in str(Limits.__dataclass_fields__[name].type):
         values[name] = most = {"processes": 2**22, "read_chunk": 2**26}.get(name, 2**31 - 1)
         if name.startswith("write_"):  # each is at most the next
             values |= {"write_high": most, "write_buffer": most}

@@ -99,6 +99,7 @@ class Forks(ProgramSuite):
                 peer.send(b"x")
                 assert peer.read(9) == b"served on"
                 program.wait_for(("note", -signal.SIGTERM), peer)
+                peer.close()
             program.signal(signal.SIGTERM)
             assert program.wait() == 0
 

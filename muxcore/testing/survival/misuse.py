@@ -45,6 +45,7 @@ class Misuse(ProgramSuite):
             for peer in (forking, other, program.connect()):
                 peer.send(b"still served")
                 assert peer.read(12) == b"still served"
+                peer.close()
             program.signal(signal.SIGTERM)
             assert program.wait() == 0
 

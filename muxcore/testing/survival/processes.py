@@ -54,6 +54,7 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line()
+            peer.close()
             program.signal(signal.SIGTERM)
             assert program.report()["errors"] == {"killed by SIGKILL": 20}
 
@@ -65,6 +66,15 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             assert peer.read_line().split()[1] == b"1"
+
+    def test_a_signal_that_is_for_the_parent_does_not_end_its_children(self) -> None:
+        with self.program(TellsPid) as program:
+            peer = program.connect()
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                peer.send(b"?")
+                os.kill(int(peer.read_line().split()[0]), number)
+            peer.send(b"?")
+            assert peer.read_line()
 
     def test_the_parent_keeps_no_clients_socket(self) -> None:
         with self.program(TellsPid) as program:
@@ -106,6 +116,7 @@ class ProcessSuite(Acceptors):
             peer.send(b"?")
             assert peer.read_line()
             eventually(lambda: len(children(program.pid)) == 1, "those two have ended")
+            peer.close()
             program.signal(signal.SIGTERM)
             errors = {"ended with status 3": 1, "ended with status 1": 1}
             assert program.report()["errors"] == errors
@@ -131,8 +142,8 @@ class ProcessSuite(Acceptors):
             peer = program.connect()
             peer.send(b"?")
             peer.read_line()
+            peer.close()
             program.signal(signal.SIGTERM)
-            peer.read_end()
             assert program.report()["at_end"] == [signal.SIGINT]
 
     def test_what_is_unread_at_the_close_does_not_take_what_was_sent(self) -> None:
@@ -158,15 +169,15 @@ class ProcessSuite(Acceptors):
                 super().data_received(data)
                 self.transport.write(answer)
 
-        limits = Limits(read_chunk=1000, linger_timeout=60, drain_timeout=60)
+        limits = Limits(read_chunk=1000, linger_timeout=60, stop_timeout=60)
         with self.program(Answers, narrow(), limits=limits) as program:
             peer = program.connect(receive_buffer=SMALL)
             peer.send(bytes(8 * SMALL))
             program.wait_for("data_received", peer)
-            program.signal(signal.SIGTERM)
+            program.signal(signal.SIGINT)
             got = peer.read_all()
             assert got == answer * max(1, len(got) // len(answer))  # until it heard the signal
-            assert program.wait() == 0
+            assert program.wait() == 130
 
     def test_an_idle_connection_ends_with_a_reset(self) -> None:
         class Floods(Recorder):

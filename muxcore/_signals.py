@@ -1,0 +1,56 @@
+"""What signals ask of a server while it runs in the main thread."""
+
+from __future__ import annotations
+
+import signal
+from typing import Protocol
+
+from muxcore._phases import Phases
+from muxcore.abc import Engine
+from muxcore.parts import dispatch
+from muxcore.parts.signals import ServerSignals, has_terminal
+
+
+class Asked(Protocol):
+    """What they ask for."""
+
+    def request_stop(self) -> None: ...
+
+    def request_drain(self) -> None: ...
+
+    def reload(self) -> None: ...
+
+    def reopen_logs(self) -> None: ...
+
+
+def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
+    """Return the signals of a server, which are heard while they are entered.
+
+    SIGHUP means two things: to read again what a program was told, and that its terminal is closed.
+    It is the second if there was a controlling terminal, and there is none any more.
+    """
+    had_terminal = has_terminal()
+
+    def ask(number: signal.Signals) -> None:
+        if number == signal.SIGINT:
+            server.request_stop()
+        else:
+            phases.ask(None, number.name)
+            server.request_drain()
+
+    def hang_up(number: signal.Signals) -> None:
+        if had_terminal and not has_terminal():
+            signals.end(number)
+        else:
+            server.reload()
+
+    def say_unused(number: signal.Signals) -> None:
+        engine.call_from_signal(lambda: dispatch.logger.info("%s: nothing to do", number.name))
+
+    others = {
+        signal.SIGHUP: hang_up,
+        signal.SIGUSR1: lambda number: server.reopen_logs(),
+        signal.SIGUSR2: say_unused,
+    }
+    signals = ServerSignals(engine.signal_fileno(), ask, engine.abort, others)
+    return signals
