@@ -22,6 +22,7 @@ from muxcore.errors import (
     Stopped,
     TooLong,
     UnknownEngine,
+    WorkerFailed,
 )
 from muxcore.limits import Limits
 from muxcore.pool import Pool, UpstreamStats
@@ -66,6 +67,7 @@ __all__ = [
     "UnknownEngine",
     "UpstreamStats",
     "Verb",
+    "WorkerFailed",
     "__version__",
     "engine",
     "engines",

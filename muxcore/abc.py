@@ -80,6 +80,7 @@ class Engine(abc.ABC):
     model: ClassVar[str]
     capabilities: ClassVar[frozenset[str]]
     priority: ClassVar[int] = 0  # of a plug-in: above 0 it is among what "auto" may take
+    count = 0  # processes that do its work; 0: it does that itself
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
@@ -206,6 +207,13 @@ class Engine(abc.ABC):
 
     # -- its life
 
+    def get_ready(self) -> None:
+        """Do what is to be done before anybody is told that it serves; before :meth:`run`.
+
+        In its thread; a stop may come meanwhile, and ends it early. Here nothing is to be done.
+        """
+        return
+
     @abc.abstractmethod
     def run(self) -> bool:
         """Serve in this thread until :meth:`stop`.
@@ -241,6 +249,10 @@ class Engine(abc.ABC):
     def call_from_signal(self, call: Callable[[], object]) -> None:
         """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
         call()
+
+    def tell_workers(self, word: str) -> None:
+        """Tell the processes that do its work to "reload" or "reopen"; here there are none."""
+        return
 
     @abc.abstractmethod
     def signal_fileno(self) -> int:

@@ -156,6 +156,17 @@ class Pool:
         self.requires = frozenset({"shared_state"} if counts else ())
         self._down = 0  # of them, how many are not up
         self._turn = _shared_number()
+        self._made_with = {
+            "policy": policy,
+            "connect_timeout": connect_timeout,
+            "max_active": max_active,
+            "clock": clock,
+            "spread": spread,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made anew in a worker: what is known of the upstreams is one process's."""
+        return _remade, (tuple(u.address for u in self.upstreams), self._made_with)
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
@@ -244,6 +255,10 @@ class Pool:
                 return None
             return min(up, key=_active) if self._least else up[0]
         return min(resting, key=_due, default=None)
+
+
+def _remade(upstreams: tuple[Address, ...], named: dict[str, Any]) -> Pool:
+    return Pool(*upstreams, **named)
 
 
 _shared: list[memoryview] = []  # numbers in memory that forked children share, yet to be given out

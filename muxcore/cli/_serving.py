@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from muxcore.cli._log_files import opened
-from muxcore.cli._watching import watched
+from muxcore.cli._logging import Output
+from muxcore.cli._watching import Watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
+from muxcore.workers.engine import MOST, number_of
 
-_LINE = "%(asctime)s muxcore: %(message)s"  # in a file
 _CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 _IDLE = (
     "when it drains, a client that moves no byte for so long (close: 1 s) is ended (default: wait)"
@@ -40,6 +39,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trigger", choices=("level", "edge"), default="level", help="of epoll")
     parser.add_argument("--reuse-port", action="store_true", help="share the port (SO_REUSEPORT)")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N|auto",
+        help="processes that serve, beside a parent that keeps the sockets; auto: one a core",
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v",
@@ -63,33 +68,44 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(options: argparse.Namespace, service: Service, by_callbacks: Service | None = None) -> int:
+def run(
+    options: argparse.Namespace,
+    service: Service,
+    by_callbacks: Service | None = None,
+    output: Output | None = None,
+) -> int:
     """Serve until a signal ends it.
 
     Args:
         options: what ``add_arguments`` parsed.
         service: what to serve.
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
+        output: what is printed, and where; None: messages alone.
     """
     take_all()
-    if options.log:
-        logging.basicConfig(format=_LINE, handlers=[opened(options.log, "--log")], force=True)
-    logging.getLogger().setLevel(logging.WARNING if options.quiet else logging.INFO)
+    output = output or Output(options.quiet, options.log)
+    output.begin()
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(
                 "messages are shown: they pass through Python callbacks, not the verb", flush=True
             )
             service = by_callbacks
-        service = watched(service, messages=options.verbose > 1)
-    server = Server(
-        service,
-        *options.address,
-        engine=options.engine,
-        limits=limits_of(options),
-        trigger=options.trigger,
-        reuse_port=options.reuse_port,
-    )
+        service = Watched(service, messages=options.verbose > 1)
+    try:
+        server = Server(
+            service,
+            *options.address,
+            engine=options.engine,
+            limits=limits_of(options),
+            trigger=options.trigger,
+            reuse_port=options.reuse_port,
+            workers=options.workers,
+            worker_setup=output,
+        )
+    except ValueError as exc:  # an AddressError is one as well
+        print(f"muxcore: {exc}", file=sys.stderr)
+        return 2
     return server.run(None if options.quiet else _announcer(options.trigger))
 
 
@@ -113,9 +129,21 @@ def _idle(text: str) -> float | None:
         raise argparse.ArgumentTypeError(f"{text!r} is not wait, close or seconds") from None
 
 
+def _workers(text: str) -> int | str:
+    """Parse ``--workers``."""
+    try:
+        return number_of(text if text == "auto" else int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither auto nor a number from 1 to {MOST}"
+        ) from None
+
+
 def _announcer(trigger: str) -> Callable[[Server], Any]:
     def announce(server: Server) -> None:
         mode = f", {trigger}-triggered" if "edge_trigger" in server.capabilities else ""
+        if server.workers:
+            mode += f", {server.workers} worker{'s' if server.workers > 1 else ''}"
         for where in server.addresses:
             print(f"listening on {where} (engine {server.engine}{mode}, pid {os.getpid()})")
         sys.stdout.flush()  # also into a pipe: a script waits for this line

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from typing import Any
 
 from muxcore import address
 from muxcore.cli import _serving
-from muxcore.cli._log_files import opened
+from muxcore.cli._logging import Output
 from muxcore.pool import POLICIES
 from muxcore.services.relay import Relay
 from muxcore.services.relay.own import is_own
@@ -78,15 +77,6 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
             return 2
-    _log_to(opened(path, "--access-log-file") if path else logging.StreamHandler(sys.stdout))
+    output = Output(options.quiet, options.log, True, path)
     options.address, options.verbose = [options.address], 0
-    return _serving.run(options, service)
-
-
-def _log_to(handler: logging.Handler) -> None:
-    """Write the access log as it is: a line of JSON is one for its reader, too."""
-    logger = logging.getLogger("muxcore.access")
-    logger.setLevel(logging.INFO)  # also with -q
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
+    return _serving.run(options, service, output=output)
