@@ -37,6 +37,7 @@ class Responder:
         self._request: h11.Request | None = None
         self._body = bytearray()
         self._lingering = 0  # bytes that came after our last word
+        self._is_last = False  # the next answer ends the connection
 
     def connection_made(self, transport: muxcore.Transport) -> None:
         self._transport = transport
@@ -53,6 +54,12 @@ class Responder:
                 pass
         except h11.RemoteProtocolError as exc:
             self._refuse(HTTPStatus(exc.error_status_hint), f"{exc}\n")
+
+    def draining(self) -> None:
+        """End what is kept alive for nothing, and anything else with its next answer."""
+        self._is_last = True
+        if self._http.their_state is h11.IDLE and not self._http.trailing_data[0]:
+            self._transport.close()
 
     def _heard(self, event: object) -> bool:
         """Handle one event; False if there is nothing more to do with what has arrived."""
@@ -96,6 +103,8 @@ class Responder:
         self._transport.write_eof()
 
     def _respond(self, status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> None:
+        if self._is_last and ("Connection", "close") not in headers:
+            headers += (("Connection", "close"),)
         response = h11.Response(
             status_code=status,
             reason=status.phrase,

@@ -29,6 +29,7 @@ logger = logging.getLogger("muxcore")
 CAPABILITIES = {
     "adopt": "server.adopt() takes connected sockets while it runs",
     "connect": "outgoing connections",
+    "drain": "clients may finish in a drain; else it is a stop",
     "edge_trigger": 'trigger="edge"',
     "flow_control": "pause_writing and resume_writing; write() never blocks",
     "guest": "it can run inside another event loop, such as asyncio's",
@@ -236,10 +237,10 @@ class Engine(abc.ABC):
     def drain(self, timeout: float | None = None) -> None:
         """Ask for an end for which clients may finish first; as callable as :meth:`stop`.
 
-        A stop cuts it short. Here it is a stop; an engine that can do better has ``draining``, and
-        ``stopped`` in the end, and calls in its own thread ``on_phase`` with "draining" when it
-        begins, "closed" when its listeners are, "over" when its time is, and "ending" when a stop
-        begins, by whomever.
+        A stop cuts it short. Here it is a stop; an engine with the capability ``drain`` sets
+        ``draining``, and ``stopped`` in the end, and calls ``on_phase`` in its own thread: with
+        "draining" when it begins, "closed" when its listeners are, "over" when its time is, and
+        "ending" when a stop begins, by whomever.
 
         Args:
             timeout: seconds that they have; None means ``Limits.drain_timeout``.

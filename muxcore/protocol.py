@@ -165,6 +165,9 @@ class ServerCalls(Protocol):
     def stop(self) -> object:
         """Ask for the end; in a callback it does not wait."""
 
+    def drain(self, timeout: float | None = None) -> object:
+        """Ask for an end for which clients may finish; in a callback it does not wait."""
+
 
 class Transport(Protocol):
     """The engine's object for one connection: ``asyncio.Transport``'s shape, plus the verbs."""

@@ -95,6 +95,11 @@ class Server:
         """Whether it listens and goes on to; see ``muxcore.Server.ready``."""
         return self._server.ready
 
+    @property
+    def on_drain(self) -> list[Callable[[muxcore.Server], object]]:
+        """Each is called in the loop once the server's end begins; see ``muxcore.Server``."""
+        return self._server.on_drain
+
     def stats(self) -> muxcore.Stats:
         """Return a snapshot of the counters."""
         return self._server.stats()

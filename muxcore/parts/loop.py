@@ -38,6 +38,7 @@ class LoopEngine(Engine):
         {
             "adopt",
             "connect",
+            "drain",
             "flow_control",
             "half_close",
             "relay",
@@ -246,7 +247,11 @@ class LoopEngine(Engine):
 
     def _drain_on(self, steps: Iterator[float]) -> None:
         """Take the next step, unless a stop has cut it short."""
-        wait = None if self.ending else next(steps, None)
+        try:
+            wait = None if self.ending else next(steps, None)
+        except BaseException:
+            self.stop()  # there is no step after it
+            raise
         if wait is not None:
             self.alarm(wait, self._drain_on, steps)
 

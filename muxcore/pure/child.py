@@ -7,6 +7,7 @@ asks poll(2) which of them has something.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 from collections import deque
@@ -77,6 +78,15 @@ class Child:
                 if transport is not self._client:
                     self.counters.connected(self.slot, -1)
             self._lingering = [each for each in self._lingering if not each.is_over()]
+            if self._engine.draining and self._client.is_lost():
+                self._close_others()
+
+    def _close_others(self) -> None:
+        """Close what the client's protocol has opened: a drain does not wait for that."""
+        for outgoing in self._outgoing:
+            outgoing.fail(connecting.ended())
+        for transport in self._transports:
+            transport.close()
 
     def wait(self, call: Callable[..., T], *args: Any) -> T:
         """Make a call that may wait.
@@ -108,8 +118,23 @@ class Child:
         return transport
 
     def look(self) -> None:
-        """See whether the parent drains; called by the signal handler, and before it is set."""
-        if self._engine.draining or self.counters.phase != DRAINING:
+        """See whether the parent drains; called by the signal handler, and when that is set."""
+        if self.counters.phase == DRAINING:
+            self._drain()
+
+    def terminate(self, parent: int) -> None:
+        """Do what a SIGTERM asks for; called by its handler.
+
+        It ends a child if it comes from its parent, or at that one's end (prctl(2)). Who sends it
+        to all processes of a service, as systemd does, has told the parent, too, and that drains.
+        """
+        if self.counters.is_told(self.slot) or os.getppid() != parent:
+            self.stop()
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
+        if self._engine.draining:
             return
         self._engine.draining = self._untold = True
         for transport in self._transports:
@@ -124,8 +149,7 @@ class Child:
             self._told.append(transport)
             transport.woken()
             transport.tell_draining()
-        if self._client in self._engine.may_rest:
-            self.counters.let_rest(self.slot)
+        self.counters.heard(self.slot, self._client in self._engine.may_rest)
 
     def _why(self) -> BaseException | None:
         """Return what connections hear that are told to end."""

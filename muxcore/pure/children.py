@@ -94,19 +94,20 @@ class Children:
         for pid, slot in self._slots.items():
             moved = self._counters.moved(slot)
             if moved >= 0 and before.get(pid) == moved:
-                self._stop(pid)
+                self._stop(pid, slot)
             else:
                 self._moved[pid] = moved
 
     def stop_some(self, most: int) -> int:
         """Tell so many to end that were not told before; return how many those were."""
-        left = [pid for pid in self._slots if pid not in self._told][:most]
-        for pid in left:
-            self._stop(pid)
+        left = [each for each in self._slots.items() if each[0] not in self._told][:most]
+        for pid, slot in left:
+            self._stop(pid, slot)
         return len(left)
 
-    def _stop(self, pid: int) -> None:
+    def _stop(self, pid: int, slot: int) -> None:
         self._told.add(pid)
+        self._counters.tell(slot)
         _kill(pid, signal.SIGTERM)
 
 

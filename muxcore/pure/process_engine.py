@@ -49,7 +49,7 @@ class ProcessEngine(ForkingLoop):
 
     name = "pure-process"
     model = "process"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"connect", "half_close", "relay"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"connect", "drain", "half_close", "relay"})
 
     @classmethod
     def unavailable(cls) -> tuple[str, str] | None:
@@ -234,13 +234,13 @@ class ProcessEngine(ForkingLoop):
         if made is None:
             return 1
 
-        def stop(number: int, frame: FrameType | None) -> None:
+        def terminate(number: int, frame: FrameType | None) -> None:
             if self.is_copy():  # a callback has forked: that is no child of ours
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
-            child.stop()
+            child.terminate(self._parent)
 
-        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGTERM, terminate)
         signal.signal(signal.SIGURG, lambda number, frame: child.look())  # it is nudged
         child.look()
         # as the program has it, but for the one signal by which we end a child

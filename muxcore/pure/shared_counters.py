@@ -15,7 +15,8 @@ from muxcore.stats import Stats
 _WORD = 8  # bytes; an aligned word is written in one piece
 _VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED, _PHASE, _TIMEOUT, _STOPPED = range(9)
 _HEADER = 9
-_OF_SLOT = 4  # words: bytes in, bytes out, outgoing connections, whether it may rest in a drain
+_OF_SLOT = 5  # words: bytes in, bytes out, outgoing connections, what it says to a drain, its end
+_HEARD, _MAY_REST = 1, 2  # what a child says to a drain
 _KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
 _NAME = 40  # bytes of a kind's name
 _PER_SECOND = 1_000_000  # a time is kept in microseconds
@@ -51,9 +52,18 @@ class SharedCounters:
         """Count an outgoing connection that has come (1) or gone (-1)."""
         self._words[_HEADER + _OF_SLOT * slot + 2] += change
 
-    def let_rest(self, slot: int) -> None:
-        """Do not take the slot's client for idle: its protocol said so to ``draining()``."""
-        self._words[_HEADER + _OF_SLOT * slot + 3] = 1
+    def heard(self, slot: int, may_rest: bool) -> None:
+        """Note that the slot's child has heard of a drain.
+
+        Args:
+            slot: it.
+            may_rest: its client is never idle: so its protocol answered to ``draining()``.
+        """
+        self._words[_HEADER + _OF_SLOT * slot + 3] = _MAY_REST if may_rest else _HEARD
+
+    def is_told(self, slot: int) -> bool:
+        """Whether the parent has told the slot's child to end."""
+        return bool(self._words[_HEADER + _OF_SLOT * slot + 4]) or self.phase == STOPPING
 
     def failed(self, slot: int, kind: str) -> None:
         """Note what ended the slot's connection."""
@@ -111,10 +121,18 @@ class SharedCounters:
                 self._words[_HEADER + _OF_SLOT * self._slots + index] += 1
                 return
 
+    def tell(self, slot: int) -> None:
+        """Let the slot's child know that a SIGTERM which is about to come is its parent's."""
+        self._words[_HEADER + _OF_SLOT * slot + 4] = 1
+
     def moved(self, slot: int) -> int:
-        """Return the bytes that a child has moved; -1: it may rest."""
+        """Return the bytes that a child has moved.
+
+        -1: it may rest, or has not heard of a drain: it is at a callback, or sends to who does not
+        read.
+        """
         at = _HEADER + _OF_SLOT * slot
-        return -1 if self._words[at + 3] else self._words[at] + self._words[at + 1]
+        return self._words[at] + self._words[at + 1] if self._words[at + 3] == _HEARD else -1
 
     # -- any process
 

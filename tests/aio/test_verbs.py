@@ -336,7 +336,7 @@ def test_the_end_of_a_server_tells_of_every_pair(run: Runs) -> None:
                 for client in clients:
                     await client.send(b"x")
                     assert await client.receive() == b"x"
-            assert [(end.reason, end.ended_by) for end in ends] == [("closed", "server")] * 5
+            assert [(end.reason, end.ended_by) for end in ends] == [("stopped", "server")] * 5
             for client in clients:
                 assert await client.receive() == b""
                 await client.aclose()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from muxcore.testing import Peer
+import muxcore
+from muxcore.testing import Peer, eventually
 
 pytest.importorskip("h11", reason="the example needs h11: pip install h11")
 
 EXAMPLE = "http_responder"
+_ROOT = Path(__file__).parents[2]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -112,3 +116,21 @@ def test_a_refused_client_that_never_stops_sending_is_cut_off(
     assert answer(peer)[0] == 400
     with pytest.raises(ConnectionError):
         peer.send(bytes(32 * 1_048_576))
+
+
+def test_a_drain_ends_what_is_kept_alive_and_lets_a_request_have_its_answer(engine: str) -> None:
+    responder = runpy.run_path(str(_ROOT / "examples" / "http_responder.py"))["Responder"]
+    limits = muxcore.Limits(drain_timeout=600)
+    server = muxcore.Server(responder, 0, engine=engine, limits=limits, allow_threads=True)
+    with server, Peer(server.addresses[0]) as idle, Peer(server.addresses[0]) as busy:
+        for peer in (idle, busy):
+            peer.send(GET)
+            assert b"connection" not in answer(peer)[1]
+        busy.send(b"POST /upper HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nsho")
+        eventually(lambda: server.stats().bytes_in > 3 * len(GET), "it has come")
+        server.request_drain()
+        idle.read_eof()
+        busy.send(b"ut")
+        status, headers, body = answer(busy)
+        assert (status, headers[b"connection"], body) == (200, b"close", b"SHOUT")
+        busy.read_eof()

@@ -102,7 +102,7 @@ DRAIN_MUTANTS = [
     Mutant(
         "a child's answer to draining is dropped",
         "PureProcess",
-        (("pure/child.py", "self.counters.let_rest(self.slot)", "pass"),),
+        (("pure/child.py", "self._client in self._engine.may_rest", "False"),),
         ("a_protocol_may_ask_not_to_be_taken_for_idle",),
     ),
     Mutant(
@@ -127,7 +127,7 @@ DRAIN_MUTANTS = [
         "a child that waits for bytes does not hear of a drain",
         "PureProcess",
         (("pure/child.py", "            transport.wake()\n", "            pass\n"),),
-        ("each_connection_hears_once_that_a_drain_begins",),
+        ("a_child_that_waits_for_bytes_hears_of_a_drain",),
     ),
     Mutant(
         "a child that asks for a stop gets a drain",
@@ -152,5 +152,23 @@ DRAIN_MUTANTS = [
         "PureSelect",
         ((SERVER, "self._phases.asked or engine.draining or engine.ending", "engine.ending"),),
         ("a_drain_accepts_until_its_delay_is_over_and_is_not_ready",),
+    ),
+    Mutant(
+        "a sigterm to each process ends the children",
+        "PureProcess",
+        (
+            (
+                "pure/child.py",
+                "            self._drain()\n\n    def _drain",
+                "            self.stop()\n\n    def _drain",
+            ),
+        ),
+        ("a_sigterm_to_each_process_is_a_drain_as_one_to_the_parent_is",),
+    ),
+    Mutant(
+        "a child goes on for what it has opened",
+        "PureProcess",
+        (("pure/child.py", "                self._close_others()\n", "                pass\n"),),
+        ("a_drain_does_not_wait_for_what_the_program_opened",),
     ),
 ]

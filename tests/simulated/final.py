@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TURNS_MOST = 2000  # until all is quiet; 30 KB through a buffer of 64 bytes take 500
 _QUIET = 3
+_DRAIN_MOST = 0.2  # s, of what scripts draw for Limits.drain_timeout
 
 
 def settle(run: Run, when: str, pause: float = 0.0) -> None:
@@ -152,8 +153,14 @@ def _end(run: Run) -> None:
     elif how == 3:
         _all_aborted(run)
         engine.call_soon_threadsafe(_exit)
-    engine.stop()
     until = run.kernel.now + run.limits.stop_timeout + run.limits.linger_timeout + 1.0
+    if how >= 4 and run.script.end // 6 % 2:
+        if run.trace:
+            run.trace("it is a drain")
+        engine.drain()
+        until += run.limits.drain_delay + _DRAIN_MOST + run.limits.drain_spread
+    else:
+        engine.stop()
     turns = 0
     try:
         while not engine._closed and (engine._transports or engine._lingering or not engine.ending):

@@ -134,6 +134,13 @@ def draw(seed: int, engine: tuple[str, str] | None = None) -> Script:
         "accept_pause": chance.randrange(1, 11) / 1000,
         "stop_timeout": chance.choice((0.0, 0.05, 1.0)),
     }
+    draining = random.Random(chance.randrange(1 << 32))
+    limits |= {
+        "drain_timeout": draining.choice((0.0, 0.05, 0.2)),
+        "drain_delay": draining.choice((0.0, 0.01)),
+        "drain_idle": draining.choice((None, 0.005, 0.02)),
+        "drain_spread": draining.choice((0.0, 0.1)),
+    }
     sizes = (some(3, 512, chance.randrange(1, 4)), some(6, 1024, chance.randrange(14, 30)))
     reacts = some(6, chance.randrange(1, 24), 0)
     ops = _ops(chance)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from muxcore.parts import connecting, sockets, timers, waker
+from muxcore.parts import connecting, draining, sockets, timers, waker
 from muxcore.pure import attempt, deadlines, epoll_engine, lingering, select_engine
 from muxcore.pure import stream_transport as streams
 
@@ -209,6 +209,7 @@ def installed() -> Iterator[None]:
         (lingering, "monotonic", _monotonic),
         (deadlines, "monotonic", _monotonic),
         (streams, "monotonic", _monotonic),
+        (draining, "monotonic", _monotonic),
         (timers, "time", SimpleNamespace(monotonic=_monotonic)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in places]

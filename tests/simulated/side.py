@@ -11,6 +11,7 @@ from muxcore.errors import (
     ConnectTimeout,
     HalfCloseTimeout,
     IdleTimeout,
+    Stopped,
 )
 from muxcore.protocol import Verb
 
@@ -194,6 +195,8 @@ def unjustified(run: Run, conn: Conn, exc: BaseException | None) -> str:
         return "nobody has ended it"
     if isinstance(exc, _TIMEOUTS):
         return "" if run.may_time_out(exc) else "there is no such limit"
+    if isinstance(exc, Stopped):
+        return "" if run.ending else "it is no time to stop anybody"
     if conn.raised or conn.broken():
         return ""
     if conn.outgoing and not conn.made:

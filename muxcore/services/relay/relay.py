@@ -128,6 +128,9 @@ class _Client:
         except NoUpstream as exc:
             self._has_none(exc)
 
+    def draining(self) -> bool:
+        return True  # it waits for an upstream, and is not idle
+
     def connection_lost(self, exc: BaseException | None) -> None:
         relay, transport, upstream = self._relay, self._transport, self._upstream
         self._transport = None  # else each would keep the other

@@ -20,6 +20,7 @@ from muxcore.testing.recorder import LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import eventually, meanwhile
 from muxcore.testing.survival.acceptors import Acceptors
 from muxcore.testing.survival.clients import idle_cpu
+from muxcore.testing.survival.draining import nobody_listens
 from muxcore.testing.upstream import Upstream
 
 
@@ -75,6 +76,33 @@ class ProcessSuite(Acceptors):
                 os.kill(int(peer.read_line().split()[0]), number)
             peer.send(b"?")
             assert peer.read_line()
+
+    def test_a_child_that_waits_for_bytes_hears_of_a_drain(self) -> None:
+        class Tells(TellsPid):
+            def draining(self) -> None:
+                self.transport.write(b"told\n")
+
+        with self.program(Tells, limits=Limits(drain_timeout=600)) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            pid = int(peer.read_line().split()[0])
+            eventually(lambda: state(pid) == "S", "it does not wait")
+            program.signal(signal.SIGTERM)
+            assert peer.read_line() == b"told\n"
+            peer.send(b"?")  # of which nothing was lost
+            assert int(peer.read_line().split()[0]) == pid
+
+    def test_a_sigterm_to_each_process_is_a_drain_as_one_to_the_parent_is(self) -> None:
+        with self.program(TellsPid, limits=Limits(drain_timeout=600)) as program:
+            peer = program.connect()
+            peer.send(b"?")
+            os.kill(int(peer.read_line().split()[0]), signal.SIGTERM)
+            program.signal(signal.SIGTERM)  # as systemd does: KillMode=control-group
+            eventually(lambda: nobody_listens(program), "it accepts")
+            peer.send(b"?")
+            assert peer.read_line()
+            peer.close()
+            assert program.wait() == 0
 
     def test_the_parent_keeps_no_clients_socket(self) -> None:
         with self.program(TellsPid) as program:

@@ -146,6 +146,13 @@ void side_close_unseen(bool at_once)
         }
     }
     TRACE("  close_unseen at once: %d", at_once);
+    if (at_once) { /* some of them as a drain does: who rests, and so many */
+        uint64_t *moved = calloc(mux_loop_slots(model.loop), sizeof *moved);
+        for (int look = 0; look < 2; look++)
+            (void)mux_stop_unseen(model.loop, UINT32_MAX, moved);
+        free(moved);
+        (void)mux_stop_unseen(model.loop, (uint32_t)model.conn_count / 2, NULL);
+    }
     mux_close_unseen(model.loop, at_once);
 }
 
