@@ -154,6 +154,13 @@ class Engine(abc.ABC):
         if self.ending and self.owner is None:
             raise RuntimeError("the server has ended")
 
+    def count_in(self, cell: Stats) -> None:
+        """Count in ``cell`` from now on, which other processes see; before :meth:`listen`.
+
+        Here it does not: a worker with an engine that cannot do so counts nothing for its parent.
+        """
+        return
+
     # -- what it serves
 
     @abc.abstractmethod

@@ -39,6 +39,7 @@ from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
+from muxcore.parts.cells import Cell
 from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -107,6 +108,12 @@ class NativeEpollEngine(Draining):
         self._movers: list[Mover] = []
         # at the latest when this object goes: they have slots of its loop
         self._end_movers = weakref.finalize(self, end_all, self._movers)
+
+    def count_in(self, cell: Stats) -> None:
+        if isinstance(cell, Cell):
+            self._counted = core.counters_in(cell.memory)
+            self.errors = cell.errors
+            self.lib.mux_loop_count_in(self.loop, self._counted)
 
     # -- what it serves
 

@@ -25,6 +25,7 @@ from muxcore.protocol import Service
 from muxcore.pure.children import Children
 from muxcore.pure.forking import sigchld_wakes
 from muxcore.pure.shared_counters import SharedCounters
+from muxcore.stats import Stats
 
 _NUDGE = 0.1  # s between the nudges of a child that was told to end
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
@@ -60,6 +61,9 @@ class ForkingLoop(Engine):
     @abc.abstractmethod
     def _obey(self) -> None:
         """Read the parent's orders."""
+
+    def count_in(self, cell: Stats) -> None:
+        self._counters.count_in(cell)
 
     # -- its life
 

@@ -79,7 +79,7 @@ class Workers(Engine):
     def _told(self, phase: str) -> None:
         if phase == "draining":
             self.draining = True
-        else:
+        elif phase == "ending":
             self.ending = True
         self.on_phase(phase)
 
@@ -128,6 +128,7 @@ class Workers(Engine):
             while not parent.is_over():
                 parent.turn()
         finally:
+            self.stopped = parent.stopped
             self.close()
         if parent.failure is not None:
             raise parent.failure
@@ -172,7 +173,7 @@ class Workers(Engine):
         return self._waker.signal_fileno()
 
     def stats(self) -> Stats:
-        return Stats()
+        return self._parent.stats()
 
     def close(self) -> None:
         if self.is_copy():  # of what is the first process's: its workers are none of ours

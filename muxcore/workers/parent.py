@@ -13,6 +13,7 @@ import enum
 import math
 import select
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -20,8 +21,10 @@ from time import monotonic
 from muxcore.abc import logger
 from muxcore.errors import WorkerFailed
 from muxcore.limits import Limits
+from muxcore.parts.cells import Cells
 from muxcore.parts.waker import Waker
 from muxcore.pure.forking import signal_name
+from muxcore.stats import Stats
 from muxcore.workers import worker as program
 from muxcore.workers.channel import Message
 from muxcore.workers.fresh import Process
@@ -46,6 +49,7 @@ class Worker:
         place: what it serves; None: it is a spare.
         ready_at: monotonic(), when it said that it serves.
         leaves: it drains, by somebody's signal: its place is another one's.
+        cell: the number of the one that it counts in, once it has a place.
         why: what it said why it cannot.
     """
 
@@ -55,6 +59,7 @@ class Worker:
         self.place: Place | None = None
         self.ready_at: float | None = None
         self.leaves = False
+        self.cell = 0
         self.why = ""
 
 
@@ -73,6 +78,7 @@ class Parent:
         timeout: seconds that a drain gives clients; None: as long as they like.
         serves: every place has had a worker that is ready.
         drained: no worker had to cut a client short.
+        stopped: clients that drains have ended.
         failure: why it ended by itself.
     """
 
@@ -88,6 +94,7 @@ class Parent:
         self.timeout = limits.drain_timeout
         self.serves = False
         self.drained = True
+        self.stopped = 0
         self.failure: WorkerFailed | None = None
         self._task = tempfile.TemporaryFile()  # noqa: SIM115
         self._task.write(task)
@@ -98,10 +105,16 @@ class Parent:
         self._tell = tell
         self._workers: list[Worker] = []
         self._calls: deque[Callable[[], object]] = deque()
+        # of those who leave there may be as many as there are places, and nobody waits for more
+        self._cells = Cells(2 * len(places.every) + 1)
+        self._free = list(range(len(self._cells)))
+        self._gone = Stats()  # what those have counted that have ended
+        self._counting = threading.Lock()  # a cell is added to that, and read no more, at once
         self._starts = Replacing()  # of those that have no place yet
         self._start_due = 0.0
         self._phase = _Phase.SERVING
         self._closes_at = math.inf  # when the listening sockets do
+        self._over_at = math.inf  # when the time of clients is
         self._until = math.inf  # when the phase is over, and the next one begins
 
     def call(self, call: Callable[[], object]) -> None:
@@ -114,6 +127,15 @@ class Parent:
         for worker in self._workers:
             if worker.place is not None:
                 worker.process.channel.send(word)
+
+    def stats(self) -> Stats:
+        """Return what all workers have counted; from any thread."""
+        with self._counting:
+            stats = self._gone.snapshot()
+            for worker in list(self._workers):
+                if worker.place is not None:
+                    stats.add(self._cells[worker.cell].snapshot())
+        return stats
 
     def is_over(self) -> bool:
         return self._phase > _Phase.SERVING and not self._workers
@@ -137,12 +159,13 @@ class Parent:
 
     def close(self) -> None:
         """Leave nothing behind; whoever still runs is killed."""
-        for worker in self._workers:
+        for worker in list(self._workers):
             worker.process.kill()
             worker.process.wait()
             worker.process.channel.close()
-        self._workers.clear()
+            self._forget(worker)
         self._task.close()
+        self._cells.close()
 
     # -- waiting
 
@@ -162,7 +185,7 @@ class Parent:
 
     def _due(self) -> float:
         """Return when there is something to do that nobody tells of."""
-        dues = [self._until, self._closes_at]
+        dues = [self._until, self._closes_at, self._over_at]
         if self._phase == _Phase.SERVING:
             dues += [place.due for place in self._empty() if place.due > monotonic()]
             if self._lacks():
@@ -188,7 +211,7 @@ class Parent:
         """Give the places that are empty to those who are prepared, and start those who lack."""
         prepared = [each for each in self._workers if each.prepared and each.place is None]
         for place in self._empty():
-            if prepared and place.due <= monotonic():
+            if prepared and self._free and place.due <= monotonic():
                 self._give(prepared.pop(0), place)
         while self._lacks() > 0 and self._start_due <= monotonic():
             try:
@@ -196,10 +219,13 @@ class Parent:
             except OSError as exc:
                 self._replace("a worker", None, None, "cannot be started", str(exc))
                 return
-            worker.process.channel.send("prepare", {"task": self._task.fileno()})
+            given = {"task": self._task.fileno(), "cells": self._cells.descriptor}
+            worker.process.channel.send("prepare", given, cells=len(self._cells))
             self._workers.append(worker)
 
     def _give(self, worker: Worker, place: Place) -> None:
+        worker.cell = self._free.pop()
+        self._cells[worker.cell].clear()
         worker.place = place
         limits = self._limits
         count = len(self._places.every)
@@ -207,7 +233,7 @@ class Parent:
             name: getattr(limits, name) // count + (place.number <= getattr(limits, name) % count)
             for name in ("connections", "processes")
         }
-        worker.process.channel.send("serve", place.descriptors(), limits=shares)
+        worker.process.channel.send("serve", place.descriptors(), limits=shares, cell=worker.cell)
 
     def _hear(self, worker: Worker) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -219,6 +245,8 @@ class Parent:
             worker.prepared = True
         elif message.word == "failed":
             worker.why = f"{message.details['text']} ({message.details['where']})"
+        elif message.word == "over":
+            self.stopped += message.details["stopped"]
         elif message.word == "leaves":
             worker.leaves = True
         elif message.word == "ready" and worker.place is not None:
@@ -230,7 +258,7 @@ class Parent:
         """A process has ended; whatever it still said is heard first."""
         self._hear(worker)
         worker.process.channel.close()
-        self._workers.remove(worker)
+        self._forget(worker)
         place = worker.place
         if place is not None:
             self.drained = self.drained and (self._phase == _Phase.SERVING or status == 0)
@@ -245,6 +273,18 @@ class Parent:
             return
         lived = None if worker.ready_at is None else monotonic() - worker.ready_at
         self._replace(_name(worker), place, lived, how, worker.why)
+
+    def _forget(self, worker: Worker) -> None:
+        """Keep what a worker that has ended had counted, but for who was there."""
+        if worker.place is None:
+            self._workers.remove(worker)
+            return
+        with self._counting:
+            counted = self._cells[worker.cell].snapshot()
+            counted.open = counted.outgoing = 0
+            self._gone.add(counted)
+            self._workers.remove(worker)
+        self._free.append(worker.cell)
 
     def _replace(
         self, who: str, place: Place | None, lived: float | None, how: str, why: str
@@ -291,12 +331,17 @@ class Parent:
         elif self.drain_asked and self._phase < _Phase.DRAINING:
             delay = limits.drain_delay
             self._closes_at = now + delay
+            if self.timeout is not None:
+                self._over_at = self._closes_at + self.timeout
             rest = delay + limits.drain_spread + limits.stop_timeout + _MARGIN
             self._begin(
                 _Phase.DRAINING, math.inf if self.timeout is None else now + self.timeout + rest
             )
         if now >= self._closes_at:
             self._close_places("closed")
+        if now >= self._over_at:
+            self._over_at = math.inf
+            self._tell("over")
 
     def _begin(self, phase: _Phase, until: float) -> None:
         if self._phase == _Phase.SERVING:

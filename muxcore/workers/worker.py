@@ -22,6 +22,7 @@ from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
+from muxcore.parts.cells import Cells
 from muxcore.workers.channel import Channel, Message, Orders
 from muxcore.workers.task import Task, unpacked
 
@@ -40,6 +41,7 @@ def main(sock: socket.socket) -> int:
         message = channel.receive(wait=True)
         if message is None:
             return 0
+        cells = Cells(message.details["cells"], message.descriptors["cells"])
         task = unpacked(contents(message.descriptors["task"]))
         registry.engine(task.options["engine"])  # it is imported by that
         channel.send("prepared")
@@ -50,7 +52,7 @@ def main(sock: socket.socket) -> int:
             if signal.getsignal(number) == signal.SIG_IGN:
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, default)
-        return _serve(channel, task, message)
+        return _serve(channel, task, cells, message)
     except Exception as exc:
         logger.debug("worker %d cannot serve", os.getpid(), exc_info=exc)
         text = "".join(traceback.format_exception_only(exc)).strip()
@@ -69,7 +71,7 @@ def contents(descriptor: int) -> bytes:
         os.close(descriptor)
 
 
-def _serve(channel: Channel, task: Task, message: Message) -> int:
+def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     """Serve on the sockets that came along, until the end; return the exit status."""
     sockets = [socket.socket(fileno=fd) for fd in message.descriptors.values()]
     options: dict[str, Any] = dict(task.options)
@@ -77,6 +79,7 @@ def _serve(channel: Channel, task: Task, message: Message) -> int:
     if task.first is not None:
         task.first()
     server = task.make(task.service, *sockets, **options)
+    server._engine.count_in(cells[message.details["cell"]])
     orders = Orders(channel, lambda order: _obey(server, order))
 
     server.on_drain.append(lambda server: channel.send("leaves"))
@@ -85,7 +88,9 @@ def _serve(channel: Channel, task: Task, message: Message) -> int:
         channel.send("ready")
         orders.begin()
 
-    return int(server.run(ready))
+    status = int(server.run(ready))
+    channel.send("over", stopped=server._engine.stopped)
+    return status
 
 
 def _obey(server: Any, order: Message | None) -> None:
