@@ -35,6 +35,9 @@ void mux_loop_free(mux_loop *loop);
 
 /* Count there from now on; before the first poll. It outlives the loop. */
 void mux_loop_count_in(mux_loop *loop, mux_stats *stats);
+/* Leave clients to whoever has fewer of them: `count` cells of `size` bytes, each of which begins with what a
+ * worker's loop counts, this one's among them. They outlive the loop. */
+void mux_loop_balance(mux_loop *loop, const char *cells, uint32_t count, uint32_t size);
 
 /* Serve until there are events, the wake descriptor was written to, or `deadline` (ns, CLOCK_MONOTONIC;
  * INT64_MAX: none) has passed. Returns the number of events, or -errno; -ECHILD: this process is a fork

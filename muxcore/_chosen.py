@@ -21,12 +21,14 @@ def engine_for(
     allow_threads: bool,
     workers: int | str | None,
     setup: Callable[[], object] | None,
+    balance: str,
 ) -> Engine:
     """Return a new engine.
 
     Args:
         make: makes the server of a worker; it can be imported.
         setup: called in each worker first.
+        balance: "kernel" or "exact".
 
     Raises:
         CapabilityMissing, ServiceError, ValueError: see ``Server``.
@@ -46,4 +48,6 @@ def engine_for(
         "allow_threads": allow_threads,
     }
     task = Task(make, service, options, setup)
-    return workers_on(chosen)(count, task, limits, trigger=trigger, allow_threads=allow_threads)
+    return workers_on(chosen)(
+        count, task, limits, balance=balance, trigger=trigger, allow_threads=allow_threads
+    )

@@ -161,6 +161,17 @@ class Engine(abc.ABC):
         """
         return
 
+    def balance_with(self, cells: Any, mine: int) -> None:
+        """Take no client whom a worker with fewer of them can take; before :meth:`listen`.
+
+        Here all are taken that come.
+
+        Args:
+            cells: what each counts in: ``muxcore.parts.cells.Cells``.
+            mine: the number of its own.
+        """
+        return
+
     # -- what it serves
 
     @abc.abstractmethod

@@ -68,6 +68,8 @@ class Server(Life):
             docs/workers.md.
         worker_setup: called in each worker before it serves, to set up its logging, say: a function
             that can be imported.
+        balance: of clients over workers. "kernel": it gives each to a worker by chance. "exact":
+            all workers share one queue, and one with more clients than another leaves it to that.
 
     Raises:
         ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
@@ -76,7 +78,7 @@ class Server(Life):
         CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger; or
             several workers do not share what it requires.
         AddressError: an address is malformed.
-        ValueError: so many workers there cannot be.
+        ValueError: so many workers there cannot be, or the balance is unknown.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Server(Life):
         allow_threads: bool = False,
         workers: int | str | None = None,
         worker_setup: Callable[[], object] | None = None,
+        balance: str = "kernel",
     ) -> None:
         dispatch.check_service(service)
         if not where:
@@ -102,9 +105,10 @@ class Server(Life):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         limits = _demands.limits_with(service, limits or Limits())
         engine_ = engine_for(
-            Server, service, chosen, limits, trigger, allow_threads, workers, worker_setup
+            Server, service, chosen, limits, trigger, allow_threads, workers, worker_setup, balance
         )
-        super().__init__(engine_, service, places, reuse_port or workers is not None)
+        shares = workers is not None and balance == "kernel"
+        super().__init__(engine_, service, places, reuse_port or shares)
         engine_.server = self
 
     def __del__(self) -> None:
@@ -428,6 +432,7 @@ def serve(
     allow_threads: bool = False,
     workers: int | str | None = None,
     worker_setup: Callable[[], object] | None = None,
+    balance: str = "kernel",
     on_ready: Callable[[Server], object] | None = None,
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
@@ -441,4 +446,5 @@ def serve(
         allow_threads=allow_threads,
         workers=workers,
         worker_setup=worker_setup,
+        balance=balance,
     ).run(on_ready)

@@ -15,7 +15,7 @@ from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
-from muxcore.workers.engine import MOST, number_of
+from muxcore.workers.engine import BALANCES, MOST, number_of
 
 _CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 _IDLE = (
@@ -44,6 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_workers,
         metavar="N|auto",
         help="processes that serve, beside a parent that keeps the sockets; auto: one a core",
+    )
+    parser.add_argument(
+        "--balance", choices=BALANCES, default=BALANCES[0], help="of clients over workers"
     )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
@@ -102,6 +105,7 @@ def run(
             reuse_port=options.reuse_port,
             workers=options.workers,
             worker_setup=output,
+            balance=options.balance,
         )
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)

@@ -61,9 +61,10 @@ def new_counters() -> Any:
     return ffi.new("mux_stats *")
 
 
-def counters_in(memory: memoryview) -> Any:
-    """Return the counters that lie in some memory, which stays as long as they do."""
-    return ffi.from_buffer("mux_stats *", memory[: ffi.sizeof("mux_stats")])
+def counters_in(cell: cells.Cell) -> tuple[Any, Any]:
+    """Return the counters that lie in a cell, and what they need to stay: its whole memory."""
+    memory = ffi.from_buffer(cell.memory)
+    return ffi.cast("mux_stats *", memory + cell.at), memory
 
 
 def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:

@@ -21,7 +21,7 @@ WORD = 8  # bytes; an aligned word is written in one piece
 OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _OUTGOING = range(1, 6)
 _NAMED = ("IdleTimeout", "HalfCloseTimeout", "CloseTimeout", "refused", "accept")
 _NAMED_AT = 7
-_ERRNO, WORDS = 12, 146  # errors by number lie between them
+_ERRNO, _SERVING, WORDS = 12, 146, 147  # errors by number lie between the first two
 _KINDS_AT = 1536  # byte
 
 
@@ -65,23 +65,34 @@ class Cell(Stats):
     """One process's counters in a cell: the same as ``Stats``, but others see them.
 
     Args:
-        memory: its ``SIZE`` bytes.
+        memory: what it lies in.
+        at: its first byte.
 
     Attributes:
-        memory: the same.
+        memory, at: the same.
+        serving: it is a worker's that takes clients; for the parent to say.
     """
 
-    __slots__ = ("_errors", "_kinds", "_words", "memory")
+    __slots__ = ("_errors", "_kinds", "_words", "at", "memory")
 
-    def __init__(self, memory: memoryview) -> None:
-        self.memory = memory
-        self._words = memory[: WORDS * WORD].cast("Q")
-        self._kinds = Kinds(memory[_KINDS_AT:][: Kinds.SIZE])
+    def __init__(self, memory: mmap.mmap, at: int) -> None:
+        self.memory, self.at = memory, at
+        view = memoryview(memory)[at:][:SIZE]
+        self._words = view[: WORDS * WORD].cast("Q")
+        self._kinds = Kinds(view[_KINDS_AT:][: Kinds.SIZE])
         self._errors = _Errors(self._kinds)
+
+    @property
+    def serving(self) -> bool:
+        return bool(self._words[_SERVING])
+
+    @serving.setter
+    def serving(self, serving: bool) -> None:
+        self._words[_SERVING] = serving
 
     def clear(self) -> None:
         """Begin anew."""
-        self.memory[:] = bytes(SIZE)
+        self.memory[self.at : self.at + SIZE] = bytes(SIZE)
 
     def snapshot(self) -> Stats:
         stats = stats_of(self._words)
@@ -126,12 +137,15 @@ class Cells:
     Args:
         count: how many.
         descriptor: of the file, which is this object's from now on; None: of a new one.
+
+    Attributes:
+        descriptor: the same.
     """
 
     def __init__(self, count: int, descriptor: int | None = None) -> None:
         self.descriptor = _new_file(count * SIZE) if descriptor is None else descriptor
-        view = memoryview(mmap.mmap(self.descriptor, count * SIZE))
-        self._cells = [Cell(view[at * SIZE :][:SIZE]) for at in range(count)]
+        memory = mmap.mmap(self.descriptor, count * SIZE)
+        self._cells = [Cell(memory, at * SIZE) for at in range(count)]
 
     def __getitem__(self, index: int) -> Cell:
         return self._cells[index]
@@ -160,7 +174,7 @@ def _new_file(size: int) -> int:
 def stats_of(words: Sequence[int]) -> Stats:
     """Return what a ``mux_stats`` says, which is given as its words."""
     errors: Counter[str] = Counter()
-    for number, count in enumerate(words[_ERRNO:WORDS]):
+    for number, count in enumerate(words[_ERRNO:_SERVING]):
         if count:
             errors[type(OSError(number, "")).__name__] += count
     for index, kind in enumerate(_NAMED, _NAMED_AT):

@@ -8,7 +8,6 @@ starter imports from, its arguments, and what to run.
 
 import importlib
 import json
-import signal
 import socket
 import sys
 
@@ -17,7 +16,6 @@ _MOST = 1 << 20  # bytes of the first message: some thousand folders
 
 def main(number: int) -> int:
     """Run what the first message names, with the channel; return its exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C: the starter decides
     sock = socket.socket(fileno=number)
     sock.set_inheritable(False)
     data = sock.recv(_MOST)

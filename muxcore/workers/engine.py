@@ -22,6 +22,7 @@ from muxcore.workers.parent import Parent
 from muxcore.workers.places import Places
 from muxcore.workers.task import Task, packed, refuse_preparing
 
+BALANCES = ("kernel", "exact")
 MOST = 1024  # workers; a machine with more cores than that is not known to us
 
 # What is one process's affair: the parent has no connections, and callbacks run in the workers.
@@ -48,11 +49,12 @@ class Workers(Engine):
         count: how many.
         task: what each does.
         limits: the whole service's: connections and processes are shared out evenly.
+        balance: "kernel", or "exact".
         trigger, allow_threads: as of ``Engine``.
 
     Raises:
         ServiceError: a worker cannot be told of the service.
-        ValueError: more workers than connections.
+        ValueError: more workers than connections, or an unknown balance.
     """
 
     def __init__(
@@ -61,20 +63,22 @@ class Workers(Engine):
         task: Task,
         limits: Limits,
         *,
+        balance: str = "kernel",
         trigger: str = "level",
         allow_threads: bool = False,
     ) -> None:
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         refuse_preparing()
+        if balance not in BALANCES:
+            raise ValueError(f"balance must be {' or '.join(map(repr, BALANCES))}, not {balance!r}")
         least = min(limits.connections, limits.processes)
         if count > least:
             raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
         self.count = count
-        self._task = packed(task)
         self._is_ready = threading.Event()  # or has ended
         self._waker = Waker()
-        self._places = Places(count)
-        self._parent = Parent(self._task, self._places, limits, self._waker, self._told)
+        self._places = Places(count, exact=balance == "exact")
+        self._parent = Parent(packed(task), self._places, limits, self._waker, self._told)
 
     def _told(self, phase: str) -> None:
         if phase == "draining":

@@ -233,7 +233,13 @@ class Parent:
             name: getattr(limits, name) // count + (place.number <= getattr(limits, name) % count)
             for name in ("connections", "processes")
         }
-        worker.process.channel.send("serve", place.descriptors(), limits=shares, cell=worker.cell)
+        worker.process.channel.send(
+            "serve",
+            place.descriptors(),
+            limits=shares,
+            cell=worker.cell,
+            exact=self._places.exact,
+        )
 
     def _hear(self, worker: Worker) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -249,8 +255,10 @@ class Parent:
             self.stopped += message.details["stopped"]
         elif message.word == "leaves":
             worker.leaves = True
+            self._cells[worker.cell].serving = False
         elif message.word == "ready" and worker.place is not None:
             worker.ready_at = monotonic()
+            self._cells[worker.cell].serving = True
             worker.place.ready = True
             self.serves = self.serves or all(place.ready for place in self._places.every)
 
@@ -260,8 +268,8 @@ class Parent:
         worker.process.channel.close()
         self._forget(worker)
         place = worker.place
-        if place is not None:
-            self.drained = self.drained and (self._phase == _Phase.SERVING or status == 0)
+        if self._phase > _Phase.SERVING and worker.ready_at is not None:
+            self.drained = self.drained and status == 0
         if self._phase > _Phase.SERVING:
             return
         if worker.leaves and status in (0, 1):  # a signal of somebody's has ended it
@@ -279,6 +287,7 @@ class Parent:
         if worker.place is None:
             self._workers.remove(worker)
             return
+        self._cells[worker.cell].serving = False
         with self._counting:
             counted = self._cells[worker.cell].snapshot()
             counted.open = counted.outgoing = 0

@@ -43,9 +43,14 @@ class Places:
 
     Args:
         count: how many.
+        exact: whether each address has one socket, and the workers see to the balance themselves.
+
+    Attributes:
+        exact: the same.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, exact: bool = False) -> None:
+        self.exact = exact
         self.every = [Place(number + 1) for number in range(count)]
         self._given: list[socket.socket] = []  # as they were listened on: to be closed once
         self._beside: list[socket.socket] = []
@@ -58,8 +63,10 @@ class Places:
         """
         self._given.append(sock)
         name = address.of_socket(sock)
-        shares = sock.family != socket.AF_UNIX and bool(
-            sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        shares = (
+            not self.exact
+            and sock.family != socket.AF_UNIX
+            and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
         )
         for place in self.every:
             ours = sock

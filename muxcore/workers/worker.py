@@ -18,6 +18,7 @@ import socket
 import sys
 import traceback
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 from muxcore import registry
@@ -29,14 +30,14 @@ from muxcore.workers.task import Task, unpacked
 FAILED = 70  # EX_SOFTWARE of sysexits.h: it has said why it cannot serve, or logged it
 
 _MARGIN = 2.0  # s beyond the end of a drain that no parent watches: then a callback hangs
-_SPARE_IGNORES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # they are for who serves
+_FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(sock: socket.socket) -> int:
     """Be a worker; return its exit status."""
     channel = Channel(sock)
-    for number in _SPARE_IGNORES:
-        signal.signal(number, signal.SIG_IGN)
+    for number in _FOR_SERVERS:
+        signal.signal(number, _not_yet)
     try:
         message = channel.receive(wait=True)
         if message is None:
@@ -48,10 +49,9 @@ def main(sock: socket.socket) -> int:
         message = channel.receive(wait=True)
         if message is None or message.word != "serve":
             return 0
-        for number in (signal.SIGINT, *_SPARE_IGNORES):
-            if signal.getsignal(number) == signal.SIG_IGN:
-                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                signal.signal(number, default)
+        for number in _FOR_SERVERS[2:]:  # a server takes the first two in any case
+            if signal.getsignal(number) is _not_yet:
+                signal.signal(number, signal.SIG_DFL)
         return _serve(channel, task, cells, message)
     except Exception as exc:
         logger.debug("worker %d cannot serve", os.getpid(), exc_info=exc)
@@ -61,6 +61,10 @@ def main(sock: socket.socket) -> int:
         return FAILED
     finally:
         _flush()
+
+
+def _not_yet(number: int, frame: FrameType | None) -> None:
+    """Hear a signal that is for those who serve; a handler, so that no program inherits it."""
 
 
 def contents(descriptor: int) -> bytes:
@@ -79,7 +83,10 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     if task.first is not None:
         task.first()
     server = task.make(task.service, *sockets, **options)
-    server._engine.count_in(cells[message.details["cell"]])
+    mine = message.details["cell"]
+    server._engine.count_in(cells[mine])
+    if message.details["exact"]:
+        server._engine.balance_with(cells, mine)
     orders = Orders(channel, lambda order: _obey(server, order))
 
     server.on_drain.append(lambda server: channel.send("leaves"))
@@ -89,6 +96,8 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
         orders.begin()
 
     status = int(server.run(ready))
+    # an interpreter that ends puts back what signals do by default, and would be killed by them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO, *_FOR_SERVERS})
     channel.send("over", stopped=server._engine.stopped)
     return status
 

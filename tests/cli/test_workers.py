@@ -88,6 +88,12 @@ def asked(where: str) -> int:
         return who(peer)
 
 
+def complaints(program: Any) -> list[str]:
+    """Return its messages, but for how its drain went: when a client left is soon after."""
+    lines: list[str] = program.complaint().splitlines()
+    return [line for line in lines if not re.search(r"draining \d+ client|\d+ finished", line)]
+
+
 def refuses(where: str) -> bool:
     """Whether nobody can connect any more."""
     try:
@@ -133,7 +139,7 @@ def test_several_processes_serve_one_port_and_none_of_them_is_the_parent(
     assert workers_of(program, 2) < set(children(program.process.pid))
     program.signal(signal.SIGTERM)
     assert program.status() == 0
-    assert program.complaint() == ""
+    assert complaints(program) == []
 
 
 @pytest.mark.parametrize("engine", _ENGINES)
@@ -154,10 +160,9 @@ def test_a_worker_that_is_killed_is_replaced_and_clients_of_others_see_nothing(
     assert killed not in children(program.process.pid)  # nor is it a zombie
     program.signal(signal.SIGTERM)
     program.status()
-    assert re.fullmatch(
-        rf"muxcore: worker [12] \(pid {killed}\) was killed by SIGKILL, and is replaced at once\n",
-        program.complaint(),
-    )
+    (complaint,) = complaints(program)
+    why = rf"muxcore: worker [12] \(pid {killed}\) was killed by SIGKILL, and is replaced at once"
+    assert re.fullmatch(why, complaint)
 
 
 @pytest.mark.parametrize("where", ["0", "unix:s"])
@@ -196,9 +201,7 @@ def test_a_worker_that_somebody_drains_is_replaced_before_its_clients_are_gone(
     eventually(lambda: first not in children(program.process.pid), "it goes on")
     program.signal(signal.SIGTERM)
     assert program.status() == 0
-    assert program.complaint().splitlines()[-1] == (
-        f"muxcore: worker 1 (pid {first}) has ended, and is replaced"
-    )
+    assert f"muxcore: worker 1 (pid {first}) has ended, and is replaced" in complaints(program)
 
 
 def test_sigterm_drains_every_worker(command: Start, app: Path) -> None:
@@ -255,7 +258,7 @@ def test_a_signal_to_every_process_is_one_and_not_two(command: Start, app: Path)
         eventually(lambda: refuses(program.address), "it accepts")
         peer.send(b"still here")
         assert peer.read(10) == b"still here"
-    assert program.status() == 0
+    assert program.status() == 0, program.complaint()
 
 
 def test_a_worker_that_hangs_is_killed_after_the_second_signal(command: Start, app: Path) -> None:
@@ -376,6 +379,29 @@ def test_verbs_and_relays_have_workers_too(command: Start) -> None:
     for program in (relay, echo):
         program.signal(signal.SIGTERM)
         assert program.status() == 0
+
+
+def test_clients_are_balanced_exactly_where_that_is_asked_for(command: Start, app: Path) -> None:
+    program = command("serve", "app:Pid", "0", "--workers", "2", "--balance", "exact", cwd=app)
+    with contextlib.ExitStack() as stack:
+        pids = [who(stack.enter_context(Peer(program.address))) for _ in range(6)]
+    assert sorted(map(pids.count, set(pids))) == [3, 3]
+
+
+def test_a_drain_tells_of_the_clients_of_all_workers(command: Start, app: Path) -> None:
+    options = ("--workers", "2", "--balance", "exact", "--drain-timeout", "0.1")
+    program = command("serve", "app:Pid", "0", *options, cwd=app)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(program.address)) for _ in range(4)]
+        for peer in peers:
+            who(peer)
+        program.signal(signal.SIGTERM)
+        for peer in peers:
+            peer.read_end()
+    assert program.status() == 1
+    begun, ended = program.complaint().splitlines()
+    assert begun == "muxcore: SIGTERM: draining 4 clients for up to 0.1 s; again to end them"
+    assert ended.startswith("muxcore: 0 finished, 4 stopped after ")
 
 
 def test_v_prints_the_clients_of_every_worker(command: Start) -> None:

@@ -52,11 +52,13 @@ def test_the_core_counts_where_a_cell_is_read() -> None:
     assert core.ffi.sizeof("mux_stats") == WORDS * WORD
     assert core.ffi.offsetof("mux_stats", "open") == OPEN * WORD
     cells = Cells(1)
-    counters = core.counters_in(cells[0].memory)
+    counters, _ = core.counters_in(cells[0])
     for number, field in enumerate(("open", "total", "bytes_in", "bytes_out", "outgoing"), 1):
         setattr(counters, field, number)
     counters.idle, counters.half_closed, counters.not_taken = 6, 7, 8
+    counters.serving = 1
     counters.refused, counters.accept_errors, counters.errors[104] = 9, 10, 11
+    assert cells[0].serving
     seen = cells[0].snapshot()
     assert (seen.open, seen.total, seen.bytes_in, seen.bytes_out, seen.outgoing) == (1, 2, 3, 4, 5)
     assert seen.errors == {

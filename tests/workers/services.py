@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+HERE = os.getpid()  # a child that the process model forks tells whose it is
+
 
 class Pid:
     """Says which worker serves, and sends back what comes."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        transport.write(b"%d\n" % os.getpid())
+        transport.write(b"%d\n" % HERE)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(data)
