@@ -84,7 +84,8 @@ class Phases:
         gone, self._gone = self._gone, -1
         if gone < 0 or self.quiet:
             return
-        stopped, total = self._engine.stopped + self._cut, self._engine.stats().total - gone
+        total = self._engine.stats().total - gone
+        stopped = min(total, self._engine.stopped + self._cut)
         if total:
             took = monotonic() - self._began
             logger.info("%d finished, %d stopped after %.1f s", total - stopped, stopped, took)

@@ -71,6 +71,10 @@ class Server(Life):
         balance: of clients over workers. "kernel": it gives each to a worker by chance. "exact":
             all workers share one queue, and one with more clients than another leaves it to that.
 
+    Attributes:
+        addresses: where it listens, once it does.
+        on_drain, on_reload: lists of calls with the server; see ``Life``.
+
     Raises:
         ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
             that are no mapping or do not exist; or workers cannot be told of it.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -288,3 +290,73 @@ def test_a_tls_socket_is_not_adopted_and_stays_the_callers() -> None:
             server.adopt(wrapped)
         assert wrapped.fileno() >= 0
         server.stop()
+
+
+# -- a drain
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("soon", TypeError), (-1, ValueError), (float("inf"), ValueError)]
+)
+def test_a_drain_for_what_is_no_time_is_refused_and_nothing_has_begun(
+    timeout: Any, error: type[Exception]
+) -> None:
+    with serve(0) as server:
+        for call in (server.drain, server.request_drain):
+            with pytest.raises(error, match=r"drain\(\) needs"):
+                call(timeout)
+        assert server.ready
+        Peer.play(server.addresses[0], "send 10; read 10; close")
+
+
+@pytest.mark.parametrize("engine", ["pure-select", "pure-process"])
+def test_the_log_tells_of_a_drain_and_counts_those_that_a_stop_has_cut_short(
+    engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = muxcore.Limits(drain_timeout=None)
+    service = muxcore.Server(muxcore.Echo, 0, engine=engine, limits=limits, allow_threads=True)
+    with caplog.at_level(logging.INFO, "muxcore"), service as server:
+        with Peer(server.addresses[0]) as peer:
+            peer.send(b"x")
+            assert peer.read(1) == b"x"
+            server.request_drain()
+            eventually(lambda: len(caplog.messages) == 1, "it is logged")
+            assert server.stop()
+        assert caplog.messages[0] == "draining 1 client for as long as they like"
+        assert re.fullmatch(r"0 finished, 1 stopped after \d+\.\d s", caplog.messages[1])
+
+
+def test_a_stop_without_a_drain_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "muxcore")
+    with serve(0) as server, Peer(server.addresses[0]) as peer:
+        peer.send(b"x")
+        assert peer.read(1) == b"x"
+        assert server.stop()
+    assert caplog.messages == []
+
+
+def test_a_forked_child_drains_nothing() -> None:
+    with serve(0) as server:
+        with warnings.catch_warnings():  # of threads: the child ends at once
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            os._exit(bool(server.drain()))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert server.ready
+        Peer.play(server.addresses[0], "send 10; read 10; close")
+
+
+def test_a_hook_that_fails_is_logged_and_the_others_are_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[muxcore.Server] = []
+
+    def fails(server: muxcore.Server) -> None:
+        raise LookupError("not today")
+
+    with serve(0) as server:
+        server.on_drain += [fails, heard.append]
+        assert server.drain()
+    assert heard == [server]
+    assert "not today" in caplog.text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 
 
 def children(pid: int) -> list[int]:
@@ -40,6 +42,15 @@ def ran_seconds(pid: int) -> float:
     """Return how long its first thread was on a processor: nanoseconds are counted, not ticks."""
     with open(f"/proc/{pid}/schedstat") as found:
         return int(found.read().split()[0]) / 1e9
+
+
+def listens(address: str) -> bool:
+    """Whether somebody listens on an IPv4 address and port; see proc_net(5)."""
+    host, _, port = address.rpartition(":")
+    number = int.from_bytes(socket.inet_aton(host), sys.byteorder)
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table]
+    return any(row[1] == f"{number:08X}:{int(port):04X}" and row[3] == "0A" for row in rows)
 
 
 def _stat(pid: int) -> list[str]:

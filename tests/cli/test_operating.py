@@ -14,7 +14,8 @@ import muxcore
 from muxcore.testing import Peer
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
-_ENGINES = [info.name for info in muxcore.engines() if info.available]
+# where protocols hear of a drain in other processes, a machine that stands still may stop them first
+_ENGINES = [i.name for i in muxcore.engines() if i.available and "shared_state" in i.capabilities]
 
 
 @pytest.mark.parametrize("engine", _ENGINES)
