@@ -1,32 +1,51 @@
 /* Listeners: what they accept, and when they rest.
  *
  * A listener rests at the cap on connections until one ends, and after a failure for want of descriptors
- * or memory for `accept_pause`: its backlog stays readable, and asking again at once would spin.
+ * or memory for `accept_pause`: its backlog stays readable, and asking again at once would spin. It rests, too,
+ * while a client is for another worker to take (balance.c).
  */
 #include "listener.h"
 
 #include <errno.h>
 
+#include "balance.h"
 #include "connection.h"
 #include "loop.h"
 #include "verb.h"
 
-bool mux_on_may_accept(mux_loop *loop, mux_slot *listener)
+static void rest(mux_loop *loop, mux_slot *listener)
+{
+    if (!(listener->hold & MUX_HOLD_REST))
+        loop->resting++;
+    mux_conn_hold(loop, listener, MUX_HOLD_REST);
+}
+
+static bool may_take(mux_loop *loop, mux_slot *listener)
 {
     if (listener->hold)
         return false;
     if (loop->stats->open >= loop->options.connections) {
-        loop->resting++;
         loop->room = false;
-        mux_conn_hold(loop, listener, MUX_HOLD_REST);
+        rest(loop, listener);
         return false;
     }
     return !listener->seen || !mux_batch_full(&loop->batch);
 }
 
+bool mux_on_may_accept(mux_loop *loop, mux_slot *listener)
+{
+    if (!may_take(loop, listener))
+        return false;
+    if (mux_balance_may_accept(loop))
+        return true;
+    loop->rest_until = loop->now + MUX_BALANCE_PAUSE;
+    rest(loop, listener);
+    return false;
+}
+
 bool mux_on_accepted(mux_loop *loop, mux_slot *listener, int handle, const void *peer, socklen_t size)
 {
-    if (!mux_on_may_accept(loop, listener))
+    if (!may_take(loop, listener))
         return false;
     listener->choked = false;
     int failed;
@@ -77,10 +96,8 @@ void mux_on_accept_failed(mux_loop *loop, mux_slot *listener, int error)
         listener->choked = true;
         mux_batch_add(&loop->batch, listener->index, MUX_EV_TROUBLE, error);
     }
-    if (!(listener->hold & MUX_HOLD_REST))
-        loop->resting++;
     loop->rest_until = loop->now + loop->options.accept_pause;
-    mux_conn_hold(loop, listener, MUX_HOLD_REST);
+    rest(loop, listener);
 }
 
 bool mux_listeners_may_resume(const mux_loop *loop)
@@ -93,6 +110,7 @@ void mux_listeners_resume(mux_loop *loop)
 {
     loop->rest_until = 0;
     loop->room = false;
+    loop->balance.rested = loop->stats->turns;
     for (uint32_t i = 0; loop->resting && i < loop->slots.used; i++) {
         mux_slot *slot = mux_slots_at(&loop->slots, i);
         if (slot->state == MUX_LISTENER && slot->hold & MUX_HOLD_REST) {

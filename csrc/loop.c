@@ -55,6 +55,11 @@ err:
     return NULL;
 }
 
+void mux_loop_count_in(mux_loop *loop, mux_stats *stats)
+{
+    loop->stats = stats;
+}
+
 /* -- what a backend may ask and report: the table that it does so through */
 
 static bool may_wait(const mux_loop *loop)

@@ -33,6 +33,12 @@ void mux_loop_set_backend(mux_loop *loop, mux_backend *backend);
 /* Ends every connection without events. During a poll it is done when the poll returns. */
 void mux_loop_free(mux_loop *loop);
 
+/* Count there from now on; before the first poll. It outlives the loop. */
+void mux_loop_count_in(mux_loop *loop, mux_stats *stats);
+/* Leave clients to whoever has fewer of them: `count` cells of `size` bytes, each of which begins with what a
+ * worker's loop counts, this one's among them. They outlive the loop. */
+void mux_loop_balance(mux_loop *loop, const char *cells, uint32_t count, uint32_t size);
+
 /* Serve until there are events, the wake descriptor was written to, or `deadline` (ns, CLOCK_MONOTONIC;
  * INT64_MAX: none) has passed. Returns the number of events, or -errno; -ECHILD: this process is a fork
  * of the one that made the loop. */

@@ -26,6 +26,15 @@ struct mux_joined {
     int64_t at; /* ns */
 };
 
+/* balance.c: workers that accept from the same sockets. */
+struct mux_balance {
+    const char *cells; /* NULL: there are no others */
+    uint32_t count, size;
+    uint32_t looks;       /* in a row, at a client that is for another one to take */
+    uint32_t grant, left; /* clients taken though they are, since the others are held up */
+    uint64_t rested;      /* the turn in which listeners were looked at again */
+};
+
 struct mux_loop {
     mux_backend *backend;
     const struct mux_verb_ops *const *verbs; /* by enum mux_verb */
@@ -39,7 +48,8 @@ struct mux_loop {
     size_t scratch_size;
     uint32_t half_closed_first, half_closed_last; /* verb_relay.c: the earliest first */
     uint32_t resting;   /* listeners that rest */
-    int64_t rest_until; /* after a failed accept; 0: none failed */
+    int64_t rest_until; /* after a failed accept, or for another worker; 0: neither */
+    struct mux_balance balance;
     int64_t now;
     int64_t told_at; /* the last wait: what had happened by then is known, or about to be handled */
     mux_stats *stats;

@@ -11,6 +11,7 @@ typedef struct mux_stats {
     uint64_t idle, half_closed, not_taken, refused;
     uint64_t accept_errors;
     uint64_t errors[134]; /* by errno, of connections that Python does not see; the last: all others */
+    uint64_t serving;     /* not a count: whether it is a worker's that takes clients; its parent says so */
 } mux_stats;
 
 typedef struct mux_options {

@@ -22,6 +22,7 @@ from muxcore.errors import (
     Stopped,
     TooLong,
     UnknownEngine,
+    WorkerFailed,
 )
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream, UpstreamStats
@@ -68,6 +69,7 @@ __all__ = [
     "Upstream",
     "UpstreamStats",
     "Verb",
+    "WorkerFailed",
     "__version__",
     "engine",
     "engines",

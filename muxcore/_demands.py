@@ -13,6 +13,10 @@ from muxcore.parts import dispatch
 from muxcore.protocol import Service
 
 
+class Complete(Limits):
+    """Limits of which the service's own are a part already: a worker is given them."""
+
+
 def check_requirements(service: Service, chosen: type[Engine]) -> None:
     """Compare what a service ``requires`` with what an engine can do.
 
@@ -27,6 +31,19 @@ def check_requirements(service: Service, chosen: type[Engine]) -> None:
         raise CapabilityMissing(
             f"the service requires {', '.join(sorted(missing))}, which engine {chosen.name!r} "
             f"does not have; {'take ' + ' or '.join(able) if able else 'no engine here has it'}"
+        )
+
+
+def refuse_shared_state(service: Service, workers: int) -> None:
+    """Refuse a service whose connections must reach one another: they would be apart.
+
+    Raises:
+        CapabilityMissing: it requires ``shared_state``.
+    """
+    if "shared_state" in _required(service):
+        raise CapabilityMissing(
+            f"the service requires shared_state, which {workers} workers do not have: each is a "
+            "process of its own; take one worker, or none"
         )
 
 
@@ -52,7 +69,7 @@ def limits_with(service: Service, limits: Limits) -> Limits:
         ServiceError: they are no mapping, or cannot be.
     """
     brought = getattr(service, "limits", None)
-    if brought is None:
+    if brought is None or isinstance(limits, Complete):
         return limits
     name = dispatch.describe(service)
     if not isinstance(brought, Mapping):

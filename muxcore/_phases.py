@@ -17,11 +17,12 @@ class Phases:
 
     Attributes:
         asked: an end was asked for: nobody new should be sent here.
+        quiet: its drain is somebody else's to tell of: a worker's is its parent's.
         until: monotonic(), by which what was asked for has ended; None: that is not known.
     """
 
     def __init__(self, engine: Engine, begins: Callable[[], object]) -> None:
-        self.asked = False
+        self.asked = self.quiet = False
         self._by = ""  # the name of the signal that asked for it
         self.until: float | None = None
         self._timeout = engine.limits.drain_timeout  # s; None: as long as they like
@@ -70,7 +71,7 @@ class Phases:
     def _drain_begins(self) -> None:
         stats, delay = self._engine.stats(), self._engine.limits.drain_delay
         self._gone, self._began = stats.total - stats.open, monotonic()
-        if not (stats.open or delay):
+        if self.quiet or not (stats.open or delay):
             return
         by, again = (f"{self._by}: ", "; again to end them") if self._by else ("", "")
         how_long = "as long as they like" if self._timeout is None else f"up to {self._timeout:g} s"
@@ -81,7 +82,7 @@ class Phases:
     def ended(self) -> None:
         """The engine has ended: say how the drain went, if there was one."""
         gone, self._gone = self._gone, -1
-        if gone < 0:
+        if gone < 0 or self.quiet:
             return
         total = self._engine.stats().total - gone
         stopped = min(total, self._engine.stopped + self._cut)

@@ -81,6 +81,7 @@ class Engine(abc.ABC):
     model: ClassVar[str]
     capabilities: ClassVar[frozenset[str]]
     priority: ClassVar[int] = 0  # of a plug-in: above 0 it is among what "auto" may take
+    count = 0  # processes that do its work; 0: it does that itself
 
     def __init__(
         self, limits: Limits | None = None, *, trigger: str = "level", allow_threads: bool = False
@@ -153,6 +154,24 @@ class Engine(abc.ABC):
         if self.ending and self.owner is None:
             raise RuntimeError("the server has ended")
 
+    def count_in(self, cell: Stats) -> None:
+        """Count in ``cell`` from now on, which other processes see; before :meth:`listen`.
+
+        Here it does not: a worker with an engine that cannot do so counts nothing for its parent.
+        """
+        return
+
+    def balance_with(self, cells: Any, mine: int) -> None:
+        """Take no client whom a worker with fewer of them can take; before :meth:`listen`.
+
+        Here all are taken that come.
+
+        Args:
+            cells: what each counts in: ``muxcore.parts.cells.Cells``.
+            mine: the number of its own.
+        """
+        return
+
     # -- what it serves
 
     @abc.abstractmethod
@@ -207,6 +226,13 @@ class Engine(abc.ABC):
 
     # -- its life
 
+    def get_ready(self) -> None:
+        """Do what is to be done before anybody is told that it serves; before :meth:`run`.
+
+        In its thread; a stop may come meanwhile, and ends it early. Here nothing is to be done.
+        """
+        return
+
     @abc.abstractmethod
     def run(self) -> bool:
         """Serve in this thread until :meth:`stop`.
@@ -242,6 +268,10 @@ class Engine(abc.ABC):
     def call_from_signal(self, call: Callable[[], object]) -> None:
         """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
         call()
+
+    def tell_workers(self, word: str) -> None:
+        """Tell the processes that do its work to "reload" or "reopen"; here there are none."""
+        return
 
     @abc.abstractmethod
     def signal_fileno(self) -> int:

@@ -105,6 +105,10 @@ class CapabilityMissing(MuxcoreError, RuntimeError):
     """The engine cannot do what the service requires, or what was just asked of it."""
 
 
+class WorkerFailed(MuxcoreError, RuntimeError):
+    """A worker cannot serve, or workers die again and again; the text says why."""
+
+
 class BufferLimitExceeded(MuxcoreError, ConnectionError):
     """A connection's write buffer passed ``Limits.write_buffer``; the connection was aborted."""
 

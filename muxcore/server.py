@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from muxcore import _at_exit, _demands, address, hosts, registry
+from muxcore._chosen import engine_for
 from muxcore._life import Life
 from muxcore._signals import signals_of
 from muxcore.address import Address
@@ -62,6 +63,15 @@ class Server(Life):
         trigger: "level", or "edge" on engines with ``edge_trigger``.
         reuse_port: let several processes listen on one port (SO_REUSEPORT, Linux 3.9).
         allow_threads: let an engine that forks start beside running threads.
+        workers: processes that serve, each with an engine of its own: a number, or "auto", one for
+            each core that this process may use. The server itself is their parent then: it keeps
+            the listening sockets, replaces a worker that dies, and serves nobody. None: no workers,
+            it serves itself. The service crosses as a name that is imported, or pickled: see
+            docs/workers.md.
+        worker_setup: called in each worker before it serves, to set up its logging, say: a function
+            that can be imported.
+        balance: of clients over workers. "kernel": it gives each to a worker by chance. "exact":
+            all workers share one queue, and one with more clients than another leaves it to that.
 
     Attributes:
         addresses: where it listens, once it does.
@@ -69,10 +79,12 @@ class Server(Life):
 
     Raises:
         ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
-            that are no mapping or do not exist.
+            that are no mapping or do not exist; or workers cannot be told of it.
         UnknownEngine, EngineUnavailable: see ``muxcore.engine``.
-        CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger.
+        CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger; or
+            several workers do not share what it requires.
         AddressError: an address is malformed.
+        ValueError: so many workers there cannot be, or the balance is unknown.
     """
 
     def __init__(
@@ -84,6 +96,9 @@ class Server(Life):
         trigger: str = "level",
         reuse_port: bool = False,
         allow_threads: bool = False,
+        workers: int | str | None = None,
+        worker_setup: Callable[[], object] | None = None,
+        balance: str = "kernel",
     ) -> None:
         dispatch.check_service(service)
         if not where:
@@ -95,8 +110,11 @@ class Server(Life):
         if len(set(given)) < len(given):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         limits = _demands.limits_with(service, limits or Limits())
-        engine_ = chosen(limits, trigger=trigger, allow_threads=allow_threads)
-        super().__init__(engine_, service, places, reuse_port)
+        engine_ = engine_for(
+            Server, service, chosen, limits, trigger, allow_threads, workers, worker_setup, balance
+        )
+        shares = workers is not None and balance == "kernel"
+        super().__init__(engine_, service, places, reuse_port or shares)
         engine_.server = self
 
     def __del__(self) -> None:
@@ -110,6 +128,11 @@ class Server(Life):
     def engine(self) -> str:
         """The name of the engine that was chosen."""
         return self._engine.name
+
+    @property
+    def workers(self) -> int:
+        """How many processes serve for this one, which is their parent; 0: it serves itself."""
+        return self._engine.count
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -294,7 +317,9 @@ class Server(Life):
         """Open the logs again, and call each of ``on_reload``, as SIGHUP does; from any thread.
 
         It does not wait: the engine's thread does it, between two turns; an error is logged.
+        Workers do the same with hooks of their own.
         """
+        self._engine.tell_workers("reload")
         self._engine.call_from_signal(self._reload)
 
     def _reload(self) -> None:
@@ -307,6 +332,7 @@ class Server(Life):
         They are those of each ``logging.handlers.WatchedFileHandler`` of the root logger,
         ``muxcore`` and ``muxcore.access``.
         """
+        self._engine.tell_workers("reopen")
         self._engine.call_from_signal(logs.reopen)
 
     def __enter__(self) -> Self:
@@ -349,6 +375,7 @@ class Server(Life):
         try:
             with signals_of(self, self._engine, self._phases) as signals:
                 try:
+                    self._engine.get_ready()
                     if on_ready is not None:
                         on_ready(self)
                         self._refuse_copy("run()")  # it may have forked, and returned in both
@@ -409,6 +436,9 @@ def serve(
     trigger: str = "level",
     reuse_port: bool = False,
     allow_threads: bool = False,
+    workers: int | str | None = None,
+    worker_setup: Callable[[], object] | None = None,
+    balance: str = "kernel",
     on_ready: Callable[[Server], object] | None = None,
 ) -> int:
     """Serve until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
@@ -420,4 +450,7 @@ def serve(
         trigger=trigger,
         reuse_port=reuse_port,
         allow_threads=allow_threads,
+        workers=workers,
+        worker_setup=worker_setup,
+        balance=balance,
     ).run(on_ready)

@@ -37,6 +37,15 @@ class Stats:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return values | {"errors": dict(self.errors)}
 
+    def add(self, other: Stats) -> None:
+        """Add what another server, or a worker, has counted."""
+        self.open += other.open
+        self.total += other.total
+        self.outgoing += other.outgoing
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.errors.update(other.errors)
+
     def snapshot(self) -> Stats:
         """Return a copy that later traffic does not change."""
         return Stats(

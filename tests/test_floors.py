@@ -31,8 +31,8 @@ _FLOORS = [
     ["parts"],
     ["pure", "native", "adapters"],
     ["registry", "_moved"],
-    ["services", "_demands", "_at_exit", "_phases", "hosts"],
-    ["_life", "_signals"],
+    ["workers", "services", "_demands", "_at_exit", "_phases", "hosts"],
+    ["_life", "_signals", "_chosen"],
     ["server"],
     [""],  # muxcore itself: the public names
     ["aio", "load"],

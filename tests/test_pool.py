@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 from collections import Counter
 from typing import Any
@@ -417,3 +418,25 @@ def test_nobody_is_busy_who_is_not_up() -> None:
 
 def test_a_queue_requires_timers() -> None:
     assert Pool("a:1", queue=1).requires == {"shared_state", "timers"}
+
+
+def test_a_pool_is_made_anew_for_a_worker() -> None:
+    pool = Pool(
+        Upstream("a:1", weight=3, max_active=2, backup=True),
+        "b:1",
+        policy="two-random",
+        max_active=9,
+        queue=4,
+        queue_timeout=1.5,
+        slow_start=2.0,
+        check=muxcore.Check(every=7),
+    )
+    pool.take()
+    made = pickle.loads(pickle.dumps(pool))
+    assert repr(made) == repr(pool)
+    first, second = made.upstreams
+    assert (first.weight, first.max_active, first.backup, first.out) == (3, 2, True, False)
+    assert (second.weight, second.active) == (1, 0)
+    for name in ("policy", "max_active", "queue", "queue_timeout", "slow_start", "check"):
+        assert getattr(made, name) == getattr(pool, name)
+    assert made.requires == pool.requires

@@ -51,6 +51,9 @@ class AsyncioEngine(GuardedLoop):
         self._lingering: dict[Lingering, bool] = {}  # whether we opened it
         watch_for_forks(self)
 
+    def count_in(self, cell: Stats) -> None:
+        self.counters, self.errors = cell, cell.errors
+
     # -- what it serves
 
     def listen(self, sock: socket.socket, service: Service) -> None:

@@ -11,13 +11,13 @@ import argparse
 import contextlib
 import errno
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from muxcore._version import __version__
 from muxcore.cli._arguments import Parser
+from muxcore.cli._logging import log_messages
 from muxcore.cli._output import keep_standard_descriptors, never_waiting
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options = parser.parse_args(arguments)
     with never_waiting() if getattr(options, "serves", False) else contextlib.nullcontext():
-        logging.basicConfig(format="muxcore: %(message)s", level=logging.INFO)
+        log_messages()
         try:
             status = _run(options)
             sys.stdout.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-import logging
 import math
 import os
 import re
@@ -15,14 +14,14 @@ from typing import Any
 
 from muxcore import _units
 from muxcore.cli import _arguments
-from muxcore.cli._log_files import opened
-from muxcore.cli._watching import watched
+from muxcore.cli._logging import Output
+from muxcore.cli._watching import Watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
 from muxcore.protocol import Service
 from muxcore.server import Server
+from muxcore.workers.engine import BALANCES, MOST, number_of
 
-_LINE = "%(asctime)s muxcore: %(message)s"  # in a file
 _CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 
 ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
@@ -50,6 +49,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trigger", choices=("level", "edge"), default="level", help="of epoll")
     parser.add_argument("--reuse-port", action="store_true", help="share the port (SO_REUSEPORT)")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N|auto",
+        help="processes that serve, beside a parent that keeps the sockets; auto: one a core",
+    )
+    parser.add_argument(
+        "--balance", choices=BALANCES, default=BALANCES[0], help="of clients over workers"
+    )
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument(
         "-v",
@@ -92,33 +100,45 @@ def _kind(field: dataclasses.Field[Any]) -> tuple[str, str, Callable[[str], Any]
     return _NUMBERS, "N", _arguments.count, _units.show_count
 
 
-def run(options: argparse.Namespace, service: Service, by_callbacks: Service | None = None) -> int:
+def run(
+    options: argparse.Namespace,
+    service: Service,
+    by_callbacks: Service | None = None,
+    output: Output | None = None,
+) -> int:
     """Serve until a signal ends it.
 
     Args:
         options: what ``add_arguments`` parsed.
         service: what to serve.
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
+        output: what is printed, and where; None: messages alone.
     """
     take_all()
-    if options.log:
-        logging.basicConfig(format=_LINE, handlers=[opened(options.log, "--log")], force=True)
-    logging.getLogger().setLevel(logging.WARNING if options.quiet else logging.INFO)
+    output = output or Output(options.quiet, options.log)
+    output.begin()
     if options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(
                 "messages are shown: they pass through Python callbacks, not the verb", flush=True
             )
             service = by_callbacks
-        service = watched(service, messages=options.verbose > 1)
-    server = Server(
-        service,
-        *options.address,
-        engine=options.engine,
-        limits=limits_of(options),
-        trigger=options.trigger,
-        reuse_port=options.reuse_port,
-    )
+        service = Watched(service, messages=options.verbose > 1)
+    try:
+        server = Server(
+            service,
+            *options.address,
+            engine=options.engine,
+            limits=limits_of(options),
+            trigger=options.trigger,
+            reuse_port=options.reuse_port,
+            workers=options.workers,
+            worker_setup=output,
+            balance=options.balance,
+        )
+    except ValueError as exc:  # an AddressError is one as well
+        print(f"muxcore: {exc}", file=sys.stderr)
+        return 2
     return server.run(None if options.quiet else _announcer(options.trigger))
 
 
@@ -146,9 +166,21 @@ def _idle(text: str) -> float | None:
         ) from None
 
 
+def _workers(text: str) -> int | str:
+    """Parse ``--workers``."""
+    try:
+        return number_of(text if text == "auto" else int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be auto or a whole number from 1 to {MOST}, not {text!r}"
+        ) from None
+
+
 def _announcer(trigger: str) -> Callable[[Server], Any]:
     def announce(server: Server) -> None:
         mode = f", {trigger}-triggered" if "edge_trigger" in server.capabilities else ""
+        if server.workers:
+            mode += f", {server.workers} worker{'s' if server.workers > 1 else ''}"
         for where in server.addresses:
             print(f"listening on {where} (engine {server.engine}{mode}, pid {os.getpid()})")
         sys.stdout.flush()  # also into a pipe: a script waits for this line

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from muxcore import address
-from muxcore.parts.dispatch import make_protocol
+from muxcore.parts.dispatch import describe, make_protocol
 from muxcore.protocol import Service
 
 _SHOWN = 60  # bytes of a message that fit a line
@@ -15,16 +15,26 @@ _SHOWN = 60  # bytes of a message that fit a line
 _numbers = itertools.count(1)
 
 
-def watched(service: Service, *, messages: bool) -> Service:
-    """Return a service that prints what happens to the connections of another."""
+class Watched:
+    """A service that prints what happens to the connections of another.
 
-    def make() -> _Watched:
-        return _Watched(make_protocol(service), messages)
+    Args:
+        service: the other one.
+        messages: whether what they say is printed, too.
+    """
 
-    for name in ("verb", "requires", "limits"):
-        if hasattr(service, name):
-            setattr(make, name, getattr(service, name))
-    return make
+    def __init__(self, service: Service, *, messages: bool) -> None:
+        self._service = service
+        self._messages = messages
+        for name in ("verb", "requires", "limits"):
+            if hasattr(service, name):
+                setattr(self, name, getattr(service, name))
+
+    def __call__(self) -> _Watched:
+        return _Watched(make_protocol(self._service), self._messages)
+
+    def __repr__(self) -> str:
+        return describe(self._service)
 
 
 class _Watched:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
-import sys
 from typing import Any
 
 from muxcore import address
 from muxcore.cli import _serving
 from muxcore.cli._arguments import count, duration, in_flags, refuse
-from muxcore.cli._log_files import opened
+from muxcore.cli._logging import Output
 from muxcore.load.asking import bytes_of
 from muxcore.pool import POLICIES, Check, Pool, Upstream
 from muxcore.services.relay import Relay
@@ -155,9 +153,9 @@ def run(options: argparse.Namespace) -> int:
                 f"upstream {upstream.name} is LISTEN, {where}: each client would be joined with "
                 "the relay itself, again and again; name another upstream",
             )
-    _log_to(opened(path, "--access-log-file") if path else logging.StreamHandler(sys.stdout))
+    output = Output(options.quiet, options.log, True, path)
     options.address, options.verbose = [options.address], 0
-    return _serving.run(options, service)
+    return _serving.run(options, service, output=output)
 
 
 def _pool(options: argparse.Namespace) -> Pool:
@@ -201,12 +199,3 @@ def _upstream(text: str) -> Upstream:
         else:
             found["backup"] = True
     return Upstream(text, **found)
-
-
-def _log_to(handler: logging.Handler) -> None:
-    """Write the access log as it is: a line of JSON is one for its reader, too."""
-    logger = logging.getLogger("muxcore.access")
-    logger.setLevel(logging.INFO)  # also with -q
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 from muxcore.limits import Limits
+from muxcore.parts import cells
 from muxcore.parts.waker import Waker
 from muxcore.stats import Stats
 
@@ -58,6 +59,12 @@ def _ns(seconds: float | None) -> int:
 def new_counters() -> Any:
     """Return what a loop counts in; Python owns it, so that it outlives the loop."""
     return ffi.new("mux_stats *")
+
+
+def counters_in(cell: cells.Cell) -> tuple[Any, Any]:
+    """Return the counters that lie in a cell, and what they need to stay: its whole memory."""
+    memory = ffi.from_buffer(cell.memory)
+    return ffi.cast("mux_stats *", memory + cell.at), memory
 
 
 def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:
@@ -131,24 +138,8 @@ def stats_of(counters: Any, errors: Counter[str], movers: Iterable[Any] = ()) ->
         errors: those that Python has.
         movers: the counters of the loop's movers, who move bytes for it.
     """
-    errors = Counter(errors)
-    for number, count in enumerate(counters.errors):
-        if count:
-            errors[type(OSError(number, "")).__name__] += count
-    for kind, count in (
-        ("IdleTimeout", counters.idle),
-        ("HalfCloseTimeout", counters.half_closed),
-        ("CloseTimeout", counters.not_taken),
-        ("refused", counters.refused),
-        ("accept", counters.accept_errors),
-    ):
-        if count:
-            errors[kind] += count
-    return Stats(
-        counters.open,
-        counters.total,
-        counters.outgoing,
-        counters.bytes_in + sum(each.bytes_in for each in movers),
-        counters.bytes_out + sum(each.bytes_out for each in movers),
-        errors,
-    )
+    stats = cells.stats_of(memoryview(ffi.buffer(counters)).cast("Q"))
+    stats.errors.update(errors)
+    stats.bytes_in += sum(each.bytes_in for each in movers)
+    stats.bytes_out += sum(each.bytes_out for each in movers)
+    return stats

@@ -40,6 +40,7 @@ from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
+from muxcore.parts.cells import SIZE, Cell, Cells
 from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -81,6 +82,7 @@ class NativeEpollEngine(Draining):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.lib, self.ffi = core.lib, core.ffi
         self._counted = core.new_counters()
+        self._memory: Any = None  # of counters that others see: they stay as long as this
         try:
             edge = trigger == "edge"
             loop = core.new_loop(self.limits, edge, self._waker.fileno(), self._counted)
@@ -107,6 +109,16 @@ class NativeEpollEngine(Draining):
         self._movers: list[Mover] = []
         # at the latest when this object goes: they have slots of its loop
         self._end_movers = weakref.finalize(self, end_all, self._movers)
+
+    def count_in(self, cell: Stats) -> None:
+        if isinstance(cell, Cell):
+            self._counted, self._memory = core.counters_in(cell)
+            self.errors = cell.errors
+            self.lib.mux_loop_count_in(self.loop, self._counted)
+
+    def balance_with(self, cells: Cells, mine: int) -> None:
+        _, self._memory = core.counters_in(cells[mine])
+        self.lib.mux_loop_balance(self.loop, self._memory, len(cells), SIZE)
 
     # -- what it serves
 

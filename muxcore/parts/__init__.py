@@ -17,6 +17,7 @@ In the order to read:
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
 - ``lookups``, ``connecting``: from a name to a connection;
 - ``draining``: nobody new, who is here may finish, and the rest is ended, step by step;
+- ``cells``, ``balance``: counters that several processes share, and who of them takes a client;
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
 - ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
 - ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask

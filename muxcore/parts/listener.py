@@ -1,5 +1,7 @@
 """A listening socket of a loop in Python: when it accepts, and when it rests.
 
+It rests at the cap, after a failure, and while a client is for another worker to take.
+
 Known weakness: accept(2) has no flag that keeps one call from waiting, as recv(2) and send(2) have.
 A listener shared with another process that makes it blocking stops the loop.
 """
@@ -7,6 +9,7 @@ A listener shared with another process that makes it blocking stops the loop.
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from typing import Any, Protocol
 
 from muxcore.limits import Limits
 from muxcore.parts import dispatch, opening, sockets
+from muxcore.parts.balance import PAUSE, Balance
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
 
@@ -23,6 +27,7 @@ class Accepting(Protocol):
 
     limits: Limits
     counters: Stats
+    balance: Balance | None  # with others that accept from the same sockets
     errors: Counter[str]
 
     def open(self, sock: socket.socket, service: Service, peername: Any) -> None: ...
@@ -52,7 +57,7 @@ class Listener:
         self._fd = sock.fileno()
         self._service = service
         self._full = False  # at Limits.connections
-        self._resting = False  # after a failure
+        self._resting = False  # after a failure, or for another worker
         self._failing = False  # the last attempt failed: an episode is logged once
         self._closed = False
 
@@ -63,6 +68,11 @@ class Listener:
             if engine.counters.open >= engine.limits.connections:
                 self._full = True
                 self._pause()
+                return
+            if engine.balance is not None and not engine.balance.may_accept():
+                self._resting = True
+                self._pause()
+                engine.alarm(PAUSE, self._look_again)
                 return
             try:
                 accepted = sockets.accept(self._sock)
@@ -133,6 +143,19 @@ class Listener:
         self._resting = False
         self.resume()
 
+    def _look_again(self) -> None:
+        """Somebody else may have taken the client that waited."""
+        if self._engine.balance is not None and not self._closed and not _has_client(self._sock):
+            self._engine.balance.nobody_waits()
+        self._rested()
+
     def go_on(self) -> None:
         if not (self._closed or self._resting or self._full):
             self.on_event()
+
+
+def _has_client(sock: socket.socket) -> bool:
+    """Whether somebody waits to be accepted."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

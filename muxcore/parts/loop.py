@@ -18,7 +18,9 @@ from muxcore.address import Address
 from muxcore.errors import Stopped
 from muxcore.limits import Limits
 from muxcore.parts import dispatch, draining, sockets
+from muxcore.parts.balance import Balance
 from muxcore.parts.calls import Calls
+from muxcore.parts.cells import Cells
 from muxcore.parts.connecting import Attempt, Connecting, ended
 from muxcore.parts.joining import Joining
 from muxcore.parts.known import Known
@@ -58,6 +60,7 @@ class LoopEngine(Engine):
         self.connecting: dict[Connecting, None] = {}  # in the order they began
         self._calls = Calls(self.limits.callbacks)
         self._waker = Waker()
+        self.balance: Balance | None = None
         self._stop_asked = self._abort_asked = self._closed = False
         self._clean = True  # no connection was cut short by the end of the engine
         self.retiring = False  # nobody new is taken: it ends with the last who is here
@@ -97,6 +100,9 @@ class LoopEngine(Engine):
         """Return whether others have opened it."""
 
     # -- what it serves
+
+    def balance_with(self, cells: Cells, mine: int) -> None:
+        self.balance = Balance(cells, mine)
 
     def adopt(self, sock: socket.socket, service: Service) -> None:
         self._calls.refuse()

@@ -122,6 +122,15 @@ def listen_on(sock: socket.socket, limits: Limits) -> None:
         ) from exc
 
 
+def open_beside(sock: socket.socket, limits: Limits) -> socket.socket:
+    """Open a listener at the address of another one, which has SO_REUSEPORT: a queue of its own.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    return _bound(sock.family, sock.getsockname(), _backlog(limits), True)
+
+
 def close_listener(sock: socket.socket) -> None:
     """Close a listener; a path that we bound goes with it, and nobody else's does."""
     if isinstance(sock, UnixListener) and sock.fileno() >= 0:

@@ -100,6 +100,17 @@ class Pool:
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
+        self._made_with = {
+            "policy": policy,
+            "connect_timeout": connect_timeout,
+            "max_active": max_active,
+            "queue": queue,
+            "queue_timeout": queue_timeout,
+            "slow_start": slow_start,
+            "check": check,
+            "clock": clock,
+            "spread": spread,
+        }
         self.check = check
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock
@@ -117,6 +128,10 @@ class Pool:
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
         self.requires = frozenset(requires | ({"timers"} if queue or check else set()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made anew in a worker: what is known of the upstreams is one process's."""
+        return _remade, (type(self), self.upstreams, self._made_with)
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
@@ -322,6 +337,10 @@ class Pool:
     def _has_room(self, upstream: Upstream) -> bool:
         most = self._most if upstream.max_active is None else upstream.max_active
         return upstream.active < most
+
+
+def _remade(kind: type[Pool], upstreams: tuple[Upstream, ...], named: dict[str, Any]) -> Pool:
+    return kind(*upstreams, **named)
 
 
 def key_of(peername: Any) -> bytes:

@@ -126,6 +126,11 @@ class Upstream:
         self._rested_at = 0.0
         self._pause = 0.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made anew in a worker: what is known of it is one process's."""
+        named = {"weight": self.weight, "backup": self.backup, "out": self.out}
+        return _remade, (self.address, named | {"max_active": self.max_active})
+
     def __repr__(self) -> str:
         return f"<Upstream {self.name} active={self.active}>"
 
@@ -200,6 +205,10 @@ class Upstream:
         counts = (self.active, self.total, self.failed)
         why = self.failing or self.said
         return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, why)
+
+
+def _remade(address: Address, named: dict[str, Any]) -> Upstream:
+    return Upstream(address, **named)
 
 
 def checked_count(owner: str, name: str, value: Any, most: int, least: int = 1) -> int:

@@ -20,11 +20,14 @@ from typing import Any
 from muxcore.abc import Engine
 from muxcore.limits import Limits
 from muxcore.parts import dispatch, draining, opening, sockets
+from muxcore.parts.balance import PAUSE, Balance
+from muxcore.parts.cells import Cells
 from muxcore.parts.waker import Waker
 from muxcore.protocol import Service
 from muxcore.pure.children import Children
 from muxcore.pure.forking import sigchld_wakes
 from muxcore.pure.shared_counters import SharedCounters
+from muxcore.stats import Stats
 
 _NUDGE = 0.1  # s between the nudges of a child that was told to end
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then
@@ -43,7 +46,8 @@ class ForkingLoop(Engine):
         self._waker = Waker()
         self._children = Children(self._counters)
         self._listeners: dict[int, tuple[socket.socket, Service]] = {}
-        self._rest_until = 0.0  # after accept or fork failed
+        self._balance: Balance | None = None
+        self._rest_until = 0.0  # after accept or fork failed, or for another worker
         self._failing = False
         self._drain_asked = self._stop_asked = self._abort_asked = False
         self._steps: Iterator[float] | None = None  # of a drain
@@ -60,6 +64,12 @@ class ForkingLoop(Engine):
     @abc.abstractmethod
     def _obey(self) -> None:
         """Read the parent's orders."""
+
+    def count_in(self, cell: Stats) -> None:
+        self._counters.count_in(cell)
+
+    def balance_with(self, cells: Cells, mine: int) -> None:
+        self._balance = Balance(cells, mine)
 
     # -- its life
 
@@ -80,9 +90,12 @@ class ForkingLoop(Engine):
     # -- one turn
 
     def _turn(self) -> None:
+        rests = time.monotonic() < self._rest_until
         ready = self._wait()
         if not self._wakened or self._children.is_look_due():
             self._children.reap()
+        if self._balance is not None and not rests and self._listeners.keys().isdisjoint(ready):
+            self._balance.nobody_waits()
         for fd in ready:
             if fd == self._waker.fileno():
                 self._woken()
@@ -110,6 +123,9 @@ class ForkingLoop(Engine):
         """Give each client that waits a child."""
         for _ in range(self.limits.accepts_per_turn):
             if not self._counters.room():
+                return
+            if self._balance is not None and not self._balance.may_accept():
+                self._rest_until = time.monotonic() + PAUSE
                 return
             try:
                 accepted = sockets.accept(listener)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 
+from muxcore.parts.cells import WORD, Kinds, packed, unpacked
 from muxcore.stats import Stats
 
-_WORD = 8  # bytes; an aligned word is written in one piece
 _VERSION, _OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _USED, _PHASE, _TIMEOUT, _STOPPED = range(9)
 _HEADER = 9
 _OF_SLOT = 5  # words: bytes in, bytes out, outgoing connections, what it says to a drain, its end
 _HEARD, _MAY_REST = 1, 2  # what a child says to a drain
-_KINDS = 32  # kinds of error counted apart; later ones are counted as "other"
-_NAME = 40  # bytes of a kind's name
+_NAME = Kinds.NAME
 _PER_SECOND = 1_000_000  # a time is kept in microseconds
 SERVING, DRAINING, STOPPING = range(3)
 _READ_TRIES = 1000  # a writer needs microseconds; this many looks are milliseconds
@@ -33,13 +32,18 @@ class SharedCounters:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        words = _HEADER + _OF_SLOT * slots + _KINDS
-        self._map = mmap.mmap(-1, words * _WORD + _KINDS * _NAME + slots * _NAME)
+        size = (_HEADER + _OF_SLOT * slots) * WORD
+        self._map = mmap.mmap(-1, size + Kinds.SIZE + slots * _NAME)
         self._view = memoryview(self._map)
-        self._words = self._view[: words * _WORD].cast("q")
-        self._kinds = self._view[words * _WORD :][: _KINDS * _NAME]
-        self._slot_errors = self._view[words * _WORD + _KINDS * _NAME :]
+        self._words = self._view[:size].cast("q")
+        self._kinds = Kinds(self._view[size:][: Kinds.SIZE])
+        self._slot_errors = self._view[size + Kinds.SIZE :]
+        self._cell = Stats()  # what else counts the clients, and what they leave
         self._free: list[int] = []  # given back; _USED are those that were in use at some time
+
+    def count_in(self, cell: Stats) -> None:
+        """Count in ``cell`` as well: clients as they come and go, their bytes when they go."""
+        self._cell = cell
 
     # -- the child's side
 
@@ -67,7 +71,7 @@ class SharedCounters:
 
     def failed(self, slot: int, kind: str) -> None:
         """Note what ended the slot's connection."""
-        self._slot_errors[slot * _NAME :][:_NAME] = _packed(kind)
+        self._slot_errors[slot * _NAME :][:_NAME] = packed(kind)
 
     # -- the parent's side
 
@@ -84,6 +88,8 @@ class SharedCounters:
             self._words[_USED] += 1
         self._words[_OPEN] += 1
         self._words[_TOTAL] += 1
+        self._cell.open += 1
+        self._cell.total += 1
         return slot
 
     def give_back(self, slot: int, kind: str = "", *, or_else: str = "") -> None:
@@ -95,7 +101,9 @@ class SharedCounters:
         """
         at = _HEADER + _OF_SLOT * slot
         error = self._slot_errors[slot * _NAME :][:_NAME]
-        kind = kind or _unpacked(error) or or_else
+        kind = kind or unpacked(error) or or_else
+        self._cell.bytes_in += self._words[at]
+        self._cell.bytes_out += self._words[at + 1]
         self._words[_VERSION] += 1
         self._words[_BYTES_IN] += self._words[at]
         self._words[_BYTES_OUT] += self._words[at + 1]
@@ -106,20 +114,13 @@ class SharedCounters:
         if kind:
             self.count(kind)
         self._words[_OPEN] -= 1
+        self._cell.open -= 1
         self._free.append(slot)
 
     def count(self, kind: str) -> None:
         """Count an error by its kind."""
-        packed = _packed(kind)
-        for index in range(_KINDS):
-            name = self._kinds[index * _NAME :][:_NAME]
-            if index == _KINDS - 1:
-                packed = _packed("other")
-            if name[0] == 0:
-                name[:] = packed
-            if name == packed:
-                self._words[_HEADER + _OF_SLOT * self._slots + index] += 1
-                return
+        self._kinds.count(kind)
+        self._cell.errors[kind] += 1
 
     def tell(self, slot: int) -> None:
         """Let the slot's child know that a SIGTERM which is about to come is its parent's."""
@@ -176,16 +177,5 @@ class SharedCounters:
         stats.bytes_in += sum(counted[::_OF_SLOT])
         stats.bytes_out += sum(counted[1::_OF_SLOT])
         stats.outgoing = sum(counted[2::_OF_SLOT])
-        for index in range(_KINDS):
-            kind = _unpacked(self._kinds[index * _NAME :][:_NAME])
-            if kind:
-                stats.errors[kind] = self._words[_HEADER + _OF_SLOT * self._slots + index]
+        stats.errors.update(dict(self._kinds.items()))
         return stats
-
-
-def _packed(kind: str) -> bytes:
-    return kind.encode()[: _NAME - 1].ljust(_NAME, b"\0")
-
-
-def _unpacked(name: memoryview) -> str:
-    return bytes(name).rstrip(b"\0").decode(errors="replace")

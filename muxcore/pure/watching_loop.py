@@ -64,6 +64,9 @@ class WatchingLoop(TurningLoop):
             raise EngineUnavailable(self.name, reason, advice)
         self.watch(self, waker, READ)
 
+    def count_in(self, cell: Stats) -> None:
+        self.counters, self.errors = cell, cell.errors
+
     def refuse(self, fd: int) -> str | None:
         """Return why this descriptor cannot be watched, or None."""
         return self._poller.refuse(fd)

@@ -23,7 +23,7 @@ CSRC = Path(__file__).resolve().parents[2] / "csrc"
 # From the ground up; units on one floor do not know of each other.
 _FLOORS = [
     ["syscalls"],
-    ["sendq", "slots"],
+    ["balance", "sendq", "slots"],
     ["batch", "todo", "wheel"],
     ["epoll_ready"],
     ["backend_epoll"],

@@ -43,7 +43,7 @@ _FAULTS = {
     ),
     "who comes at the cap is let in": (
         "listener.c",
-        "    if (!mux_on_may_accept(loop, listener))\n        return false;\n    listener->choked",
+        "    if (!may_take(loop, listener))\n        return false;\n    listener->choked",
         "    listener->choked",
     ),
     "the backend does not hear that a hold is over": (

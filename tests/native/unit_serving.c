@@ -131,6 +131,41 @@ TEST(a_listener_that_is_taken_away_at_the_cap_takes_along_who_waits)
     end();
 }
 
+/* Step by step: a scripted backend sleeps as long as it was told to before it told of who waits. */
+static void pass_slowly(int milliseconds)
+{
+    for (int i = 0; i < milliseconds; i++)
+        CHECK_EQUAL(poll_until(mux_fault_clock + SECOND / 1000), 0);
+}
+
+TEST(a_client_is_left_to_the_worker_that_has_fewer_unless_that_is_held_up)
+{
+    if (script_is_late) /* it accepts uninvited, and what is accepted is served */
+        return;
+    mux_stats cells[3] = {{.serving = 1}, {.serving = 1}, {.serving = 0}};
+    begin(usual());
+    mux_loop_count_in(loop, &cells[0]);
+    mux_loop_balance(loop, (const char *)cells, 3, sizeof *cells);
+    int listener = script_listener(script);
+    CHECK(mux_listen(loop, listener, MUX_VERB_ECHO, 0) >= 0);
+    script_connect(script, listener);
+    CHECK_EQUAL(poll_now(), 0);
+    CHECK_EQUAL(cells[0].open, 1);
+    script_connect(script, listener);
+    pass_slowly(20);
+    CHECK_EQUAL(cells[0].open, 1);
+    cells[1].open = 1;
+    pass_slowly(2);
+    CHECK_EQUAL(cells[0].open, 2);
+    script_connect(script, listener);
+    pass_slowly(20);
+    CHECK_EQUAL(cells[0].open, 2);
+    pass_slowly(100);
+    CHECK_EQUAL(cells[0].open, 3);
+    mux_loop_count_in(loop, &stats);
+    end();
+}
+
 TEST(a_listener_without_descriptors_tries_ten_times_a_second_and_tells_once)
 {
     begin(usual());

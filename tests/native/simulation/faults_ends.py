@@ -108,7 +108,7 @@ ENDS = [
     one(
         "a failed accept is tried again at once",
         LISTENER,
-        "    mux_conn_hold(loop, listener, MUX_HOLD_REST);\n}\n\nbool mux_listeners",
+        "    rest(loop, listener);\n}\n\nbool mux_listeners",
         "}\n\nbool mux_listeners",
     ),
     one(

@@ -1,0 +1,53 @@
+"""The engine of a server: the one that was chosen, or workers that each have one like it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from muxcore import _demands
+from muxcore.abc import Engine
+from muxcore.limits import Limits
+from muxcore.protocol import Service
+
+
+def engine_for(
+    make: Callable[..., Any],
+    service: Service,
+    chosen: type[Engine],
+    limits: Limits,
+    trigger: str,
+    allow_threads: bool,
+    workers: int | str | None,
+    setup: Callable[[], object] | None,
+    balance: str,
+) -> Engine:
+    """Return a new engine.
+
+    Args:
+        make: makes the server of a worker; it can be imported.
+        setup: called in each worker first.
+        balance: "kernel" or "exact".
+
+    Raises:
+        CapabilityMissing, ServiceError, ValueError: see ``Server``.
+    """
+    if workers is None:
+        return chosen(limits, trigger=trigger, allow_threads=allow_threads)
+    from muxcore.workers.engine import number_of, workers_on  # only who wants them pays for them
+    from muxcore.workers.task import Task
+
+    count = number_of(workers)
+    if count > 1:
+        _demands.refuse_shared_state(service, count)
+    options = {
+        "engine": chosen.name,
+        "limits": _demands.Complete(**dataclasses.asdict(limits)),
+        "trigger": trigger,
+        "allow_threads": allow_threads,
+    }
+    task = Task(make, service, options, setup)
+    return workers_on(chosen)(
+        count, task, limits, balance=balance, trigger=trigger, allow_threads=allow_threads
+    )

@@ -1,0 +1,13 @@
+"""A service by several processes: a parent that owns the listening sockets, and its workers.
+
+In the order to read:
+
+- ``bootstrap``, ``fresh``, ``channel``: a process is started fresh, and what is said between it and
+  its starter;
+- ``task``: what a worker is to do, as one can be told it;
+- ``worker``: the program of a worker;
+- ``replacing``: when a worker that died is replaced;
+- ``places``: the listening sockets, which stay when a worker goes;
+- ``parent``: the loop of the parent, which serves nobody;
+- ``engine``: all of it as an engine, so that ``Server`` has workers as it has any engine.
+"""

@@ -1,0 +1,200 @@
+"""Workers as an engine: a server has them as it has any engine, and its life is the same.
+
+The parent's loop runs in the thread of ``run()``, or in one of its own after ``start()``. It may
+run beside any threads: its workers are started fresh, and no Python code runs in a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from muxcore.abc import Engine
+from muxcore.address import Address
+from muxcore.limits import Limits
+from muxcore.parts.waker import Waker
+from muxcore.protocol import Handle, Service
+from muxcore.stats import Stats
+from muxcore.workers.parent import Parent
+from muxcore.workers.places import Places
+from muxcore.workers.task import Task, packed, refuse_preparing
+
+BALANCES = ("kernel", "exact")
+MOST = 1024  # workers; a machine with more cores than that is not known to us
+
+# What is one process's affair: the parent has no connections, and callbacks run in the workers.
+_NOT_HERE = frozenset({"adopt", "connect", "guest", "shared_state", "threadsafe_calls", "timers"})
+
+
+def number_of(workers: int | str) -> int:
+    """Return how many workers are meant; "auto": as many as there are cores for this process.
+
+    Raises:
+        ValueError: it is no such number.
+    """
+    if workers == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST:
+        raise ValueError(f"workers must be 'auto' or a number from 1 to {MOST}, not {workers!r}")
+    return workers
+
+
+class Workers(Engine):
+    """So many processes, each with an engine of its own.
+
+    Args:
+        count: how many.
+        task: what each does.
+        limits: the whole service's: connections and processes are shared out evenly.
+        balance: "kernel", or "exact".
+        trigger, allow_threads: as of ``Engine``.
+
+    Raises:
+        ServiceError: a worker cannot be told of the service.
+        ValueError: more workers than connections, or an unknown balance.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        task: Task,
+        limits: Limits,
+        *,
+        balance: str = "kernel",
+        trigger: str = "level",
+        allow_threads: bool = False,
+    ) -> None:
+        super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
+        refuse_preparing()
+        if balance not in BALANCES:
+            raise ValueError(f"balance must be {' or '.join(map(repr, BALANCES))}, not {balance!r}")
+        least = min(limits.connections, limits.processes)
+        if count > least:
+            raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
+        self.count = count
+        self._is_ready = threading.Event()  # or has ended
+        self._waker = Waker()
+        self._places = Places(count, exact=balance == "exact")
+        self._parent = Parent(packed(task), self._places, limits, self._waker, self._told)
+
+    def _told(self, phase: str) -> None:
+        if phase == "draining":
+            self.draining = True
+        elif phase == "ending":
+            self.ending = True
+        self.on_phase(phase)
+
+    # -- what it serves
+
+    def listen(self, sock: socket.socket, service: Service) -> None:
+        self._places.listen(sock, self.limits)
+
+    def adopt(self, sock: socket.socket, service: Service) -> None:
+        self.need("adopt")
+
+    def connect(
+        self, address: str | int | Address, service: Service, timeout: float | None = None
+    ) -> Handle:
+        self.need("connect")
+        raise AssertionError("unreachable")
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        self.need("timers")
+        raise AssertionError("unreachable")
+
+    def call_soon_threadsafe(self, call: Callable[..., object], *args: Any) -> None:
+        self.need("threadsafe_calls")
+
+    def call_from_signal(self, call: Callable[[], object]) -> None:
+        self._parent.call(call)
+
+    def tell_workers(self, word: str) -> None:
+        self._parent.call(lambda: self._parent.order(word))
+
+    # -- its life
+
+    def get_ready(self) -> None:
+        self.owner = threading.get_ident()
+        parent = self._parent
+        while not (parent.serves or parent.is_over()):
+            parent.turn()
+        if parent.failure is not None:
+            raise parent.failure
+
+    def run(self) -> bool:
+        parent = self._parent
+        try:
+            self.get_ready()
+            self._is_ready.set()
+            while not parent.is_over():
+                parent.turn()
+        finally:
+            self.stopped = parent.stopped
+            self.close()
+        if parent.failure is not None:
+            raise parent.failure
+        return parent.drained
+
+    def start(self) -> None:
+        """Run in the background; returns once every worker serves.
+
+        Raises:
+            WorkerFailed: one cannot.
+        """
+        super().start()
+        try:
+            self._is_ready.wait()
+        except BaseException:
+            self.abort()
+            self.join()
+            raise
+        self.join(0)  # which raises why it has ended, if it has
+
+    def _run_in_thread(self) -> None:
+        try:
+            super()._run_in_thread()
+        finally:
+            self._is_ready.set()
+
+    def stop(self) -> None:
+        self._parent.stop_asked = True
+        self._waker.wake()
+
+    def drain(self, timeout: float | None = None) -> None:
+        if timeout is not None and not self._parent.drain_asked:
+            self._parent.timeout = timeout
+        self._parent.drain_asked = True
+        self._waker.wake()
+
+    def abort(self) -> None:
+        self._parent.stop_asked = self._parent.abort_asked = True
+        self._waker.wake()
+
+    def signal_fileno(self) -> int:
+        return self._waker.signal_fileno()
+
+    def stats(self) -> Stats:
+        return self._parent.stats()
+
+    def close(self) -> None:
+        if self.is_copy():  # of what is the first process's: its workers are none of ours
+            self._places.abandon()
+            return
+        self._parent.close()
+        self._places.close()
+        self._waker.close()
+        self.owner = None
+
+
+def workers_on(chosen: type[Engine]) -> type[Workers]:
+    """Return the class whose workers have some engine: by name and model it is that engine."""
+
+    class On(Workers):
+        name: ClassVar[str] = chosen.name
+        model: ClassVar[str] = chosen.model
+        capabilities: ClassVar[frozenset[str]] = chosen.capabilities - _NOT_HERE
+
+    return On

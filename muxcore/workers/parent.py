@@ -1,0 +1,384 @@
+"""The parent of workers: it owns the sockets, starts who serves them, and serves nobody itself.
+
+It has one thread and waits for three things: a wake-up (a signal, a call), a word of a worker, and
+the end of one. Each worker begins as a spare, which has imported everything and waits for sockets,
+and one spare there always is: so a worker that dies is replaced in the time of a message, and not
+of Python's start. Whoever waits in the queue of its sockets stays there meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import select
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from muxcore.abc import logger
+from muxcore.errors import WorkerFailed
+from muxcore.limits import Limits
+from muxcore.parts.cells import Cells
+from muxcore.parts.waker import Waker
+from muxcore.pure.forking import signal_name
+from muxcore.stats import Stats
+from muxcore.workers import worker as program
+from muxcore.workers.channel import Message
+from muxcore.workers.fresh import Process
+from muxcore.workers.places import Place, Places
+from muxcore.workers.replacing import Replacing
+
+_TICK = 0.05  # s between two looks at who has ended, where a process has no descriptor (Linux 5.3)
+_MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
+_KILL_AFTER = 0.5  # s between an abort, which waits for nothing, and SIGKILL
+
+
+class _Phase(enum.IntEnum):
+    SERVING, DRAINING, STOPPING, ABORTING, KILLING = range(5)
+
+
+class Worker:
+    """A process of the parent's.
+
+    Attributes:
+        process: it.
+        prepared: it has imported all, and can be given a place.
+        place: what it serves; None: it is a spare.
+        ready_at: monotonic(), when it said that it serves.
+        leaves: it drains, by somebody's signal: its place is another one's.
+        cell: the number of the one that it counts in, once it has a place.
+        why: what it said why it cannot.
+    """
+
+    def __init__(self) -> None:
+        self.process = Process(program.main)
+        self.prepared = False
+        self.place: Place | None = None
+        self.ready_at: float | None = None
+        self.leaves = False
+        self.cell = 0
+        self.why = ""
+
+
+class Parent:
+    """The loop of a parent.
+
+    Args:
+        task: what its workers do: see ``task.packed``.
+        places: what they serve.
+        limits: the whole service's.
+        waker: wakes it; whatever was asked for is looked at then.
+        tell: called with each phase of its end; see ``Engine.drain``.
+
+    Attributes:
+        drain_asked, stop_asked, abort_asked: how it is to end: set by anybody, who then wakes it.
+        timeout: seconds that a drain gives clients; None: as long as they like.
+        serves: every place has had a worker that is ready.
+        drained: no worker had to cut a client short.
+        stopped: clients that drains have ended.
+        failure: why it ended by itself.
+    """
+
+    def __init__(
+        self,
+        task: bytes,
+        places: Places,
+        limits: Limits,
+        waker: Waker,
+        tell: Callable[[str], object],
+    ) -> None:
+        self.drain_asked = self.stop_asked = self.abort_asked = False
+        self.timeout = limits.drain_timeout
+        self.serves = False
+        self.drained = True
+        self.stopped = 0
+        self.failure: WorkerFailed | None = None
+        self._task = tempfile.TemporaryFile()  # noqa: SIM115
+        self._task.write(task)
+        self._task.flush()
+        self._places = places
+        self._limits = limits
+        self._waker = waker
+        self._tell = tell
+        self._workers: list[Worker] = []
+        self._calls: deque[Callable[[], object]] = deque()
+        # of those who leave there may be as many as there are places, and nobody waits for more
+        self._cells = Cells(2 * len(places.every) + 1)
+        self._free = list(range(len(self._cells)))
+        self._gone = Stats()  # what those have counted that have ended
+        self._counting = threading.Lock()  # a cell is added to that, and read no more, at once
+        self._starts = Replacing()  # of those that have no place yet
+        self._start_due = 0.0
+        self._phase = _Phase.SERVING
+        self._closes_at = math.inf  # when the listening sockets do
+        self._over_at = math.inf  # when the time of clients is
+        self._until = math.inf  # when the phase is over, and the next one begins
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Have something called between two turns; from any thread and signal handler."""
+        self._calls.append(call)
+        self._waker.wake()
+
+    def order(self, word: str) -> None:
+        """Tell every worker that serves."""
+        for worker in self._workers:
+            if worker.place is not None:
+                worker.process.channel.send(word)
+
+    def stats(self) -> Stats:
+        """Return what all workers have counted; from any thread."""
+        with self._counting:
+            stats = self._gone.snapshot()
+            for worker in list(self._workers):
+                if worker.place is not None:
+                    stats.add(self._cells[worker.cell].snapshot())
+        return stats
+
+    def is_over(self) -> bool:
+        return self._phase > _Phase.SERVING and not self._workers
+
+    def turn(self) -> None:
+        """Wait until there is something to do, and do it."""
+        if self._phase == _Phase.SERVING:
+            self._fill()
+        readable = self._wait()
+        if self._waker.fileno() in readable:
+            self._waker.drain()
+        while self._calls:
+            self._calls.popleft()()
+        for worker in list(self._workers):
+            if worker.process.channel.fileno() in readable:
+                self._hear(worker)
+            status = worker.process.status()
+            if status is not None:
+                self._ended(worker, status)
+        self._end()
+
+    def close(self) -> None:
+        """Leave nothing behind; whoever still runs is killed."""
+        for worker in list(self._workers):
+            worker.process.kill()
+            worker.process.wait()
+            worker.process.channel.close()
+            self._forget(worker)
+        self._task.close()
+        self._cells.close()
+
+    # -- waiting
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        poll.register(self._waker.fileno(), select.POLLIN)
+        wait = self._due() - monotonic()
+        for worker in self._workers:
+            end = worker.process.end_fileno()
+            if end < 0:
+                wait = min(wait, _TICK)
+            else:
+                poll.register(end, select.POLLIN)
+            poll.register(worker.process.channel.fileno(), select.POLLIN)
+        timeout = None if math.isinf(wait) else max(0.0, wait) * 1000
+        return {fd for fd, _ in poll.poll(timeout)}
+
+    def _due(self) -> float:
+        """Return when there is something to do that nobody tells of."""
+        dues = [self._until, self._closes_at, self._over_at]
+        if self._phase == _Phase.SERVING:
+            dues += [place.due for place in self._empty() if place.due > monotonic()]
+            if self._lacks():
+                dues.append(self._start_due)
+        return min(dues)
+
+    # -- who serves
+
+    def _empty(self) -> list[Place]:
+        taken = [worker.place for worker in self._workers if not worker.leaves]
+        return [place for place in self._places.every if place not in taken]
+
+    def _lacks(self) -> int:
+        """Return how many processes are to be started: one for each empty place, then a spare.
+
+        A start takes a core for a while, which those who are to serve may need themselves.
+        """
+        spares = sum(worker.place is None for worker in self._workers)
+        settled = all(worker.ready_at for worker in self._workers if worker.place is not None)
+        return max(len(self._empty()), int(settled)) - spares
+
+    def _fill(self) -> None:
+        """Give the places that are empty to those who are prepared, and start those who lack."""
+        prepared = [each for each in self._workers if each.prepared and each.place is None]
+        for place in self._empty():
+            if prepared and self._free and place.due <= monotonic():
+                self._give(prepared.pop(0), place)
+        while self._lacks() > 0 and self._start_due <= monotonic():
+            try:
+                worker = Worker()
+            except OSError as exc:
+                self._replace("a worker", None, None, "cannot be started", str(exc))
+                return
+            given = {"task": self._task.fileno(), "cells": self._cells.descriptor}
+            worker.process.channel.send("prepare", given, cells=len(self._cells))
+            self._workers.append(worker)
+
+    def _give(self, worker: Worker, place: Place) -> None:
+        worker.cell = self._free.pop()
+        self._cells[worker.cell].clear()
+        worker.place = place
+        limits = self._limits
+        count = len(self._places.every)
+        shares = {
+            name: getattr(limits, name) // count + (place.number <= getattr(limits, name) % count)
+            for name in ("connections", "processes")
+        }
+        worker.process.channel.send(
+            "serve",
+            place.descriptors(),
+            limits=shares,
+            cell=worker.cell,
+            exact=self._places.exact,
+        )
+
+    def _hear(self, worker: Worker) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while (message := worker.process.channel.receive()) is not None:
+                self._heard(worker, message)
+
+    def _heard(self, worker: Worker, message: Message) -> None:
+        if message.word == "prepared":
+            worker.prepared = True
+        elif message.word == "failed":
+            worker.why = f"{message.details['text']} ({message.details['where']})"
+        elif message.word == "over":
+            self.stopped += message.details["stopped"]
+        elif message.word == "leaves":
+            worker.leaves = True
+            self._cells[worker.cell].serving = False
+        elif message.word == "ready" and worker.place is not None:
+            worker.ready_at = monotonic()
+            self._cells[worker.cell].serving = True
+            worker.place.ready = True
+            self.serves = self.serves or all(place.ready for place in self._places.every)
+
+    def _ended(self, worker: Worker, status: int) -> None:
+        """A process has ended; whatever it still said is heard first."""
+        self._hear(worker)
+        worker.process.channel.close()
+        self._forget(worker)
+        place = worker.place
+        if self._phase > _Phase.SERVING and worker.ready_at is not None:
+            self.drained = self.drained and status == 0
+        if self._phase > _Phase.SERVING:
+            return
+        if worker.leaves and status in (0, 1):  # a signal of somebody's has ended it
+            logger.info("%s has ended, and is replaced", _name(worker))
+            return
+        how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
+        if worker.why and not self.serves:
+            self._fail(f"a worker cannot serve: {worker.why}")
+            return
+        lived = None if worker.ready_at is None else monotonic() - worker.ready_at
+        self._replace(_name(worker), place, lived, how, worker.why)
+
+    def _forget(self, worker: Worker) -> None:
+        """Keep what a worker that has ended had counted, but for who was there."""
+        if worker.place is None:
+            self._workers.remove(worker)
+            return
+        self._cells[worker.cell].serving = False
+        with self._counting:
+            counted = self._cells[worker.cell].snapshot()
+            counted.open = counted.outgoing = 0
+            self._gone.add(counted)
+            self._workers.remove(worker)
+        self._free.append(worker.cell)
+
+    def _replace(
+        self, who: str, place: Place | None, lived: float | None, how: str, why: str
+    ) -> None:
+        """See to it that another one comes, or give up."""
+        deaths = self._starts if place is None else place.deaths
+        pause = deaths.pause(lived)
+        if pause is None:
+            last = why or "its log may say why"
+            self._fail(
+                f"{deaths.deaths} workers in a row have ended before they served, or soon after; "
+                f"the last one {how}: {last}"
+            )
+            return
+        when = f"in {pause:g} s" if pause else "at once"
+        logger.warning("%s %s, and is replaced %s%s", who, how, when, why and f": {why}")
+        due = monotonic() + pause
+        if place is None:
+            self._start_due = due
+        else:
+            place.due = due
+
+    def _fail(self, why: str) -> None:
+        """Nobody can serve: end."""
+        self.failure = WorkerFailed(why)
+        if self.serves:
+            self.drain_asked = True
+        else:
+            self.stop_asked = True
+
+    # -- its end
+
+    def _end(self) -> None:
+        """Do what was asked for, and what is due of it."""
+        now, limits = monotonic(), self._limits
+        if now >= self._until:
+            self.abort_asked = True
+        if self.abort_asked and self._phase == _Phase.ABORTING and now >= self._until:
+            self._begin(_Phase.KILLING, math.inf)
+        elif self.abort_asked and self._phase < _Phase.ABORTING:
+            self._begin(_Phase.ABORTING, now + _KILL_AFTER)
+        elif self.stop_asked and self._phase < _Phase.STOPPING:
+            self._begin(_Phase.STOPPING, now + limits.stop_timeout + _MARGIN)
+        elif self.drain_asked and self._phase < _Phase.DRAINING:
+            delay = limits.drain_delay
+            self._closes_at = now + delay
+            if self.timeout is not None:
+                self._over_at = self._closes_at + self.timeout
+            rest = delay + limits.drain_spread + limits.stop_timeout + _MARGIN
+            self._begin(
+                _Phase.DRAINING, math.inf if self.timeout is None else now + self.timeout + rest
+            )
+        if now >= self._closes_at:
+            self._close_places("closed")
+        if now >= self._over_at:
+            self._over_at = math.inf
+            self._tell("over")
+
+    def _begin(self, phase: _Phase, until: float) -> None:
+        if self._phase == _Phase.SERVING:
+            for worker in self._workers:
+                if worker.place is None:  # it has nobody to finish with
+                    worker.process.kill()
+        before, self._phase, self._until = self._phase, phase, until
+        for worker in self._workers:
+            channel = worker.process.channel
+            if phase == _Phase.DRAINING:
+                channel.send("drain", timeout=self.timeout)
+            elif phase == _Phase.STOPPING:
+                channel.send("stop")
+            elif phase == _Phase.ABORTING:
+                channel.send("abort")
+            else:
+                worker.process.kill()
+        if phase == _Phase.DRAINING:
+            self._tell("draining")
+        elif before < _Phase.STOPPING:
+            self._close_places("ending")
+
+    def _close_places(self, phase: str) -> None:
+        self._closes_at = math.inf
+        self._places.close()
+        self._tell(phase)
+
+
+def _name(worker: Worker) -> str:
+    what = "the spare worker" if worker.place is None else f"worker {worker.place.number}"
+    return f"{what} (pid {worker.process.pid})"

@@ -1,0 +1,94 @@
+"""The places of workers: the listening sockets of each, which stay when a worker goes.
+
+An address has a socket for each place where the kernel can share a port among sockets
+(SO_REUSEPORT, socket(7)): a client waits in the queue of one of them. One that cannot be shared so,
+a unix socket or a given one without that option, is in every place: its one queue is everybody's.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from muxcore import address
+from muxcore.limits import Limits
+from muxcore.parts import opening
+from muxcore.workers.replacing import Replacing
+
+
+@dataclass(eq=False)
+class Place:
+    """What one worker at a time serves.
+
+    Attributes:
+        number: it counts from 1.
+        sockets: by name, which is unique in the place.
+        due: monotonic(), when it is to have a worker, if it has none.
+        ready: whether its worker has said that it serves.
+        deaths: of its workers.
+    """
+
+    number: int
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+    due: float = 0.0
+    ready: bool = False
+    deaths: Replacing = field(default_factory=Replacing)
+
+    def descriptors(self) -> dict[str, int]:
+        return {name: sock.fileno() for name, sock in self.sockets.items()}
+
+
+class Places:
+    """All of them.
+
+    Args:
+        count: how many.
+        exact: whether each address has one socket, and the workers see to the balance themselves.
+
+    Attributes:
+        exact: the same.
+    """
+
+    def __init__(self, count: int, *, exact: bool = False) -> None:
+        self.exact = exact
+        self.every = [Place(number + 1) for number in range(count)]
+        self._given: list[socket.socket] = []  # as they were listened on: to be closed once
+        self._beside: list[socket.socket] = []
+
+    def listen(self, sock: socket.socket, limits: Limits) -> None:
+        """Share a listening socket out, which is ours from now on.
+
+        Raises:
+            OSError: another one cannot be bound beside it.
+        """
+        self._given.append(sock)
+        name = address.of_socket(sock)
+        shares = (
+            not self.exact
+            and sock.family != socket.AF_UNIX
+            and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+        )
+        for place in self.every:
+            ours = sock
+            if shares and place.number > 1:
+                ours = opening.open_beside(sock, limits)
+                self._beside.append(ours)
+            place.sockets[f"{len(self._given)} {name}"] = ours
+
+    def close(self) -> None:
+        """Close every socket of ours: a worker that serves one has its own descriptor."""
+        for sock in self._given:
+            opening.close_listener(sock)
+        for sock in self._beside:
+            sock.close()
+        self._given.clear()
+        self._beside.clear()
+        for place in self.every:
+            place.sockets.clear()
+
+    def abandon(self) -> None:
+        """Close the copies of a fork of the process that listens."""
+        for sock in (*self._given, *self._beside):
+            sock.close()
+        self._given.clear()
+        self._beside.clear()

@@ -1,0 +1,140 @@
+"""The program of a worker: first a spare, which has imported all; then a server on given sockets.
+
+::
+
+    prepare ──► "prepared" ── serve ──► "ready" ── drain, stop, abort ──► it ends
+
+What its starter wants of it comes as orders through the channel, not as signals: systemd's SIGTERM
+reaches every process of the service, and would come twice. Orders do not add up. A signal that
+somebody sends to one worker does what it does to any server.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import traceback
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from muxcore import registry
+from muxcore.abc import logger
+from muxcore.parts.cells import Cells
+from muxcore.workers.channel import Channel, Message, Orders
+from muxcore.workers.task import Task, unpacked
+
+FAILED = 70  # EX_SOFTWARE of sysexits.h: it has said why it cannot serve, or logged it
+
+_MARGIN = 2.0  # s beyond the end of a drain that no parent watches: then a callback hangs
+_FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(sock: socket.socket) -> int:
+    """Be a worker; return its exit status."""
+    channel = Channel(sock)
+    for number in _FOR_SERVERS:
+        signal.signal(number, _not_yet)
+    try:
+        message = channel.receive(wait=True)
+        if message is None:
+            return 0
+        cells = Cells(message.details["cells"], message.descriptors["cells"])
+        task = unpacked(contents(message.descriptors["task"]))
+        registry.engine(task.options["engine"])  # it is imported by that
+        channel.send("prepared")
+        message = channel.receive(wait=True)
+        if message is None or message.word != "serve":
+            return 0
+        for number in _FOR_SERVERS[2:]:  # a server takes the first two in any case
+            if signal.getsignal(number) is _not_yet:
+                signal.signal(number, signal.SIG_DFL)
+        return _serve(channel, task, cells, message)
+    except Exception as exc:
+        logger.debug("worker %d cannot serve", os.getpid(), exc_info=exc)
+        text = "".join(traceback.format_exception_only(exc)).strip()
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        channel.send("failed", text=text, where=f"{where.filename}:{where.lineno}")
+        return FAILED
+    finally:
+        _flush()
+
+
+def _not_yet(number: int, frame: FrameType | None) -> None:
+    """Hear a signal that is for those who serve; a handler, so that no program inherits it."""
+
+
+def contents(descriptor: int) -> bytes:
+    """Return what is in a file that several processes have open, and close it."""
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
+    """Serve on the sockets that came along, until the end; return the exit status."""
+    sockets = [socket.socket(fileno=fd) for fd in message.descriptors.values()]
+    options: dict[str, Any] = dict(task.options)
+    options["limits"] = dataclasses.replace(options["limits"], **message.details["limits"])
+    if task.first is not None:
+        task.first()
+    server = task.make(task.service, *sockets, **options)
+    mine = message.details["cell"]
+    server._engine.count_in(cells[mine])
+    if message.details["exact"]:
+        server._engine.balance_with(cells, mine)
+    orders = Orders(channel, lambda order: _obey(server, order))
+
+    server.on_drain.append(lambda server: channel.send("leaves"))
+
+    def ready(server: Any) -> None:
+        channel.send("ready")
+        orders.begin()
+
+    status = int(server.run(ready))
+    # an interpreter that ends puts back what signals do by default, and would be killed by them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO, *_FOR_SERVERS})
+    channel.send("over", stopped=server._engine.stopped)
+    return status
+
+
+def _obey(server: Any, order: Message | None) -> None:
+    """Do what the parent wants; in the main thread, between two bytecodes of whatever runs there.
+
+    Args:
+        order: None: the parent is gone, and nobody would replace this worker.
+    """
+    if order is None:
+        server.request_drain()
+        _end_by(server._phases.until)
+    elif order.word == "drain":
+        server._phases.quiet = True
+        server.request_drain(order.details["timeout"])
+    elif order.word == "stop":
+        server.request_stop()
+    elif order.word == "reload":
+        server.reload()
+    elif order.word == "reopen":
+        server.reopen_logs()
+    elif order.word == "abort":
+        server._engine.abort()
+
+
+def _end_by(until: float | None) -> None:
+    """Be ended by the kernel then, and some time, though a callback should never return.
+
+    Args:
+        until: monotonic(); None: that is not known, since clients have as long as they like.
+    """
+    if until is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(until - monotonic(), 0.0) + _MARGIN)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

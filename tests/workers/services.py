@@ -1,0 +1,53 @@
+"""Services that workers import by their names."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+HERE = os.getpid()  # a child that the process model forks tells whose it is
+
+
+class Pid:
+    """Says which worker serves, and sends back what comes."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(b"%d\n" % HERE)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+class Says:
+    """A service whose objects can be pickled."""
+
+    def __init__(self, what: bytes) -> None:
+        self._what = what
+
+    def __call__(self) -> _Saying:
+        return _Saying(self._what)
+
+
+class _Saying:
+    def __init__(self, what: bytes) -> None:
+        self._what = what
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(self._what)
+        transport.close()
+
+
+class Fails:
+    """One that the parent takes, and no worker can."""
+
+    parent = os.getpid()
+
+    @property
+    def requires(self) -> frozenset[str]:
+        if os.environ.get("TESTED_PARENT") != str(os.getpid()):
+            raise OSError("no such disk")
+        return frozenset()
+
+    def __call__(self) -> Pid:
+        return Pid()
