@@ -351,7 +351,8 @@ def test_auto_is_a_worker_for_each_core_that_it_may_use(command: Start, app: Pat
 def test_so_many_workers_there_cannot_be(command: Start, number: str) -> None:
     program = command("echo", "0", "--workers", number)
     assert program.status() == 2
-    assert f"'{number}' is neither auto nor a number from 1 to 1024" in program.complaint()
+    said = f"--workers must be auto or a whole number from 1 to 1024, not '{number}'"
+    assert said in program.complaint()
 
 
 def test_more_workers_than_connections_are_refused(command: Start) -> None:
