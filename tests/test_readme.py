@@ -104,8 +104,9 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("program", _PROGRAMS + _GUIDED, ids=lambda text: text.splitlines()[0])
 def test_each_program_runs(program: str, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "program.py"],
         cwd=tmp_path,
         env=_environment(),
         capture_output=True,
