@@ -109,11 +109,24 @@ class Server(Life):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         limits = _demands.limits_with(service, limits or Limits())
         engine_ = engine_for(
-            Server, service, chosen, limits, trigger, allow_threads, workers, worker_setup, balance
+            self._make,
+            service,
+            chosen,
+            limits,
+            trigger,
+            allow_threads,
+            workers=workers,
+            setup=worker_setup,
+            balance=balance,
         )
         shares = workers is not None and balance == "kernel"
         super().__init__(engine_, service, places, reuse_port or shares)
         engine_.server = self
+
+    @property
+    def _make(self) -> Callable[..., Any]:
+        """What makes the server of a worker."""
+        return Server
 
     def __del__(self) -> None:
         """Release what a server that was never started holds."""

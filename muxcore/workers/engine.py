@@ -52,6 +52,10 @@ class Workers(Engine):
         balance: "kernel", or "exact".
         trigger, allow_threads: as of ``Engine``.
 
+    Attributes:
+        count: the same.
+        on_end: called, in its thread, when it has ended in the background.
+
     Raises:
         ServiceError: a worker cannot be told of the service.
         ValueError: more workers than connections, or an unknown balance.
@@ -75,6 +79,7 @@ class Workers(Engine):
         if count > least:
             raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
         self.count = count
+        self.on_end: Callable[[], object] = lambda: None
         self._is_ready = threading.Event()  # or has ended
         self._waker = Waker()
         self._places = Places(count, exact=balance == "exact")
@@ -158,6 +163,7 @@ class Workers(Engine):
             super()._run_in_thread()
         finally:
             self._is_ready.set()
+            self.on_end()
 
     def stop(self) -> None:
         self._parent.stop_asked = True
