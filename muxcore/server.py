@@ -387,7 +387,8 @@ class Server(Life):
             with signals_of(self, self._engine, self._phases) as signals:
                 try:
                     self._engine.get_ready()
-                    if on_ready is not None:
+                    # what workers take to be ready is long enough for a signal
+                    if on_ready is not None and (self.ready or not self.workers):
                         on_ready(self)
                         self._refuse_copy("run()")  # it may have forked, and returned in both
                     self._drained = self._engine.run()

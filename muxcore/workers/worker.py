@@ -15,7 +15,6 @@ import dataclasses
 import os
 import signal
 import socket
-import sys
 import traceback
 from time import monotonic
 from types import FrameType
@@ -24,6 +23,7 @@ from typing import Any
 from muxcore import registry
 from muxcore.abc import logger
 from muxcore.parts.cells import Cells
+from muxcore.pure.forking import flush
 from muxcore.workers.channel import Channel, Message, Orders
 from muxcore.workers.task import Task, unpacked
 
@@ -60,7 +60,7 @@ def main(sock: socket.socket) -> int:
         channel.send("failed", text=text, where=f"{where.filename}:{where.lineno}")
         return FAILED
     finally:
-        _flush()
+        flush()
 
 
 def _not_yet(number: int, frame: FrameType | None) -> None:
@@ -133,8 +133,3 @@ def _end_by(until: float | None) -> None:
     if until is not None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, max(until - monotonic(), 0.0) + _MARGIN)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()

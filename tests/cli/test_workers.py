@@ -57,6 +57,19 @@ if Path("cannot").exists():
 """
 
 
+_SLOW = """
+from pathlib import Path
+import time
+
+class Slow:
+    pass
+
+if Path("imported").exists():  # by the parent
+    Path("begun").touch()
+    time.sleep(600)
+Path("imported").touch()
+"""
+
 _HANGS = """
 import os
 from pathlib import Path
@@ -330,6 +343,20 @@ def test_workers_that_die_again_and_again_end_the_service_with_an_error(
         complaint[-1],
     )
     assert not alive(before.pop())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_while_workers_begin(
+    command: Start, app: Path, number: signal.Signals, status: int
+) -> None:
+    (app / "slow.py").write_text(_SLOW)
+    program = command("serve", "slow:Slow", "0", "--workers", "2", cwd=app)
+    eventually((app / "begun").exists, "no worker begins")
+    workers = children(program.process.pid)
+    program.signal(number)
+    assert program.status() == status
+    assert program.said == []
+    assert not any(map(alive, workers))
 
 
 def test_nobody_is_left_when_the_parent_is_killed(command: Start, app: Path) -> None:
