@@ -78,6 +78,11 @@ class Life:
             raise
         self._state = "running"
 
+    def _listen_also(self, sock: socket.socket) -> None:
+        """Serve one more listening socket, while it runs; from signal handlers."""
+        sock.setblocking(False)
+        self._engine.call_from_signal(lambda: self._engine.listen_also(sock, self._service))
+
     def _join(self, timeout: float | None) -> bool:
         """Wait for the end of the engine; return whether it came."""
         if self._runner is None:

@@ -145,6 +145,18 @@ class Server(Life):
         """How many processes serve for this one, which is their parent; 0: it serves itself."""
         return self._engine.count
 
+    def set_workers(self, workers: int) -> None:
+        """Have so many workers from now on; from any thread. It does not wait.
+
+        One that is too many drains, and its listening sockets are served by another one, so that
+        nobody waits there for nobody. Who serves already keeps its share of ``Limits.connections``.
+
+        Raises:
+            ValueError: there cannot be so many: at the most twice as many as at first, or 8 more.
+            RuntimeError: there are none.
+        """
+        self._engine.resize(workers)
+
     @property
     def capabilities(self) -> frozenset[str]:
         return self._engine.capabilities

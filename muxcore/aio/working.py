@@ -82,6 +82,9 @@ class LoopServer:
     def request_stop(self) -> None:
         self._loop.call_soon_threadsafe(self._in_loop._asked_to_end, signal.SIGINT)
 
+    def _listen_also(self, sock: socket.socket) -> None:
+        self._server._listen_also(sock)
+
     def reload(self) -> None:
         self._server.reload()
 

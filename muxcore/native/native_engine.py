@@ -127,6 +127,12 @@ class NativeEpollEngine(Draining):
     def listen(self, sock: socket.socket, service: Service) -> None:
         self._waiting.append((sock, service))
 
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        if self.draining or self.ending:
+            sock.close()
+        else:
+            self._listen(sock, service)
+
     # -- outgoing connections
 
     def attempt(

@@ -116,6 +116,9 @@ def _obey(server: Any, order: Message | None) -> None:
         server.request_drain(order.details["timeout"])
     elif order.word == "stop":
         server.request_stop()
+    elif order.word == "listen":
+        for fd in order.descriptors.values():
+            server._listen_also(socket.socket(fileno=fd))
     elif order.word == "reload":
         server.reload()
     elif order.word == "reopen":

@@ -367,6 +367,31 @@ def test_nobody_is_left_when_the_parent_is_killed(command: Start, app: Path) -> 
     eventually(lambda: not any(map(alive, processes)), "a worker goes on")
 
 
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_the_socket_of_one_worker_less_is_served_by_another_one(
+    command: Start, app: Path, engine: str
+) -> None:
+    program = command("serve", "app:Pid", "0", "--workers", "2", "--engine", engine, cwd=app)
+    before = workers_of(program, 2)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(program.address)) for _ in range(8)]
+        pids = [who(peer) for peer in peers]
+        program.signal(signal.SIGTTOU)
+        eventually(lambda: len({asked(program.address) for _ in range(4)}) == 1, "two go on")
+        stays = asked(program.address)
+        # every socket's queue is served: by chance none of so many would be in the other's
+        assert {asked(program.address) for _ in range(30)} == {stays}
+        for peer in peers:
+            peer.send(b"still here")
+            assert peer.read(10) == b"still here"
+    (left,) = before - {stays}
+    eventually(lambda: left not in children(program.process.pid), "it goes on")
+    program.signal(signal.SIGTTIN)
+    assert len(workers_of(program, 2) - {stays, *pids}) == 1
+    program.signal(signal.SIGTERM)
+    assert program.status() == 0
+
+
 def test_auto_is_a_worker_for_each_core_that_it_may_use(command: Start, app: Path) -> None:
     count = len(os.sched_getaffinity(0))
     program = command("serve", "app:Pid", "0", "--workers", "auto", cwd=app)
