@@ -14,7 +14,7 @@ import muxcore
 from muxcore.testing import Peer
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
-# where protocols hear of a drain in other processes, a machine that stands still may stop them first
+# elsewhere protocols hear in processes of their own, which may be late
 _ENGINES = [i.name for i in muxcore.engines() if i.available and "shared_state" in i.capabilities]
 
 
