@@ -125,6 +125,7 @@ def _obey(server: Any, order: Message | None) -> None:
         server.reopen_logs()
     elif order.word == "abort":
         server._engine.abort()
+        _end_by(monotonic())
 
 
 def _end_by(until: float | None) -> None:
@@ -133,6 +134,9 @@ def _end_by(until: float | None) -> None:
     Args:
         until: monotonic(); None: that is not known, since clients have as long as they like.
     """
-    if until is not None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, max(until - monotonic(), 0.0) + _MARGIN)
+    if until is None:
+        return
+    seconds = max(until - monotonic(), 0.0) + _MARGIN
+    already, _ = signal.getitimer(signal.ITIMER_REAL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, min(already or seconds, seconds))

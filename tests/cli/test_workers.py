@@ -284,6 +284,17 @@ def test_a_worker_that_hangs_is_killed_after_the_second_signal(command: Start, a
         assert not alive(hung)
 
 
+def test_nobody_is_left_after_the_third_signal(command: Start, app: Path) -> None:
+    with hanging(command, app) as (program, hung):
+        eventually(lambda: len(children(program.process.pid)) == 2, "there is no spare")
+        program.signal(signal.SIGTERM)
+        eventually(lambda: children(program.process.pid) == [hung], "it does not drain")
+        program.signal(signal.SIGINT)
+        program.signal(signal.SIGTERM)  # before or after it has killed whoever hangs
+        assert program.status() in (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
+        eventually(lambda: not alive(hung), "it goes on")
+
+
 def test_nobody_is_left_of_a_parent_that_is_killed_beside_a_worker_that_hangs(
     command: Start, app: Path
 ) -> None:
