@@ -19,6 +19,7 @@ def engine_for(
     limits: Limits,
     trigger: str,
     allow_threads: bool,
+    *,
     workers: int | str | None,
     setup: Callable[[], object] | None,
     balance: str,

@@ -86,6 +86,11 @@ class Life:
         if "threadsafe_calls" in self._engine.capabilities:
             self._engine.call_soon_threadsafe(self._service.server_started, self)
 
+    def _listen_also(self, sock: socket.socket) -> None:
+        """Serve one more listening socket, while it runs; from signal handlers."""
+        sock.setblocking(False)
+        self._engine.call_from_signal(lambda: self._engine.listen_also(sock, self._service))
+
     def _join(self, timeout: float | None) -> bool:
         """Wait for the end of the engine; return whether it came."""
         if self._runner is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import Protocol
 
 from muxcore._phases import Phases
 from muxcore.abc import Engine
 from muxcore.parts import dispatch
-from muxcore.parts.signals import ServerSignals, has_terminal
+from muxcore.parts.signals import Heard, ServerSignals, has_terminal
 
 
 class Asked(Protocol):
@@ -47,10 +48,17 @@ def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
     def say_unused(number: signal.Signals) -> None:
         engine.call_from_signal(lambda: dispatch.logger.info("%s: nothing to do", number.name))
 
-    others = {
+    def resize(more: int) -> None:
+        with contextlib.suppress(ValueError):  # there are as few, or as many, as there can be
+            engine.resize(engine.count + more)
+
+    others: dict[signal.Signals, Heard] = {
         signal.SIGHUP: hang_up,
         signal.SIGUSR1: lambda number: server.reopen_logs(),
         signal.SIGUSR2: say_unused,
     }
+    if engine.count:
+        others[signal.SIGTTIN] = lambda number: resize(1)
+        others[signal.SIGTTOU] = lambda number: resize(-1)
     signals = ServerSignals(engine.signal_fileno(), ask, engine.abort, others)
     return signals

@@ -181,6 +181,15 @@ class Engine(abc.ABC):
         Called before :meth:`run`.
         """
 
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        """Do the same while it runs, in its thread, unless it is ending: then the socket is closed.
+
+        Raises:
+            CapabilityMissing: it cannot.
+        """
+        sock.close()
+        raise CapabilityMissing(f"engine {self.name!r} takes no listener while it runs")
+
     @abc.abstractmethod
     def adopt(self, sock: socket.socket, service: Service) -> None:
         """Serve a socket that is connected already, of which the caller's object is closed by this.
@@ -268,6 +277,14 @@ class Engine(abc.ABC):
     def call_from_signal(self, call: Callable[[], object]) -> None:
         """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
         call()
+
+    def resize(self, count: int) -> None:
+        """Have so many processes do its work; here there are none.
+
+        Raises:
+            RuntimeError: it does that itself.
+        """
+        raise RuntimeError("this server has no workers: make it with workers=…")
 
     def tell_workers(self, word: str) -> None:
         """Tell the processes that do its work to "reload" or "reopen"; here there are none."""

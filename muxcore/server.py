@@ -111,11 +111,24 @@ class Server(Life):
             raise ValueError("a socket or an address is given twice: each is listened on once")
         limits = _demands.limits_with(service, limits or Limits())
         engine_ = engine_for(
-            Server, service, chosen, limits, trigger, allow_threads, workers, worker_setup, balance
+            self._make,
+            service,
+            chosen,
+            limits,
+            trigger,
+            allow_threads,
+            workers=workers,
+            setup=worker_setup,
+            balance=balance,
         )
         shares = workers is not None and balance == "kernel"
         super().__init__(engine_, service, places, reuse_port or shares)
         engine_.server = self
+
+    @property
+    def _make(self) -> Callable[..., Any]:
+        """What makes the server of a worker."""
+        return Server
 
     def __del__(self) -> None:
         """Release what a server that was never started holds."""
@@ -133,6 +146,18 @@ class Server(Life):
     def workers(self) -> int:
         """How many processes serve for this one, which is their parent; 0: it serves itself."""
         return self._engine.count
+
+    def set_workers(self, workers: int) -> None:
+        """Have so many workers from now on; from any thread. It does not wait.
+
+        One that is too many drains, and its listening sockets are served by another one, so that
+        nobody waits there for nobody. Who serves already keeps its share of ``Limits.connections``.
+
+        Raises:
+            ValueError: there cannot be so many: at the most twice as many as at first, or 8 more.
+            RuntimeError: there are none.
+        """
+        self._engine.resize(workers)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -376,7 +401,8 @@ class Server(Life):
             with signals_of(self, self._engine, self._phases) as signals:
                 try:
                     self._engine.get_ready()
-                    if on_ready is not None:
+                    # what workers take to be ready is long enough for a signal
+                    if on_ready is not None and (self.ready or not self.workers):
                         on_ready(self)
                         self._refuse_copy("run()")  # it may have forked, and returned in both
                     self._drained = self._engine.run()

@@ -45,6 +45,7 @@ _FLOOR = {room: number for number, rooms in enumerate(_FLOORS) for room in rooms
 
 # A factory that imports what it picks, inside the function, when it is picked.
 _CIRCLES = {
+    ("muxcore.aio.serving", "muxcore.aio.working"),
     ("muxcore.load.generator", "muxcore.load.native"),
     ("muxcore.load.generator", "muxcore.load.pure"),
 }

@@ -60,6 +60,13 @@ class AsyncioEngine(GuardedLoop):
         self._listeners.append(Listener(self, sock, service))
         self._listening.append(sock)
 
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        if self.draining or self.ending:
+            sock.close()
+            return
+        self.listen(sock, service)
+        self._listeners[-1].resume()
+
     def open(self, sock: socket.socket, service: Service, peername: Any) -> None:
         transport = self._transport_for(service, sock, peername, outgoing=False)
         if transport is None:

@@ -14,7 +14,8 @@
 
 It runs in asyncio's loop, or uvloop's. From what is used to what it stands on:
 
-- ``serving``: ``serve``, and the server's life: it begins, drains, ends;
+- ``serving``: ``serve``, and the server's life: it begins, drains, ends; ``working``: the same in
+  workers;
 - ``handling``: a handler is called for each client, as a task;
 - ``pool``: ``connect``, and ``Pool``; ``streams``: connections that come from elsewhere;
 - ``connection``: what a task does with a connection;

@@ -91,6 +91,11 @@ class Server:
         return self._server.engine
 
     @property
+    def workers(self) -> int:
+        """How many processes serve for this one; 0: it serves itself."""
+        return self._server.workers
+
+    @property
     def ready(self) -> bool:
         """Whether it listens and goes on to; see ``muxcore.Server.ready``."""
         return self._server.ready
@@ -255,6 +260,9 @@ def serve(
     reuse_port: bool = False,
     keep: int = KEEP,
     movers: int | None = None,
+    workers: int | str | None = None,
+    worker_setup: Callable[[], object] | None = None,
+    balance: str = "kernel",
 ) -> Server:
     """Serve clients in the running loop, asyncio's or uvloop's.
 
@@ -275,13 +283,34 @@ def serve(
         keep: bytes of a client that are kept while its handler does not receive.
         movers: threads that joined pairs go to, which move their bytes in C, beside the loop and
             without the GIL. 0: the loop's own thread does that. None means 1 where the engine has
-            ``native_verbs``, else 0.
+            ``native_verbs``, else 0. Of each worker, where there are any.
+        workers: processes with a loop each, of the running one's kind, in which the handler is
+            called; the server here is their parent, and serves nobody. None: no workers. This and
+            the next two are ``muxcore.Server``'s: see docs/workers.md.
+        worker_setup: called in each worker before it serves.
+        balance: "kernel" or "exact".
 
     Raises:
         ServiceError, UnknownEngine, EngineUnavailable, CapabilityMissing, AddressError: see
             ``muxcore.Server``; or the engine cannot have movers.
-        ValueError: so many movers there cannot be.
+        ValueError: so many movers, or workers, there cannot be.
     """
+    if workers is not None:
+        from muxcore.aio.working import WorkersServer
+
+        return WorkersServer(
+            handler,
+            *where,
+            engine=engine,
+            limits=limits,
+            trigger=trigger,
+            reuse_port=reuse_port,
+            keep=keep,
+            movers=movers,
+            workers=workers,
+            worker_setup=worker_setup,
+            balance=balance,
+        )
     return Server(
         handler,
         *where,

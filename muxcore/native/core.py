@@ -61,10 +61,14 @@ def new_counters() -> Any:
     return ffi.new("mux_stats *")
 
 
-def counters_in(cell: cells.Cell) -> tuple[Any, Any]:
-    """Return the counters that lie in a cell, and what they need to stay: its whole memory."""
-    memory = ffi.from_buffer(cell.memory)
-    return ffi.cast("mux_stats *", memory + cell.at), memory
+def counters_in(memory: Any, at: int) -> Any:
+    """Return the counters at some byte of shared memory (:func:`memory_of`), which is to stay."""
+    return ffi.cast("mux_stats *", memory + at)
+
+
+def memory_of(cell: cells.Cell) -> Any:
+    """Return the memory that a cell lies in, all of it."""
+    return ffi.from_buffer(cell.memory)
 
 
 def new_loop(limits: Limits, edge: bool, wake: int, counters: Any) -> Any:

@@ -21,18 +21,19 @@ class Mover:
         loop: the ``mux_loop *`` that gives it pairs.
         limits, edge: the loop's.
         waker: the loop's.
+        counters: its own; they outlive it.
 
     Attributes:
-        counted: its ``mux_stats``.
+        counted: the same, its ``mux_stats``.
 
     Raises:
         OSError: what failed, and why.
         RuntimeError: no thread can be started.
     """
 
-    def __init__(self, loop: Any, limits: Limits, edge: bool, waker: Waker) -> None:
+    def __init__(self, loop: Any, limits: Limits, edge: bool, waker: Waker, counters: Any) -> None:
         self._waker = Waker()
-        self.counted = core.new_counters()
+        self.counted = counters
         try:
             self._mover = core.new_mover(limits, edge, self._waker, self.counted, waker)
         except OSError:

@@ -40,7 +40,7 @@ from muxcore.native.native_socket import RawAddress
 from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
-from muxcore.parts.cells import SIZE, Cell, Cells
+from muxcore.parts.cells import MOVERS, SIZE, Cell, Cells
 from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -82,6 +82,7 @@ class NativeEpollEngine(Draining):
         super().__init__(limits, trigger=trigger, allow_threads=allow_threads)
         self.lib, self.ffi = core.lib, core.ffi
         self._counted = core.new_counters()
+        self._cell: Cell | None = None
         self._memory: Any = None  # of counters that others see: they stay as long as this
         try:
             edge = trigger == "edge"
@@ -112,18 +113,25 @@ class NativeEpollEngine(Draining):
 
     def count_in(self, cell: Stats) -> None:
         if isinstance(cell, Cell):
-            self._counted, self._memory = core.counters_in(cell)
+            self._cell, self._memory = cell, core.memory_of(cell)
+            self._counted = core.counters_in(self._memory, cell.at)
             self.errors = cell.errors
             self.lib.mux_loop_count_in(self.loop, self._counted)
 
     def balance_with(self, cells: Cells, mine: int) -> None:
-        _, self._memory = core.counters_in(cells[mine])
+        self._memory = core.memory_of(cells[mine])
         self.lib.mux_loop_balance(self.loop, self._memory, len(cells), SIZE)
 
     # -- what it serves
 
     def listen(self, sock: socket.socket, service: Service) -> None:
         self._waiting.append((sock, service))
+
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        if self.draining or self.ending:
+            sock.close()
+        else:
+            self._listen(sock, service)
 
     # -- outgoing connections
 
@@ -145,9 +153,12 @@ class NativeEpollEngine(Draining):
         """Start the movers that are wanted; where one cannot be, pairs go to those that are."""
         wanted, self.movers = self.movers, 0
         try:
-            for _ in range(wanted):
+            for number in range(wanted):
                 edge = self.trigger == "edge"
-                self._movers.append(Mover(self.loop, self.limits, edge, self._waker))
+                counters = core.new_counters()
+                if self._cell is not None and number < MOVERS:
+                    counters = core.counters_in(self._memory, self._cell.mover_at(number))
+                self._movers.append(Mover(self.loop, self.limits, edge, self._waker, counters))
             if self.ending or self.retiring:
                 self._drain_movers()
         except (OSError, RuntimeError) as exc:

@@ -16,13 +16,14 @@ from typing import Any
 
 from muxcore.stats import Stats
 
-SIZE = 4096  # bytes of a cell: a page, so that no two processes write into one cache line
+SIZE = 16_384  # bytes of a cell: whole pages, of which those that nobody touches cost nothing
+MOVERS = 10  # of one process, whose bytes are counted, too
 WORD = 8  # bytes; an aligned word is written in one piece
 OPEN, _TOTAL, _BYTES_IN, _BYTES_OUT, _OUTGOING = range(1, 6)
 _NAMED = ("IdleTimeout", "HalfCloseTimeout", "CloseTimeout", "refused", "accept")
 _NAMED_AT = 7
 _ERRNO, _SERVING, WORDS = 12, 146, 147  # errors by number lie between the first two
-_KINDS_AT = 1536  # byte
+_KINDS_AT, _MOVERS_AT = 1536, 4096  # bytes
 
 
 class Kinds:
@@ -73,7 +74,7 @@ class Cell(Stats):
         serving: it is a worker's that takes clients; for the parent to say.
     """
 
-    __slots__ = ("_errors", "_kinds", "_words", "at", "memory")
+    __slots__ = ("_errors", "_kinds", "_moved", "_words", "at", "memory")
 
     def __init__(self, memory: mmap.mmap, at: int) -> None:
         self.memory, self.at = memory, at
@@ -81,6 +82,11 @@ class Cell(Stats):
         self._words = view[: WORDS * WORD].cast("Q")
         self._kinds = Kinds(view[_KINDS_AT:][: Kinds.SIZE])
         self._errors = _Errors(self._kinds)
+        self._moved = view[_MOVERS_AT:][: MOVERS * WORDS * WORD].cast("Q")
+
+    def mover_at(self, number: int) -> int:
+        """Return the byte where a mover counts as a process does; the first is number 0."""
+        return self.at + _MOVERS_AT + number * WORDS * WORD
 
     @property
     def serving(self) -> bool:
@@ -98,6 +104,8 @@ class Cell(Stats):
         stats = stats_of(self._words)
         for kind, count in self._kinds.items():
             stats.errors[kind] += count
+        stats.bytes_in += sum(self._moved[_BYTES_IN::WORDS])
+        stats.bytes_out += sum(self._moved[_BYTES_OUT::WORDS])
         return stats
 
 

@@ -69,6 +69,12 @@ class ProcessEngine(ForkingLoop):
     def listen(self, sock: socket.socket, service: Service) -> None:
         self._listeners[sock.fileno()] = (sock, service)
 
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        if self._drain_asked or self._stop_asked:
+            sock.close()
+        else:
+            self.listen(sock, service)
+
     def adopt(self, sock: socket.socket, service: Service) -> None:
         self.need("adopt")
 

@@ -59,6 +59,13 @@ class ReadinessEngine(WatchingLoop):
             raise BindError(errno.EMFILE, reason)
         self._listeners.append(Listener(self, sock, service))
 
+    def listen_also(self, sock: socket.socket, service: Service) -> None:
+        if self.draining or self.ending:
+            sock.close()
+            return
+        self.listen(sock, service)
+        self._listeners[-1].resume()
+
     def open(
         self, sock: socket.socket, service: Service, peername: Any, *, outgoing: bool = False
     ) -> None:

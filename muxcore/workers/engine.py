@@ -18,7 +18,7 @@ from muxcore.limits import Limits
 from muxcore.parts.waker import Waker
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.workers.parent import Parent
+from muxcore.workers.parent import Parent, most_of
 from muxcore.workers.places import Places
 from muxcore.workers.task import Task, packed, refuse_preparing
 
@@ -52,6 +52,10 @@ class Workers(Engine):
         balance: "kernel", or "exact".
         trigger, allow_threads: as of ``Engine``.
 
+    Attributes:
+        count: the same.
+        on_end: called, in its thread, when it has ended in the background.
+
     Raises:
         ServiceError: a worker cannot be told of the service.
         ValueError: more workers than connections, or an unknown balance.
@@ -74,7 +78,8 @@ class Workers(Engine):
         least = min(limits.connections, limits.processes)
         if count > least:
             raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
-        self.count = count
+        self.count, self._most = count, most_of(count)
+        self.on_end: Callable[[], object] = lambda: None
         self._is_ready = threading.Event()  # or has ended
         self._waker = Waker()
         self._places = Places(count, exact=balance == "exact")
@@ -113,6 +118,18 @@ class Workers(Engine):
 
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))
+
+    def resize(self, count: int) -> None:
+        """Have so many workers from now on; from any thread and signal handler.
+
+        Raises:
+            ValueError: there cannot be so many.
+        """
+        most = min(self._most, self.limits.connections, self.limits.processes)
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+            raise ValueError(f"this server may have 1 to {most} workers, not {count!r}")
+        self.count = count
+        self._parent.call(lambda: self._parent.resize(count))
 
     # -- its life
 
@@ -158,6 +175,7 @@ class Workers(Engine):
             super()._run_in_thread()
         finally:
             self._is_ready.set()
+            self.on_end()
 
     def stop(self) -> None:
         self._parent.stop_asked = True

@@ -36,6 +36,11 @@ _MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
 _KILL_AFTER = 0.5  # s between an abort, which waits for nothing, and SIGKILL
 
 
+def most_of(count: int) -> int:
+    """Return how many workers there may be at the most where there were ``count`` at first."""
+    return max(2 * count, count + 8)
+
+
 class _Phase(enum.IntEnum):
     SERVING, DRAINING, STOPPING, ABORTING, KILLING = range(5)
 
@@ -106,7 +111,7 @@ class Parent:
         self._workers: list[Worker] = []
         self._calls: deque[Callable[[], object]] = deque()
         # of those who leave there may be as many as there are places, and nobody waits for more
-        self._cells = Cells(2 * len(places.every) + 1)
+        self._cells = Cells(2 * most_of(len(places.every)) + 1)
         self._free = list(range(len(self._cells)))
         self._gone = Stats()  # what those have counted that have ended
         self._counting = threading.Lock()  # a cell is added to that, and read no more, at once
@@ -127,6 +132,29 @@ class Parent:
         for worker in self._workers:
             if worker.place is not None:
                 worker.process.channel.send(word)
+
+    def resize(self, count: int) -> None:
+        """Have so many workers; in its thread."""
+        places = self._places
+        while len(places.every) > count and self._phase == _Phase.SERVING:
+            left, heir, sockets = places.one_less()
+            for worker in self._workers:
+                if worker.place is left:
+                    self._let_go(worker)
+                elif worker.place is heir and not worker.leaves and sockets:
+                    worker.process.channel.send("listen", sockets)
+        while len(places.every) < count and self._phase == _Phase.SERVING:
+            try:
+                places.one_more()
+            except OSError as exc:
+                logger.warning("there is no socket for another worker: %s", exc)
+                return
+
+    def _let_go(self, worker: Worker) -> None:
+        """Its place is nobody's any more: let it drain."""
+        worker.leaves = True
+        self._cells[worker.cell].serving = False
+        worker.process.channel.send("drain", timeout=self._limits.drain_timeout)
 
     def stats(self) -> Stats:
         """Return what all workers have counted; from any thread."""
@@ -273,7 +301,8 @@ class Parent:
         if self._phase > _Phase.SERVING:
             return
         if worker.leaves and status in (0, 1):  # a signal of somebody's has ended it
-            logger.info("%s has ended, and is replaced", _name(worker))
+            replaced = ", and is replaced" if place in self._places.every else ""
+            logger.info("%s has ended%s", _name(worker), replaced)
             return
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
         if worker.why and not self.serves:

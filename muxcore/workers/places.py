@@ -54,6 +54,8 @@ class Places:
         self.every = [Place(number + 1) for number in range(count)]
         self._given: list[socket.socket] = []  # as they were listened on: to be closed once
         self._beside: list[socket.socket] = []
+        self._left: dict[int, Place] = {}  # places that are not in use now, by their numbers
+        self._limits = Limits()
 
     def listen(self, sock: socket.socket, limits: Limits) -> None:
         """Share a listening socket out, which is ours from now on.
@@ -62,18 +64,49 @@ class Places:
             OSError: another one cannot be bound beside it.
         """
         self._given.append(sock)
-        name = address.of_socket(sock)
-        shares = (
-            not self.exact
-            and sock.family != socket.AF_UNIX
-            and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
-        )
+        self._limits = limits
         for place in self.every:
-            ours = sock
-            if shares and place.number > 1:
-                ours = opening.open_beside(sock, limits)
-                self._beside.append(ours)
-            place.sockets[f"{len(self._given)} {name}"] = ours
+            self._listen_at(place, sock)
+
+    def _listen_at(self, place: Place, sock: socket.socket) -> None:
+        ours = sock
+        if place.number > 1 and not self.exact and _shares(sock):
+            ours = opening.open_beside(sock, self._limits)
+            self._beside.append(ours)
+        place.sockets[f"{place.number}: {address.of_socket(sock)}"] = ours
+
+    def one_less(self) -> tuple[Place, Place, dict[str, int]]:
+        """Leave the last place; what only it has goes to the place with the fewest sockets.
+
+        Returns:
+            The one that is left, its heir, and what that inherits.
+        """
+        left = self.every.pop()
+        self._left[left.number] = left
+        heir = min(self.every, key=lambda place: len(place.sockets))
+        theirs = {
+            name: sock for name, sock in left.sockets.items() if sock not in heir.sockets.values()
+        }
+        heir.sockets.update(theirs)
+        return left, heir, {name: sock.fileno() for name, sock in theirs.items()}
+
+    def one_more(self) -> None:
+        """Use one place more: the one that was left last, with its sockets, or a new one.
+
+        Raises:
+            OSError: no socket can be bound for it.
+        """
+        number = len(self.every) + 1
+        place = self._left.pop(number, None)
+        if place is None:
+            place = Place(number)
+            for sock in self._given:
+                self._listen_at(place, sock)
+        for each in self.every:
+            for name in place.sockets:
+                each.sockets.pop(name, None)
+        place.due, place.deaths = 0.0, Replacing()
+        self.every.append(place)
 
     def close(self) -> None:
         """Close every socket of ours: a worker that serves one has its own descriptor."""
@@ -92,3 +125,10 @@ class Places:
             sock.close()
         self._given.clear()
         self._beside.clear()
+
+
+def _shares(sock: socket.socket) -> bool:
+    """Whether other sockets may be bound to its address."""
+    if sock.family == socket.AF_UNIX:
+        return False
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))

@@ -15,7 +15,6 @@ import dataclasses
 import os
 import signal
 import socket
-import sys
 import traceback
 from time import monotonic
 from types import FrameType
@@ -24,6 +23,7 @@ from typing import Any
 from muxcore import registry
 from muxcore.abc import logger
 from muxcore.parts.cells import Cells
+from muxcore.pure.forking import flush
 from muxcore.workers.channel import Channel, Message, Orders
 from muxcore.workers.task import Task, unpacked
 
@@ -60,7 +60,7 @@ def main(sock: socket.socket) -> int:
         channel.send("failed", text=text, where=f"{where.filename}:{where.lineno}")
         return FAILED
     finally:
-        _flush()
+        flush()
 
 
 def _not_yet(number: int, frame: FrameType | None) -> None:
@@ -116,12 +116,16 @@ def _obey(server: Any, order: Message | None) -> None:
         server.request_drain(order.details["timeout"])
     elif order.word == "stop":
         server.request_stop()
+    elif order.word == "listen":
+        for fd in order.descriptors.values():
+            server._listen_also(socket.socket(fileno=fd))
     elif order.word == "reload":
         server.reload()
     elif order.word == "reopen":
         server.reopen_logs()
     elif order.word == "abort":
         server._engine.abort()
+        _end_by(monotonic())
 
 
 def _end_by(until: float | None) -> None:
@@ -130,11 +134,9 @@ def _end_by(until: float | None) -> None:
     Args:
         until: monotonic(); None: that is not known, since clients have as long as they like.
     """
-    if until is not None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, max(until - monotonic(), 0.0) + _MARGIN)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    if until is None:
+        return
+    seconds = max(until - monotonic(), 0.0) + _MARGIN
+    already, _ = signal.getitimer(signal.ITIMER_REAL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, min(already or seconds, seconds))

@@ -57,6 +57,19 @@ if Path("cannot").exists():
 """
 
 
+_SLOW = """
+from pathlib import Path
+import time
+
+class Slow:
+    pass
+
+if Path("imported").exists():  # by the parent
+    Path("begun").touch()
+    time.sleep(600)
+Path("imported").touch()
+"""
+
 _HANGS = """
 import os
 from pathlib import Path
@@ -271,6 +284,17 @@ def test_a_worker_that_hangs_is_killed_after_the_second_signal(command: Start, a
         assert not alive(hung)
 
 
+def test_nobody_is_left_after_the_third_signal(command: Start, app: Path) -> None:
+    with hanging(command, app) as (program, hung):
+        eventually(lambda: len(children(program.process.pid)) == 2, "there is no spare")
+        program.signal(signal.SIGTERM)
+        eventually(lambda: children(program.process.pid) == [hung], "it does not drain")
+        program.signal(signal.SIGINT)
+        program.signal(signal.SIGTERM)  # before or after it has killed whoever hangs
+        assert program.status() in (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
+        eventually(lambda: not alive(hung), "it goes on")
+
+
 def test_nobody_is_left_of_a_parent_that_is_killed_beside_a_worker_that_hangs(
     command: Start, app: Path
 ) -> None:
@@ -332,12 +356,51 @@ def test_workers_that_die_again_and_again_end_the_service_with_an_error(
     assert not alive(before.pop())
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_while_workers_begin(
+    command: Start, app: Path, number: signal.Signals, status: int
+) -> None:
+    (app / "slow.py").write_text(_SLOW)
+    program = command("serve", "slow:Slow", "0", "--workers", "2", cwd=app)
+    eventually((app / "begun").exists, "no worker begins")
+    workers = children(program.process.pid)
+    program.signal(number)
+    assert program.status() == status
+    assert program.said == []
+    assert not any(map(alive, workers))
+
+
 def test_nobody_is_left_when_the_parent_is_killed(command: Start, app: Path) -> None:
     program = command("serve", "app:Pid", "0", "--workers", "2", cwd=app)
     workers_of(program, 2)
     processes = children(program.process.pid)
     program.signal(signal.SIGKILL)
     eventually(lambda: not any(map(alive, processes)), "a worker goes on")
+
+
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_the_socket_of_one_worker_less_is_served_by_another_one(
+    command: Start, app: Path, engine: str
+) -> None:
+    program = command("serve", "app:Pid", "0", "--workers", "2", "--engine", engine, cwd=app)
+    before = workers_of(program, 2)
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(program.address)) for _ in range(8)]
+        pids = [who(peer) for peer in peers]
+        program.signal(signal.SIGTTOU)
+        eventually(lambda: len({asked(program.address) for _ in range(4)}) == 1, "two go on")
+        stays = asked(program.address)
+        # every socket's queue is served: by chance none of so many would be in the other's
+        assert {asked(program.address) for _ in range(30)} == {stays}
+        for peer in peers:
+            peer.send(b"still here")
+            assert peer.read(10) == b"still here"
+    (left,) = before - {stays}
+    eventually(lambda: left not in children(program.process.pid), "it goes on")
+    program.signal(signal.SIGTTIN)
+    assert len(workers_of(program, 2) - {stays, *pids}) == 1
+    program.signal(signal.SIGTERM)
+    assert program.status() == 0
 
 
 def test_auto_is_a_worker_for_each_core_that_it_may_use(command: Start, app: Path) -> None:
@@ -366,7 +429,8 @@ def test_more_workers_than_connections_are_refused(command: Start) -> None:
 def test_a_service_whose_connections_reach_one_another_is_refused(
     command: Start, app: Path
 ) -> None:
-    (app / "room.py").write_text("class Room:\n    requires = {'shared_state'}\n")
+    room = "class Room:\n    requires = {'shared_state'}\n    def eof_received(self): ...\n"
+    (app / "room.py").write_text(room)
     program = command("serve", "room:Room", "0", "--workers", "2", cwd=app)
     assert program.status() == 1
     assert "the service requires shared_state, which 2 workers do not have" in program.complaint()

@@ -52,7 +52,7 @@ def test_the_core_counts_where_a_cell_is_read() -> None:
     assert core.ffi.sizeof("mux_stats") == WORDS * WORD
     assert core.ffi.offsetof("mux_stats", "open") == OPEN * WORD
     cells = Cells(1)
-    counters, _ = core.counters_in(cells[0])
+    counters = core.counters_in(core.memory_of(cells[0]), cells[0].at)
     for number, field in enumerate(("open", "total", "bytes_in", "bytes_out", "outgoing"), 1):
         setattr(counters, field, number)
     counters.idle, counters.half_closed, counters.not_taken = 6, 7, 8

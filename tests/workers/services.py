@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import muxcore.aio as mux
+
 HERE = os.getpid()  # a child that the process model forks tells whose it is
 
 
@@ -51,3 +53,19 @@ class Fails:
 
     def __call__(self) -> Pid:
         return Pid()
+
+
+async def echo(conn: mux.Connection) -> None:
+    """Say which worker serves, and send back what comes."""
+    await conn.send(b"%d\n" % HERE)
+    async for data in conn:
+        await conn.send(data)
+
+
+async def relay(conn: mux.Connection) -> None:
+    """Join a client with the upstream that it names in a line."""
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await conn.receive(1)
+    async with await mux.connect(line.decode().strip()) as upstream:
+        await conn.relay(upstream)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import muxcore
-from muxcore.testing import Peer
+from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
 from tests.workers.services import Fails, Pid, Says
 
@@ -86,6 +86,31 @@ def test_a_start_fails_if_no_worker_can_serve(monkeypatch: pytest.MonkeyPatch) -
     assert children(os.getpid()) == []
 
 
+@pytest.mark.parametrize("balance", ["kernel", "exact"])
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+def test_there_may_be_fewer_and_more_workers(where: str, balance: str, tmp_path: Path) -> None:
+    where = where if where != "unix" else f"unix:{tmp_path}/s"
+    with muxcore.Server(Pid, where, workers=3, balance=balance) as server:
+        for count in (1, 4, 2, 3):
+            server.set_workers(count)
+            assert server.workers == count
+            eventually(lambda: len(children(os.getpid())) == count + 1, "not so many")  # noqa: B023
+            for _ in range(20):
+                with Peer(server.addresses[0]) as peer:
+                    who(peer)
+        for count in (0, 12):
+            with pytest.raises(ValueError, match=f"may have 1 to 11 workers, not {count}"):
+                server.set_workers(count)
+    assert children(os.getpid()) == []
+
+
+def test_a_server_without_workers_can_have_none() -> None:
+    server = muxcore.Server(Pid, "127.0.0.1:0")
+    with pytest.raises(RuntimeError, match="this server has no workers"):
+        server.set_workers(2)
+    server.stop()
+
+
 def test_bound_sockets_are_shared_by_all_workers() -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     with muxcore.Server(Pid, sock, workers=2) as server, Peer(server.addresses[0]) as peer:
@@ -119,7 +144,7 @@ def test_a_service_typed_into_an_interpreter_is_refused() -> None:
 
 _PROGRAM = """
 import muxcore
-from muxcore.testing import Peer
+from muxcore.testing import Peer, eventually
 
 class Upper:
     def connection_made(self, transport):
