@@ -17,6 +17,7 @@ _PARTS = {
         "measuring",
         "load",
         "operating",
+        "workers",
         "packaging",
     ],
     "Reference": [
