@@ -238,7 +238,7 @@ class Pool:
 
     def recovered(self, upstream: Upstream) -> None:
         """It is up again: a client was connected to it, or its check says so."""
-        upstream.recover(self.clock())
+        upstream._recover(self.clock())
         upstream.failing = ""
         self.changed()
         logger.warning("upstream %s is back", upstream.name)
@@ -260,15 +260,15 @@ class Pool:
             why: for the log.
         """
         upstream.failed += 1
-        if pause := upstream.rest(began, self.clock(), self._spread()):
+        if pause := upstream._rest(began, self.clock(), self._spread()):
             self.changed()
             logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
-        upstream.leave()
+        upstream._leave()
 
     def left(self, upstream: Upstream) -> None:
         """A client is gone before it was connected, through no fault of the upstream."""
         upstream.probing = False
-        upstream.leave()
+        upstream._leave()
 
     def full(self) -> int:
         """Return how many of them have as many clients as they may."""
@@ -325,14 +325,14 @@ class Pool:
         usable = _before_backups(u for u in left if u.is_up)
         resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
         if resting:
-            first = min(resting, key=Upstream.due)
-            if first.due() <= now and not first.probing:
+            first = min(resting, key=Upstream._due)
+            if first._due() <= now and not first.probing:
                 first.probing = True
                 return first
         if usable:  # where all are full, none that rests is hurried
-            shared = [(u, u.share(now, self.slow_start)) for u in usable if self._has_room(u)]
+            shared = [(u, u._share(now, self.slow_start)) for u in usable if self._has_room(u)]
             return self._choose(shared, turn, key) if shared else None
-        return min(resting, key=Upstream.due, default=None)
+        return min(resting, key=Upstream._due, default=None)
 
     def _has_room(self, upstream: Upstream) -> bool:
         most = self._most if upstream.max_active is None else upstream.max_active

@@ -146,20 +146,20 @@ class Upstream:
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """One that was connected to it has ended."""
-        self.leave()
+        self._leave()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """A client is gone: there is a place for another one."""
         self.active -= 1
         if self.freed is not None:
             self.freed()
 
-    def due(self) -> float:
+    def _due(self) -> float:
         """Return when it may be probed; one that is being probed comes after all others."""
         assert self.rests_until is not None
         return math.inf if self.probing else self.rests_until
 
-    def rest(self, began: float, now: float, jitter: float) -> float:
+    def _rest(self, began: float, now: float, jitter: float) -> float:
         """Leave it alone, after a connection to it that did not come about.
 
         Args:
@@ -179,12 +179,12 @@ class Upstream:
         self._rested_at, self.rests_until = now, now + pause
         return pause
 
-    def recover(self, now: float) -> None:
+    def _recover(self, now: float) -> None:
         """It has taken a connection, or passed its check: it rests no more."""
         self.rests_until, self.probing, self._pause = None, False, 0.0
         self.came_up = now
 
-    def share(self, now: float, slow_start: float) -> int:
+    def _share(self, now: float, slow_start: float) -> int:
         """Return its weight in tenths, while it starts slowly as many of them as it has by now."""
         passed = now - self.came_up
         steps = STEPS

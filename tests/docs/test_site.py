@@ -44,7 +44,10 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_reference_has_every_method_and_property() -> None:
     members = set(re.findall(r"^  ([\w.]+\.[a-z]\w*)(?:\(|: property)", _LISTED, re.MULTILINE))
     assert len(members) > 100
-    assert members - inventory() == set()
+    # What a second module shows, too, is told of where the first one is.
+    elsewhere = {name for name in members if name.startswith("muxcore.aio.")}
+    elsewhere = {name for name in elsewhere if name.replace(".aio.", ".", 1) in members}
+    assert members - inventory() - elsewhere == set()
 
 
 def test_what_is_experimental_is_marked_and_listed() -> None:

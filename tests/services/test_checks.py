@@ -241,7 +241,7 @@ def test_what_an_agent_may_say(engine: str, line: str, percent: int, said: str) 
     upstream = muxcore.Upstream("a:1")
     obey(upstream, line)
     assert (upstream.percent, upstream.said) == (percent, said)
-    assert upstream.share(0.0, 0.0) == max(1, STEPS * percent // 100)
+    assert upstream._share(0.0, 0.0) == max(1, STEPS * percent // 100)
 
 
 @pytest.mark.parametrize(
