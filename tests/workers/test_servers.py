@@ -14,6 +14,7 @@ import pytest
 import muxcore
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
+from muxcore.workers.parent import Parent
 from tests.workers.services import Fails, Pid, Says
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
@@ -102,6 +103,26 @@ def test_there_may_be_fewer_and_more_workers(where: str, balance: str, tmp_path:
             with pytest.raises(ValueError, match=f"may have 1 to 11 workers, not {count}"):
                 server.set_workers(count)
     assert children(os.getpid()) == []
+
+
+def test_the_parent_sleeps_while_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    turn = Parent.turn
+
+    def counted(parent: Parent) -> None:
+        nonlocal turns
+        turns += 1
+        turn(parent)
+
+    monkeypatch.setattr(Parent, "turn", counted)
+    with muxcore.Server(Pid, "127.0.0.1:0", workers=1) as server:
+        server.set_workers(4)
+        eventually(lambda: len(children(os.getpid())) >= 4, "none are started")
+        server.set_workers(1)  # some were started for nothing
+        with Peer(server.addresses[0]) as peer:
+            who(peer)
+            peer.pause(0.3)
+    assert turns < 200  # about twenty words and ends; one that does not sleep has thousands
 
 
 def test_a_server_without_workers_can_have_none() -> None:
