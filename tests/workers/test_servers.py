@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ import muxcore
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
 from muxcore.workers.parent import Parent
-from tests.workers.services import Fails, Pid, Says
+from tests.workers.services import Fails, Pid, Says, note
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
 
@@ -130,6 +131,23 @@ def test_a_server_without_workers_can_have_none() -> None:
     with pytest.raises(RuntimeError, match="this server has no workers"):
         server.set_workers(2)
     server.stop()
+
+
+@pytest.mark.parametrize("options", [{"balance": "exact"}, {"worker_setup": os.getpid}])
+def test_what_is_for_workers_is_refused_without_any(options: Any) -> None:
+    with pytest.raises(ValueError, match="is for workers: say how many, as in workers=2"):
+        muxcore.Server(Pid, "127.0.0.1:0", **options)
+
+
+def test_the_setup_is_called_in_each_worker_before_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        muxcore.Server(Pid, "127.0.0.1:0", workers=1, worker_setup=note) as server,
+        Peer(server.addresses[0]) as peer,
+    ):
+        assert (tmp_path / "noted").read_text() == str(who(peer))
 
 
 def test_bound_sockets_are_shared_by_all_workers() -> None:
