@@ -35,6 +35,9 @@ def engine_for(
         CapabilityMissing, ServiceError, ValueError: see ``Server``.
     """
     if workers is None:
+        if setup is not None or balance != "kernel":
+            what = "worker_setup" if setup is not None else f"balance={balance!r}"
+            raise ValueError(f"{what} is for workers: say how many, as in workers=2")
         return chosen(limits, trigger=trigger, allow_threads=allow_threads)
     from muxcore.workers.engine import number_of, workers_on  # only who wants them pays for them
     from muxcore.workers.task import Task

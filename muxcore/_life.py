@@ -89,7 +89,8 @@ class Life:
     def _listen_also(self, sock: socket.socket) -> None:
         """Serve one more listening socket, while it runs; from signal handlers."""
         sock.setblocking(False)
-        self._engine.call_from_signal(lambda: self._engine.listen_also(sock, self._service))
+        given = (sock, self._service)
+        self._engine.call_from_signal(lambda: dispatch.run_call(self._engine.listen_also, given))
 
     def _join(self, timeout: float | None) -> bool:
         """Wait for the end of the engine; return whether it came."""

@@ -84,7 +84,8 @@ class Server(Life):
         CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger; or
             several workers do not share what it requires.
         AddressError: an address is malformed.
-        ValueError: so many workers there cannot be, or the balance is unknown.
+        ValueError: so many workers there cannot be, or the balance is unknown; or what is for
+            workers is given without any.
     """
 
     def __init__(

@@ -133,7 +133,7 @@ def run(
             trigger=options.trigger,
             reuse_port=options.reuse_port,
             workers=options.workers,
-            worker_setup=output,
+            worker_setup=None if options.workers is None else output,
             balance=options.balance,
         )
     except ValueError as exc:  # an AddressError is one as well

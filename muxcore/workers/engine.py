@@ -18,7 +18,8 @@ from muxcore.limits import Limits
 from muxcore.parts.waker import Waker
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
-from muxcore.workers.parent import Parent, most_of
+from muxcore.workers.crew import most_of
+from muxcore.workers.parent import Parent
 from muxcore.workers.places import Places
 from muxcore.workers.task import Task, packed, refuse_preparing
 

@@ -25,9 +25,8 @@ from muxcore.parts.cells import Cells
 from muxcore.parts.waker import Waker
 from muxcore.pure.forking import signal_name
 from muxcore.stats import Stats
-from muxcore.workers import worker as program
 from muxcore.workers.channel import Message
-from muxcore.workers.fresh import Process
+from muxcore.workers.crew import Worker, most_of
 from muxcore.workers.places import Place, Places
 from muxcore.workers.replacing import Replacing
 
@@ -36,36 +35,8 @@ _MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
 _KILL_AFTER = 0.5  # s between an abort, which waits for nothing, and SIGKILL
 
 
-def most_of(count: int) -> int:
-    """Return how many workers there may be at the most where there were ``count`` at first."""
-    return max(2 * count, count + 8)
-
-
 class _Phase(enum.IntEnum):
     SERVING, DRAINING, STOPPING, ABORTING, KILLING = range(5)
-
-
-class Worker:
-    """A process of the parent's.
-
-    Attributes:
-        process: it.
-        prepared: it has imported all, and can be given a place.
-        place: what it serves; None: it is a spare.
-        ready_at: monotonic(), when it said that it serves.
-        leaves: it drains, by somebody's signal: its place is another one's.
-        cell: the number of the one that it counts in, once it has a place.
-        why: what it said why it cannot.
-    """
-
-    def __init__(self) -> None:
-        self.process = Process(program.main)
-        self.prepared = False
-        self.place: Place | None = None
-        self.ready_at: float | None = None
-        self.leaves = False
-        self.cell = 0
-        self.why = ""
 
 
 class Parent:
@@ -207,7 +178,8 @@ class Parent:
                 wait = min(wait, _TICK)
             else:
                 poll.register(end, select.POLLIN)
-            poll.register(worker.process.channel.fileno(), select.POLLIN)
+            if not worker.has_closed:
+                poll.register(worker.process.channel.fileno(), select.POLLIN)
         timeout = None if math.isinf(wait) else max(0.0, wait) * 1000
         return {fd for fd, _ in poll.poll(timeout)}
 
@@ -216,7 +188,7 @@ class Parent:
         dues = [self._until, self._closes_at, self._over_at]
         if self._phase == _Phase.SERVING:
             dues += [place.due for place in self._empty() if place.due > monotonic()]
-            if self._lacks():
+            if self._lacks() > 0:
                 dues.append(self._start_due)
         return min(dues)
 
@@ -273,6 +245,7 @@ class Parent:
         with contextlib.suppress(BlockingIOError):
             while (message := worker.process.channel.receive()) is not None:
                 self._heard(worker, message)
+            worker.has_closed = True
 
     def _heard(self, worker: Worker, message: Message) -> None:
         if message.word == "prepared":
@@ -302,14 +275,14 @@ class Parent:
             return
         if worker.leaves and status in (0, 1):  # a signal of somebody's has ended it
             replaced = ", and is replaced" if place in self._places.every else ""
-            logger.info("%s has ended%s", _name(worker), replaced)
+            logger.info("%s has ended%s", worker.name(), replaced)
             return
         how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with {status}"
         if worker.why and not self.serves:
             self._fail(f"a worker cannot serve: {worker.why}")
             return
         lived = None if worker.ready_at is None else monotonic() - worker.ready_at
-        self._replace(_name(worker), place, lived, how, worker.why)
+        self._replace(worker.name(), place, lived, how, worker.why)
 
     def _forget(self, worker: Worker) -> None:
         """Keep what a worker that has ended had counted, but for who was there."""
@@ -406,8 +379,3 @@ class Parent:
         self._closes_at = math.inf
         self._places.close()
         self._tell(phase)
-
-
-def _name(worker: Worker) -> str:
-    what = "the spare worker" if worker.place is None else f"worker {worker.place.number}"
-    return f"{what} (pid {worker.process.pid})"

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import muxcore
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
-from tests.workers.services import Fails, Pid, Says
+from muxcore.workers.parent import Parent
+from tests.workers.services import Fails, Pid, Says, note
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
 
@@ -104,11 +106,48 @@ def test_there_may_be_fewer_and_more_workers(where: str, balance: str, tmp_path:
     assert children(os.getpid()) == []
 
 
+def test_the_parent_sleeps_while_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    turn = Parent.turn
+
+    def counted(parent: Parent) -> None:
+        nonlocal turns
+        turns += 1
+        turn(parent)
+
+    monkeypatch.setattr(Parent, "turn", counted)
+    with muxcore.Server(Pid, "127.0.0.1:0", workers=1) as server:
+        server.set_workers(4)
+        eventually(lambda: len(children(os.getpid())) >= 4, "none are started")
+        server.set_workers(1)  # some were started for nothing
+        with Peer(server.addresses[0]) as peer:
+            who(peer)
+            peer.pause(0.3)
+    assert turns < 200  # about twenty words and ends; one that does not sleep has thousands
+
+
 def test_a_server_without_workers_can_have_none() -> None:
     server = muxcore.Server(Pid, "127.0.0.1:0")
     with pytest.raises(RuntimeError, match="this server has no workers"):
         server.set_workers(2)
     server.stop()
+
+
+@pytest.mark.parametrize("options", [{"balance": "exact"}, {"worker_setup": os.getpid}])
+def test_what_is_for_workers_is_refused_without_any(options: Any) -> None:
+    with pytest.raises(ValueError, match="is for workers: say how many, as in workers=2"):
+        muxcore.Server(Pid, "127.0.0.1:0", **options)
+
+
+def test_the_setup_is_called_in_each_worker_before_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        muxcore.Server(Pid, "127.0.0.1:0", workers=1, worker_setup=note) as server,
+        Peer(server.addresses[0]) as peer,
+    ):
+        assert (tmp_path / "noted").read_text() == str(who(peer))
 
 
 def test_bound_sockets_are_shared_by_all_workers() -> None:
