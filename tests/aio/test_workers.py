@@ -126,12 +126,15 @@ def test_it_does_not_begin_if_no_worker_can(monkeypatch: pytest.MonkeyPatch) -> 
 
 _PROGRAM = """
 import asyncio
+import functools
 import muxcore.aio as mux
 from tests.workers.services import echo
 
 async def main():
     async with mux.serve(echo, "127.0.0.1:0", workers=2) as server:
-        print(server.addresses[0], flush=True)
+        # once it waits, signals are the server's
+        tell = functools.partial(print, server.addresses[0], flush=True)
+        asyncio.get_running_loop().call_soon(tell)
         await server.serve_forever()
 
 LOOP

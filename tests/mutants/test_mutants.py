@@ -25,7 +25,8 @@ from .faults import Mutant
 from .life_faults import LIFE_MUTANTS
 from .relay_faults import RELAY_MUTANTS
 
-MUTANTS = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
+FIRST = [*ENGINE_MUTANTS, *EDGE_MUTANTS]  # they show that the suites judge; the others take minutes
+MUTANTS = [*FIRST, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
 
 _PACKAGE = Path(muxcore.__file__).parent
 _HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before
@@ -88,7 +89,11 @@ def _run(
     return output
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+@pytest.mark.parametrize(
+    "mutant",
+    [*FIRST, *(pytest.param(each, marks=pytest.mark.deep) for each in MUTANTS[len(FIRST) :])],
+    ids=lambda mutant: mutant.name.replace(" ", "-"),
+)
 def test_a_mutant_fails_a_scenario(mutant: Mutant, tmp_path: Path) -> None:
     output = _run(mutant, tmp_path)
     assert re.search(r"\b1 failed", output), f"nothing caught: {mutant.name}\n{output}"

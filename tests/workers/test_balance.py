@@ -13,9 +13,10 @@ import muxcore
 from muxcore.parts.balance import FIRST_GRANT, PATIENCE, Balance
 from muxcore.parts.cells import Cells
 from muxcore.testing import Peer, eventually
+from tests.workers.engines import each
 from tests.workers.services import Pid
 
-_ENGINES = [info.name for info in muxcore.engines() if info.available]
+_ENGINES = each()
 _EACH = 20
 # One that is off the processor for longer than PATIENCE looks is not waited for: a busy machine may
 # do that at any time, but not always.

@@ -16,9 +16,10 @@ import muxcore
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
 from muxcore.workers.parent import Parent
+from tests.workers.engines import each
 from tests.workers.services import Fails, Pid, Says, note
 
-_ENGINES = [info.name for info in muxcore.engines() if info.available]
+_ENGINES = each()
 
 
 def who(peer: Peer) -> int:

@@ -158,6 +158,8 @@ class Draining(DrainSuite):
             assert run.server.ready
             run.server.request_drain()
             assert not run.server.ready
+            if "threadsafe_calls" in run.server.capabilities:
+                run.call(bool)  # it has begun by then
             (peer,) = self.working(run)
             assert not run.server.ready
             peer.close()
