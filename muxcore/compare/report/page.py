@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 from muxcore.compare.report import charts, style
-from muxcore.compare.report.picture import Scale, engines, kinds, percentiles
+from muxcore.compare.report.picture import Row, Scale, engines, kinds, percentiles
 from muxcore.compare.report.verdict import (
     again,
     asked,
@@ -103,16 +103,22 @@ def _picture(found: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
 
 def _panels(found: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
     rows = [engines(found, each) for each in cells]
-    scale = Scale(row for each in rows for row in each)
+    same = [shown for each, shown in zip(cells, rows, strict=True) if each["axis"] != "churn"]
+    shared = Scale(row for shown in same for row in shown)  # a new connection costs other amounts
     panels = "".join(
         f'<section class="panel"><h3>{_TITLES[each["axis"]]}: {escape(each["name"])}</h3>'
         f"<p>{_marked(remark(found, each))}</p>"
-        f"{charts.dots(shown, scale, each['name'], _AXIS)}{_stopped(each)}{_unstable(each)}"
+        f"{charts.dots(shown, _scale(each, shown, shared), each['name'], _AXIS)}"
+        f"{_stopped(each)}{_unstable(each)}"
         "</section>"
         for each, shown in zip(cells, rows, strict=True)
         if shown or each["stopped"]
     )
     return f'<h2>What it depends on</h2><div class="panels">{panels}</div>' if panels else ""
+
+
+def _scale(cell: Mapping[str, Any], rows: Sequence[Row], shared: Scale) -> Scale:
+    return Scale(rows) if cell["axis"] == "churn" else shared
 
 
 def _unstable(cell: Mapping[str, Any]) -> str:
