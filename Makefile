@@ -92,7 +92,7 @@ demo: $(stamps)/build-requires ## every engine on real files over TCP, and one t
 	$(MAKE) --no-print-directory $(stamps)/package MUXCORE_BUILD="$$mode"
 	$(python) -m muxcore demo
 
-test: $(stamps)/uvloop ## the tests, with the C core as it is in the tree now (under 3 minutes)
+test: $(stamps)/uvloop ## the tests, with the C core as it is in the tree now (under 4 minutes)
 	@$(python) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-deep: $(stamps)/uvloop $(stamps)/extra-deep $(stamps)/extra-wheel ## the tests that take minutes: fault matrix, fuzzing

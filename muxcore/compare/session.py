@@ -75,6 +75,7 @@ def compare(
     rng: random.Random,
     *,
     progress: Progress | None = None,
+    comparisons: int | None = None,
 ) -> dict[str, Any]:
     """Measure subjects by a plan and return everything found, as JSON takes it.
 
@@ -86,6 +87,7 @@ def compare(
         chosen: the plan.
         rng: orders the subjects within rounds.
         progress: told how far it is.
+        comparisons: for how many the intervals are corrected; None means those that are planned.
     """
     progress = progress or Progress(quiet=True)
     where, started = environment(), time.time()
@@ -93,7 +95,7 @@ def compare(
     taken = [replace(each, only=first) if each.fresh else each for each in compared]
     taken += questions.without_idle(taken, chosen.cells)
     planned = questions.planned(taken)
-    comparisons = questions.count(planned, taken, len(chosen.cells))
+    comparisons = comparisons or questions.count(planned, taken, len(chosen.cells))
     warmed = [each for each in compared if not each.fresh]
     latency: list[tuple[Series, dict[str, float]]] = []
     costs: dict[str, dict[str, float | None]] = {}

@@ -43,6 +43,7 @@ def test_the_list_names_engines_peers_and_cells() -> None:
     assert kinds == {"engine", "peer", "cell"}
 
 
+@pytest.mark.deep
 def test_fairness_is_measured_with_and_without_the_flood(tmp_path: Path) -> None:
     where = tmp_path / "figures.json"
     options = ("--rounds", "2", "--blocks", "1", "--json", str(where))
@@ -56,6 +57,7 @@ def test_fairness_is_measured_with_and_without_the_flood(tmp_path: Path) -> None
     assert "beside a flood" in done.stdout
 
 
+@pytest.mark.deep
 def test_what_a_turn_costs_is_measured(tmp_path: Path) -> None:
     where = tmp_path / "figures.json"
     options = ("--rounds", "4", "--blocks", "1", "--json", str(where))
@@ -90,6 +92,7 @@ def test_figures_that_could_not_be_written_are_refused_before_the_work(tmp_path:
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler")
 @pytest.mark.skipif(missing is not None, reason=f"no C core: {missing}")
+@pytest.mark.deep
 def test_what_goes_on_beside_a_program_is_measured() -> None:
     done = subprocess.run(
         [sys.executable, str(_ROOT / "benchmarks" / "beside.py"), "--rounds", "1"],

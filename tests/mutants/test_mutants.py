@@ -25,8 +25,11 @@ from .faults import Mutant
 from .life_faults import LIFE_MUTANTS
 from .relay_faults import RELAY_MUTANTS
 
-FIRST = [*ENGINE_MUTANTS, *EDGE_MUTANTS]  # they show that the suites judge; the others take minutes
-MUTANTS = [*FIRST, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
+_ALL = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
+# Each is a start of pytest. Every fifth shows with each change that the suites judge, of whatever
+# kind; all of them are the deep tests'.
+FIRST = _ALL[::5]
+MUTANTS = [*FIRST, *(each for each in _ALL if each not in FIRST)]
 
 _PACKAGE = Path(muxcore.__file__).parent
 _HARD_LIMIT = 50.0  # s; scenarios end by their own deadlines long before

@@ -117,6 +117,7 @@ def test_an_early_end_is_found(
     assert end.cut
 
 
+@pytest.mark.deep
 def test_right_engines_end_with_0_and_figures(soak: ModuleType, capsys: Any) -> None:
     assert soak.main() == 0
     said = capsys.readouterr().out
@@ -125,6 +126,7 @@ def test_right_engines_end_with_0_and_figures(soak: ModuleType, capsys: Any) -> 
     assert "WRONG" not in said
 
 
+@pytest.mark.deep
 def test_faulty_servers_end_with_1_and_what_is_wrong(
     soak: ModuleType, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
