@@ -80,7 +80,10 @@ def _run(options: argparse.Namespace, loops: int, seed: int) -> Mapping[str, Any
     first = replace(plan.cells[0], rounds=options.rounds)
     plan = replace(plan, cells=(first,), fractions=(), costs=False)
     subjects = [_subject(options, "plain", 0), _subject(options, "other", loops)]
-    return compare(subjects, plan, random.Random(seed), comparisons=_COMPARISONS)
+    found = compare(subjects, plan, random.Random(seed), comparisons=_COMPARISONS)
+    if found["interrupted"]:  # the run was cut short, and so are those that would follow
+        raise SystemExit(found["interrupted"])
+    return found
 
 
 def _subject(options: argparse.Namespace, name: str, loops: int) -> Subject:
