@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import monotonic
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import muxcore
 from muxcore.address import Address
@@ -167,12 +167,12 @@ class Server:
             CancelledError: after the drain of a cancel; a second one cuts it short.
             BaseException: what ended the engine, where that was an error.
         """
-        run = self._started()
+        over = asyncio.ensure_future(self._wait_until_over())
         asked = asyncio.ensure_future(self._asked.wait())
         try:
             with stop_signals(self._asked_to_end):
                 try:
-                    await asyncio.wait((run, asked), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait((over, asked), return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     if self._signals[:1] == [signal.SIGINT]:
                         await self._end(at_once=False)
@@ -180,6 +180,7 @@ class Server:
                         await self.drain()
         finally:
             asked.cancel()
+            over.cancel()
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Accept nobody any more, let the clients finish, and end those that do not.
@@ -246,9 +247,17 @@ class Server:
         self._signals.append(number)
         self._asked.set()
         if len(self._signals) > 1:
-            if self._handling is not None:
-                self._handling.cancel()
-            self._engine.abort()
+            self._cut_short()
+
+    # -- what is another's with workers
+
+    def _wait_until_over(self) -> Coroutine[Any, Any, object]:
+        return asyncio.wait((self._started(),))
+
+    def _cut_short(self) -> None:
+        if self._handling is not None:
+            self._handling.cancel()
+        self._engine.abort()
 
 
 def serve(

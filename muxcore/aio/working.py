@@ -11,14 +11,13 @@ import functools
 import importlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Self, cast
 
 import muxcore
 from muxcore.address import Address
 from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.serving import Client, Server
-from muxcore.aio.signals import stop_signals
 from muxcore.errors import CapabilityMissing
 from muxcore.protocol import Service
 from muxcore.workers.engine import Workers
@@ -152,22 +151,6 @@ class WorkersServer(Server):
             raise
         return self
 
-    async def serve_forever(self) -> None:
-        asked = asyncio.ensure_future(self._asked.wait())
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            with stop_signals(self._asked_to_end):
-                try:
-                    await asyncio.wait((over, asked), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if self._signals[:1] == [signal.SIGINT]:
-                        await self._end(at_once=False)
-                    else:
-                        await self.drain()
-        finally:
-            asked.cancel()
-            over.cancel()
-
     async def drain(self, timeout: float | None = None) -> bool:
         self._server.request_drain(timeout)
         try:
@@ -187,8 +170,8 @@ class WorkersServer(Server):
             await asyncio.wait((stopping,))
             raise
 
-    def _asked_to_end(self, number: signal.Signals) -> None:
-        self._signals.append(number)
-        self._asked.set()
-        if len(self._signals) > 1:
-            self._workers.abort()
+    def _wait_until_over(self) -> Coroutine[Any, Any, object]:
+        return self._over.wait()
+
+    def _cut_short(self) -> None:
+        self._workers.abort()
