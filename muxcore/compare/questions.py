@@ -89,10 +89,10 @@ def _others(subjects: Sequence[Subject]) -> list[Question]:
         for peer in (peers.ASYNCIO, peers.UVLOOP):
             if peer in names and each.handler == "callback":
                 found.append(Question(each.name, peer, f"{each.engine} against {peer}"))
-    for name in names & {f"{loop} adapter" for loop in ("asyncio", "uvloop")}:
-        plain = f"plain {name.removesuffix(' adapter')}"
-        if plain in names:
-            found.append(Question(name, plain, f"what the {name} costs its loop"))
+    for each in subjects:
+        plain = peers.NAMES.get(each.engine)
+        if each.handler == "adapter" and plain in names:
+            found.append(Question(each.name, plain, f"what the {each.name} costs its loop"))
     if {peers.FRESH, peers.ASYNCIO} <= names:
         found.append(
             Question(peers.FRESH, peers.ASYNCIO, "asyncio before its first client has left")
@@ -126,9 +126,7 @@ def _idle(subjects: Sequence[Subject]) -> list[Question]:
 def _engines(subjects: Sequence[Subject]) -> list[Subject]:
     """Return muxcore's own engines: no adapters, no peers, nobody twice."""
     return [
-        each
-        for each in subjects
-        if each.engine and not each.only and not each.name.endswith(" adapter")
+        each for each in subjects if each.engine and not each.only and each.handler != "adapter"
     ]
 
 

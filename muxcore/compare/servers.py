@@ -45,7 +45,8 @@ class Subject:
         name: as it stands in tables; unique in a comparison.
         argv: the command; it prints ``listening on HOST:PORT`` first and ends on SIGTERM.
         engine: the engine's name; "" for a server that is not muxcore.
-        handler: ``verb``, ``callback``, ``app``, or "" where the word means nothing.
+        handler: ``verb``, ``callback``, ``app``, ``adapter`` (callbacks on somebody else's loop),
+            or "" where the word means nothing.
         fresh: it is measured before its first client has left, that is, not warmed.
         only: the name of the one cell in which it is measured; "" means every one.
         load: what its client does otherwise than the cell says, as ``LoadConfig``'s arguments.

@@ -41,7 +41,7 @@ def chosen(names: Sequence[str], folder: Path, report: Report | None = None) -> 
         for handler in ("verb", "callback")
     ]
     subjects += [
-        replace(echo_subject(info.name, "callback"), name=f"{info.name} adapter")
+        replace(echo_subject(info.name, "callback"), name=f"{info.name} adapter", handler="adapter")
         for info in found
         if info.priority <= 0
     ]

@@ -20,7 +20,7 @@ def everybody() -> list[Subject]:
     """Return what a default comparison has, on any machine."""
     names = ("pure-process", "pure-select", "pure-epoll", "native-epoll")
     found = [echo_subject(name, handler) for name in names for handler in ("verb", "callback")]
-    found += [Subject(f"{loop} adapter", (), loop, "callback") for loop in ("asyncio", "uvloop")]
+    found += [Subject(f"{loop} adapter", (), loop, "adapter") for loop in ("asyncio", "uvloop")]
     found += [Subject(name, ()) for name in (*peers.NAMES.values(), peers.FRESH)]
     return [replace(each, fresh=each.name == peers.FRESH) for each in found]
 

@@ -97,7 +97,7 @@ def comparison(*cells: dict[str, Any], **others: Any) -> dict[str, Any]:
             {
                 "name": name,
                 "engine": name.split()[0] if "plain" not in name else "",
-                "handler": kinds[name] if kinds[name] in ("verb", "callback") else "",
+                "handler": kinds[name] if kinds[name] in ("verb", "callback", "adapter") else "",
                 "fresh": name == peers.FRESH,
                 "argv": ["server"],
             }

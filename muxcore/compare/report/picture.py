@@ -78,19 +78,16 @@ class Scale:
 
 def engines(found: Mapping[str, Any], cell: Mapping[str, Any]) -> list[Row]:
     """Return a cell's rows, the cheapest first: an engine's verb and callback share one."""
-    kinds = {each["name"]: each["handler"] for each in found["subjects"]}
-    names = {each["name"]: each["engine"] for each in found["subjects"]}
+    about = {each["name"]: each for each in found["subjects"]}
     rows: dict[str, list[Dot]] = {}
     for name, figures in cell["figures"].items():
         if name.endswith(ALONE):
             continue
         interval = figures["cpu_us_interval"]
-        is_engine = name.endswith((" verb", " callback")) and names.get(name)
-        kind = kinds.get(name) or "reference"
-        if not is_engine and kind != "app":
-            kind = "reference"
+        engine, handler = about[name]["engine"], about[name]["handler"]
+        kind = handler if handler in ("verb", "callback", "app") else "reference"
         dot = Dot(kind, figures["cpu_us_per_message"], interval["low"], interval["high"])
-        rows.setdefault(names[name] if is_engine else name, []).append(dot)
+        rows.setdefault(name if kind == "reference" else engine, []).append(dot)
     made = [Row(label, tuple(sorted(dots, key=_kind))) for label, dots in rows.items()]
     return sorted(made, key=lambda row: row.dots[-1].value)
 

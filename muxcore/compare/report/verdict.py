@@ -178,7 +178,7 @@ def _of(cell: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
 def _best(found: Mapping[str, Any], cell: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the engine that one would take, of those that did this work: the last one named."""
     did = [each for each in found["subjects"] if each["name"] in cell["figures"]]
-    engines = [each for each in did if each["engine"] and not each["name"].endswith(" adapter")]
+    engines = [each for each in did if each["engine"] and each["handler"] != "adapter"]
     decided: Sequence[Mapping[str, Any]] = [e for e in engines if e["handler"] != "verb"]
     return (decided or engines or did or [None])[-1]
 
