@@ -92,13 +92,13 @@ static void ended(mux_loop *loop, mux_slot *slot)
     mux_slot *peer = peer_of(loop, slot);
     if (!peer || peer->eof_wanted)
         return;
+    if (!slot->eof_wanted)
+        slot->hold |= MUX_HOLD_FIRST;
     if (loop->options.together) {
         mux_conn_close(loop, slot); /* both, once what is queued is sent */
         return;
     }
     peer->eof_wanted = true;
-    if (!slot->eof_wanted)
-        slot->hold |= MUX_HOLD_FIRST;
     if (both_have_ended(slot, peer)) {
         mux_conn_end(loop, slot, 0); /* its close says EOF as well as a shutdown would */
         return;
@@ -148,7 +148,7 @@ static void lost(mux_loop *loop, mux_slot *slot, int32_t error)
     mux_slot *peer = mux_relay_split(loop, slot);
     if (!peer)
         return;
-    peer->abortive = error != 0;
+    peer->abortive = error != 0 || slot->abortive;
     mux_conn_end(loop, peer, error > 0 ? error | MUX_PASSED_ON : error);
 }
 

@@ -166,6 +166,16 @@ class ConnectTimeout(MuxcoreError, TimeoutError):
         super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
 
 
+class FirstByteTimeout(MuxcoreError, TimeoutError):
+    """An upstream was silent for ``Pool(first_byte_timeout=)`` seconds; the pair was aborted."""
+
+    def __init__(self, upstream: str, seconds: float) -> None:
+        self._made_of = (upstream, seconds)
+        super().__init__(
+            errno.ETIMEDOUT, f"no byte came from {upstream} for {seconds:g} s after the client's"
+        )
+
+
 class NoUpstream(MuxcoreError, ConnectionError):
     """None of a pool's upstreams could be had; the text says why, for each that was tried.
 

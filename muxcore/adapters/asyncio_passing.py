@@ -55,6 +55,7 @@ class Passing(Verbs, Telling):
         self._reason: BaseException | None = None  # for connection_lost: why we aborted
         self._closing = self._cut = False  # close() was called; it was aborted
         self._eof_written = self._eof_heard = False
+        self._is_first = False  # of a relay's two sides to have ended
         self._choked = False  # above high water, and not yet at low water again
         self._lingering: Lingering | None = None
         self._asked: list[tuple[str, tuple[Any, ...]]] = []  # meanwhile, of asyncio's transport

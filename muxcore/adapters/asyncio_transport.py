@@ -24,7 +24,7 @@ class AsyncioTransport(Passing):
     def __repr__(self) -> str:
         state = "lost" if self._lost else "closing" if self.is_closing() else "open"
         verb = f" {self._verb.value}" if self._verb else ""
-        return f"<{type(self).__name__} {state}{verb} peer={self._peername!r}>"
+        return f"<{type(self).__name__} {state}{verb} peer={self.get_extra_info('peername')!r}>"
 
     def _begin(self, verb: Verb) -> None:
         self._verb = verb
@@ -80,6 +80,7 @@ class AsyncioTransport(Passing):
         peer = self._peer
         if not isinstance(peer, AsyncioTransport) or peer._eof_written or peer.is_closing():
             return
+        self._is_first = not self._eof_written
         together = self._engine.limits.half_close_timeout == 0
         if self._eof_written or together:
             self.close()  # both, once what is queued is sent
@@ -97,6 +98,10 @@ class AsyncioTransport(Passing):
 
     def fileno(self) -> int:
         return self._sock.fileno()
+
+    def ended_first(self) -> bool:
+        """Whether the peer ended a relay: see ``ToItsEnd``."""
+        return self._is_first
 
     def _made(self, inner: asyncio.Transport) -> None:
         self._inner = inner

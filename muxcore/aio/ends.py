@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from muxcore.aio.inbox import Inbox
 from muxcore.errors import IdleTimeout, MuxcoreError
 from muxcore.parts.known import ToItsEnd
-from muxcore.pool import Upstream
+from muxcore.pool import Lease, Upstream
 from muxcore.services.relay.access_log import client_name, ending
 
 Side: TypeAlias = Literal["client", "upstream", "server"]
@@ -58,8 +58,8 @@ class Handed:
     Args:
         inbox: what it had until now.
         on_end: told of the end.
-        upstream: the other side's address, for a relay; or the pool's upstream that it is, which is
-            given back at the end.
+        upstream: the other side's address, for a relay; or the lease of the pool's upstream that it
+            is: an upstream is told of the end here, a trial by its own connection.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Handed:
         self,
         inbox: Inbox,
         on_end: OnEnd,
-        upstream: Upstream | str = "",
+        upstream: Lease | str = "",
     ) -> None:
         self.transport: ToItsEnd | None = inbox.transport
         self.began = inbox.began

@@ -18,7 +18,7 @@ from muxcore.errors import ConnectionClosed
 from muxcore.parts.known import ToItsEnd
 from muxcore.parts.loop import LoopEngine
 from muxcore.parts.transport import BaseTransport
-from muxcore.pool import Upstream
+from muxcore.pool import Lease, Trial
 from muxcore.protocol import AnyProtocol, Verb
 from muxcore.services.relay.access_log import client_name
 
@@ -39,7 +39,7 @@ class Inbox(Wake):
     Attributes:
         transport: the connection, once it is open and until it is joined.
         known: what is known of it, from its opening on.
-        leased: the pool's upstream that it is a connection to; given back at its end.
+        leased: of the pool's upstream that it is a connection to; told of its end.
         data: what has come, and was not taken.
         is_ended: the peer's EOF has come.
         is_open: ``connection_made`` has been called.
@@ -87,7 +87,7 @@ class Inbox(Wake):
     ) -> None:
         super().__init__(loop)
         self.engine = engine
-        self.leased: Upstream | None = None
+        self.leased: Lease | None = None
         self.data: bytes | bytearray = b""
         self.is_open = self.is_ended = self.is_closed = self.is_handed = self.is_lost = False
         self.is_served = is_served
@@ -284,7 +284,8 @@ class Inbox(Wake):
         mine._check(Verb.RELAY, "the connection")
         theirs._check(Verb.RELAY, "the upstream")
         mine.set_protocol(protocol)
-        theirs.set_protocol(None)  # of its end the other side tells
+        # of its end the other side tells, but to a trial
+        theirs.set_protocol(other.leased if isinstance(other.leased, Trial) else None)
         try:
             mine.relay(theirs, first=bytes(self.data), back=bytes(other.data))
         except ValueError as exc:  # the engine has lost one of them, and is about to say so

@@ -15,7 +15,7 @@ from muxcore.parts import sockets
 from muxcore.parts.loop import LoopEngine
 from muxcore.parts.searching import TRIES, Search
 from muxcore.parts.transport import BaseTransport
-from muxcore.pool import Pool, Upstream
+from muxcore.pool import Lease, Pool
 
 
 async def opened(
@@ -63,8 +63,8 @@ async def opened(
 def _searched(
     pool: Pool, inbox: Inbox, tries: int, timeout: float | None, key: bytes
 ) -> Callable[[], object]:
-    def found(transport: BaseTransport, upstream: Upstream) -> None:
-        inbox.leased = upstream
+    def found(transport: BaseTransport, lease: Lease) -> None:
+        inbox.leased = lease
         transport.set_protocol(inbox)
         inbox.connection_made(transport)
 

@@ -22,6 +22,7 @@ examples:
   muxcore relay unix:/run/db.sock 127.0.0.1:5432 --idle-timeout 10m --max-connections 500
   muxcore relay 5432 db1:5432,weight=2 db2:5432 spare:5432,backup --max-active 100 --queue 50
   muxcore relay 6379 red1:6379 red2:6379 --check 1s --check-send 'PING\\r\\n' --check-expect PONG
+  muxcore relay 8000 web1:80 web2:80 web3:80 --eject-after 3 --first-byte-timeout 5s
 """
 # What may stand behind an upstream's address.
 _SUFFIX = re.compile(r"(.+),(?:weight=(?P<weight>\d+)|max-active=(?P<most>\d+)|(?P<backup>backup))")
@@ -38,6 +39,9 @@ _FLAGS = {
     "send": "--check-send",
     "expect": "--check-expect",
     "agent": "--agent",
+    "eject_after": "--eject-after",
+    "first_byte_timeout": "--first-byte-timeout",
+    "max_ejected": "--max-ejected",
 }
 _ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 
@@ -98,6 +102,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="one that is back gets more and more for so long; default: 0s",
     )
+    _add_trials(parser.add_argument_group("what clients find out about the upstreams"))
     group = parser.add_argument_group("checks of the upstreams")
     group.add_argument(
         "--check",
@@ -122,6 +127,37 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--agent", type=count, metavar="PORT", help="ask an agent there, as HAProxy's agent-check"
     )
+
+
+def _add_trials(group: Any) -> None:
+    """Add what is made of upstreams that take clients and do not answer."""
+    group.add_argument(
+        "--eject-after",
+        type=count,
+        metavar="N",
+        help="clients in a row that an upstream resets, closes or starves before its first byte "
+        "until it rests; default: it never does for that",
+    )
+    group.add_argument(
+        "--first-byte-timeout",
+        type=duration,
+        metavar="TIME",
+        help="cut a pair whose upstream is silent so long after the client's bytes; default: none",
+    )
+    group.add_argument(
+        "--max-ejected",
+        type=_share,
+        metavar="N%",
+        default=0.5,
+        help="of the upstreams may rest for that at once; default: 50%%",
+    )
+
+
+def _share(text: str) -> float:
+    """Parse a share: ``50%``."""
+    if not (found := re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text.strip())):
+        raise argparse.ArgumentTypeError(f"must be a share such as 50%, not {text!r}")
+    return float(found[1]) / 100
 
 
 def run(options: argparse.Namespace) -> int:
@@ -184,6 +220,9 @@ def _pool(options: argparse.Namespace) -> Pool:
         queue_timeout=options.queue_timeout,
         slow_start=options.slow_start,
         check=check,
+        eject_after=options.eject_after,
+        first_byte_timeout=options.first_byte_timeout,
+        max_ejected=options.max_ejected,
     )
 
 

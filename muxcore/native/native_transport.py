@@ -243,7 +243,7 @@ class NativeTransport(NativeVerbs):
         if self._state == OPEN:
             self._state = CLOSING
             self._plain = False
-            self._hold = self._hold & HOLD_EOF | HOLD_CLOSING
+            self._hold = self._hold & (HOLD_EOF | HOLD_FIRST) | HOLD_CLOSING
             if self._peer is not None:
                 self._peer.close()
             self._cross()

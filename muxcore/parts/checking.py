@@ -66,6 +66,8 @@ class _Verdict:
         self._in_a_row = max(self._in_a_row, 0) + 1
         upstream = self._upstream
         waits = upstream.failing or upstream.rests_until is not None
+        if upstream.ejected and not self.asks:  # that it takes connections is known
+            return
         if waits and self._in_a_row >= self._check.rise:
             self._pool.recovered(upstream)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.parts.searching import Search
-from muxcore.pool import Pool, Upstream
+from muxcore.pool import Lease, Pool
 
 
 class Side(Protocol):
@@ -52,7 +52,7 @@ class Joining:
         self._side = side
         self._first = first
         self._back = back
-        self._upstream: Upstream | None = None  # that is to be told of the end of its connection
+        self._upstream: Lease | None = None  # that is to be told of the end of its connection
         engine = side._engine
         handle = (
             Search(
@@ -63,7 +63,7 @@ class Joining:
         )
         self._cancel: Callable[[], object] = handle.cancel
 
-    def connection_made(self, transport: Any, upstream: Upstream | None = None) -> None:
+    def connection_made(self, transport: Any, upstream: Lease | None = None) -> None:
         transport.set_protocol(upstream)  # it counts the end; None: nobody is there to hear of it
         try:
             self._side._join(transport, self._first, self._back)

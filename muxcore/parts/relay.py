@@ -56,12 +56,12 @@ class Relaying(Verbs):
         peer = self._partner()
         if peer is self or peer._eof_written:
             return
+        if not self._eof_written:
+            self._hold |= HOLD_FIRST
         if self._engine.limits.half_close_timeout == 0:
             self.close()  # both, once what is queued is sent
             return
         peer._eof_written = True
-        if not self._eof_written:
-            self._hold |= HOLD_FIRST
         self._end_if_both_have()
         if self._state != LOST:
             if not self._eof_written:

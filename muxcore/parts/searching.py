@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from muxcore.errors import NoUpstream
+from muxcore.parts import first_bytes
 from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
-from muxcore.pool import Pool, Upstream
+from muxcore.pool import Lease, Pool, Upstream
 from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
@@ -32,9 +33,10 @@ class Search:
     Args:
         pool: the upstreams.
         engine: the engine, or ``transport.server``.
-        found: called with a transport and its ``Upstream``, in ``connection_made``. The transport's
-            protocol is the upstream then, which counts its end; who sets another has to call
-            ``upstream.connection_lost`` at the end.
+        found: called with a transport and its lease, in ``connection_made``: the ``Upstream``, or
+            a ``Trial`` where the pool's connections are on trial. It is the transport's protocol
+            then, and counts its end; who sets another has to call its ``connection_lost`` at the
+            end, a trial's at the end of this very connection.
         failed: called with ``NoUpstream``, or with ``ConnectionAbortedError`` where the server is
             ending.
         tries: upstreams that are tried at most.
@@ -65,7 +67,7 @@ class Search:
         self,
         pool: Pool,
         engine: Connects,
-        found: Callable[[Any, Upstream], object],
+        found: Callable[[Any, Lease], object],
         failed: Callable[[BaseException], object],
         *,
         tries: int = TRIES,
@@ -76,7 +78,7 @@ class Search:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
         self._pool = pool
         self._engine = engine
-        self._found: Callable[[Any, Upstream], object] | None = found  # None: it is over
+        self._found: Callable[[Any, Lease], object] | None = found  # None: it is over
         self._failed: Callable[[BaseException], object] | None = failed
         self._tries = tries
         self._timeout = pool.connect_timeout if timeout is None else timeout
@@ -88,6 +90,8 @@ class Search:
         self._began = 0.0
         if pool.check is not None and pool.on_added is None:
             begin(pool, engine)
+        if pool.trials is not None:
+            first_bytes.begin(pool.trials, engine)
         if not self._try_next():
             raise self._nobody()
 
@@ -192,8 +196,11 @@ class Search:
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
-        transport.set_protocol(upstream)
-        found(transport, upstream)
+        lease: Lease = upstream
+        if (trials := self._pool.trials) is not None:
+            lease = trials.begin(upstream, transport, self._began)
+        transport.set_protocol(lease)
+        found(transport, lease)
 
     def connection_lost(self, exc: BaseException) -> None:
         """Hear that there is no connection to the one that was tried."""

@@ -30,6 +30,7 @@ from muxcore.abc import Engine
 from muxcore.errors import (
     BufferLimitExceeded,
     CloseTimeout,
+    FirstByteTimeout,
     HalfCloseTimeout,
     IdleTimeout,
 )
@@ -53,7 +54,13 @@ RESET = struct.pack("ii", 1, 0)  # struct linger: close() drops what is queued a
 
 # Ends that are a peer's who does not read: a FIN would wait behind up to 4 MB in the kernel (the
 # default of tcp_wmem), for minutes
-ENDS_BY_RESET = (BufferLimitExceeded, CloseTimeout, HalfCloseTimeout, IdleTimeout)
+ENDS_BY_RESET = (
+    BufferLimitExceeded,
+    CloseTimeout,
+    FirstByteTimeout,
+    HalfCloseTimeout,
+    IdleTimeout,
+)
 
 
 class BaseTransport(Relaying, ToItsEnd):
@@ -166,7 +173,7 @@ class BaseTransport(Relaying, ToItsEnd):
         if self._state != OPEN:
             return
         self._state = CLOSING
-        self._hold = self._hold & HOLD_EOF | HOLD_CLOSING  # what comes is dropped
+        self._hold = self._hold & (HOLD_EOF | HOLD_FIRST) | HOLD_CLOSING  # what comes is dropped
         self._reading_changed()
         if self._peer is not None:
             self._peer.close()

@@ -163,7 +163,9 @@ class Verbs(Known):
         else:
             peer = addresses.parse(peer)
         try:  # it refuses a time-out that cannot be: nothing has changed until then
-            joining = Joining(self, peer, first, back, timeout, key or key_of(self._peername))
+            joining = Joining(
+                self, peer, first, back, timeout, key or key_of(self.get_extra_info("peername"))
+            )
         except NoUpstream as exc:  # there is none to wait for
             self._fail(exc.with_traceback(None))  # which holds this object
             return

@@ -1,6 +1,7 @@
 """Several upstreams that share the clients of a relay.
 
 - ``upstream``: one of them: what it may take, how it fares;
+- ``trials``: what clients' own connections show of one, and who is ejected;
 - ``checks``: how a pool finds out by itself, and what an agent may say;
 - ``policies``: which of those that are up gets a client;
 - ``pool``: all of them together, and the clients that wait for a place.
@@ -8,6 +9,7 @@
 
 from muxcore.pool.checks import Check
 from muxcore.pool.pool import POLICIES, Pool, key_of
+from muxcore.pool.trials import Lease, Trial
 from muxcore.pool.upstream import FIRST_PAUSE, LONGEST_PAUSE, Upstream, UpstreamStats
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "LONGEST_PAUSE",
     "POLICIES",
     "Check",
+    "Lease",
     "Pool",
+    "Trial",
     "Upstream",
     "UpstreamStats",
     "key_of",

@@ -20,6 +20,7 @@ from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import policies
 from muxcore.pool.checks import Check
+from muxcore.pool.trials import Trials
 from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap, checked_count
 
 logger = logging.getLogger("muxcore.relay")
@@ -60,6 +61,15 @@ class Pool:
             at once.
         check: how each upstream is checked, from the server's start with ``muxcore.Relay``, else
             from the pool's first client; None: not at all.
+        eject_after: clients in a row that an upstream takes and does not answer (it resets them, or
+            closes them before its first byte though they have said something, or is silent for
+            ``first_byte_timeout``) until it rests like one that cannot be connected to; it is back
+            when a client is answered. None: it never rests for that.
+        first_byte_timeout: seconds in which no byte moves after the client's, and the upstream has
+            not sent one yet: the pair is cut then, a quarter late at most. Who asks nothing is not
+            waited for. None: no such limit.
+        max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
+            one may always, and none that is the last one up.
         clock: returns seconds that never go backward.
         spread: returns a number from 0 to 1, for the jitter of the pauses.
 
@@ -85,6 +95,9 @@ class Pool:
         queue_timeout: float = 5.0,
         slow_start: float = 0.0,
         check: Check | None = None,
+        eject_after: int | None = None,
+        first_byte_timeout: float | None = None,
+        max_ejected: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -108,17 +121,21 @@ class Pool:
             "queue_timeout": queue_timeout,
             "slow_start": slow_start,
             "check": check,
+            "eject_after": eject_after,
+            "first_byte_timeout": first_byte_timeout,
+            "max_ejected": max_ejected,
             "clock": clock,
             "spread": spread,
         }
         self.check = check
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock
-        self._spread = spread
+        self.spread = spread
         self._choose = policies.POLICIES[policy]
         self._most = math.inf if max_active is None else max_active
         self._waiting: deque[Callable[[], object]] = deque()
         self._turn = _shared_number()
+        self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams: tuple[Upstream, ...] = ()
         for upstream in upstreams:
@@ -127,7 +144,8 @@ class Pool:
         caps = max_active or any(isinstance(u, Upstream) and u.max_active for u in upstreams)
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
-        self.requires = frozenset(requires | ({"timers"} if queue or check else set()))
+        timed = queue or check or self.trials is not None
+        self.requires = frozenset(requires | ({"timers"} if timed else set()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of the upstreams is one process's."""
@@ -233,7 +251,7 @@ class Pool:
     def connected(self, upstream: Upstream) -> None:
         """It took a connection: it is up. The end of that is for ``Upstream.connection_lost``."""
         upstream.total += 1
-        if upstream.rests_until is not None:
+        if upstream.rests_until is not None and not upstream.ejected:
             self.recovered(upstream)
 
     def recovered(self, upstream: Upstream) -> None:
@@ -260,7 +278,7 @@ class Pool:
             why: for the log.
         """
         upstream.failed += 1
-        if pause := upstream._rest(began, self.clock(), self._spread()):
+        if pause := upstream._rest(began, self.clock(), self.spread()):
             self.changed()
             logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
         upstream._leave()

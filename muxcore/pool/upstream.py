@@ -33,7 +33,8 @@ class UpstreamStats:
     """What is known of one upstream.
 
     Attributes:
-        state: "up", "resting" (it failed, and is left alone), "probing" (one client tries it),
+        state: "up", "resting" (it failed, and is left alone), "ejected" (likewise, for it took
+            clients and did not answer), "probing" (one client tries it),
             "failing" (its check or its agent says so), or "out" (somebody took it out, or its
             agent says that it drains).
         active: clients joined with it now, or on their way to it.
@@ -43,6 +44,8 @@ class UpstreamStats:
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
         why: it is failing.
+        unanswered: clients that were joined with it, and had no answer; counted in a pool that
+            ejects, or has a ``first_byte_timeout``.
     """
 
     state: str
@@ -53,6 +56,7 @@ class UpstreamStats:
     weight: int = 1
     backup: bool = False
     why: str = ""
+    unanswered: int = 0
 
 
 class Upstream:
@@ -68,8 +72,9 @@ class Upstream:
     Attributes:
         address: where it is.
         name: the same as text.
-        active, total, failed: as in ``UpstreamStats``.
+        active, total, failed, unanswered: as in ``UpstreamStats``.
         is_self: it is the server that relays to it.
+        ejected: it rests since clients that it took had no answer: see ``trials.py``.
 
     Raises:
         AddressError: the address is malformed, or has port 0.
@@ -77,12 +82,15 @@ class Upstream:
     """
 
     __slots__ = (
+        "_doubted_at",
+        "_doubts",
         "_pause",
         "_rested_at",
         "active",
         "address",
         "backup",
         "came_up",
+        "ejected",
         "failed",
         "failing",
         "freed",
@@ -95,6 +103,7 @@ class Upstream:
         "rests_until",
         "said",
         "total",
+        "unanswered",
         "weight",
     )
 
@@ -115,8 +124,8 @@ class Upstream:
         self.max_active = checked_cap("Upstream", max_active)
         self.backup = backup
         self.out = out
-        self.active = self.total = self.failed = 0
-        self.is_self = self.probing = False
+        self.active = self.total = self.failed = self.unanswered = 0
+        self.is_self = self.probing = self.ejected = False
         self.rests_until: float | None = None  # None: no client has found it failing
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
@@ -125,6 +134,8 @@ class Upstream:
         self.freed: Callable[[], object] | None = None  # told of each place that is free again
         self._rested_at = 0.0
         self._pause = 0.0
+        self._doubts = 0  # clients in a row that had no answer
+        self._doubted_at = 0.0  # when the first of them came
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of it is one process's."""
@@ -182,6 +193,7 @@ class Upstream:
     def _recover(self, now: float) -> None:
         """It has taken a connection, or passed its check: it rests no more."""
         self.rests_until, self.probing, self._pause = None, False, 0.0
+        self.ejected, self._doubts = False, 0
         self.came_up = now
 
     def _share(self, now: float, slow_start: float) -> int:
@@ -200,11 +212,14 @@ class Upstream:
         elif self.failing or self.said:
             state = "failing"
         elif self.rests_until is not None:
-            state = "probing" if self.probing else "resting"
+            state = "ejected" if self.ejected else "resting"
+            state = "probing" if self.probing else state
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
         why = self.failing or self.said
-        return UpstreamStats(state, *counts, rests_for, self.weight, self.backup, why)
+        return UpstreamStats(
+            state, *counts, rests_for, self.weight, self.backup, why, self.unanswered
+        )
 
 
 def _remade(address: Address, named: dict[str, Any]) -> Upstream:

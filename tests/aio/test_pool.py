@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+import muxcore
 import muxcore.aio as mux
 
 from .conftest import Runs, dialled, serving
@@ -184,5 +185,84 @@ def test_a_cancelled_connect_is_counted_nowhere(run: Runs) -> None:
             for _ in range(20):
                 await asyncio.sleep(0)
             assert active(pool) == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["relay", "hand over", "receive"])
+def test_an_upstream_that_takes_clients_and_is_silent_is_ejected(
+    run: Runs, engine: str, how: str
+) -> None:
+    movers = int("native_verbs" in muxcore.engine(engine).capabilities)
+    heard: list[object] = []
+
+    async def silent(conn: mux.Connection) -> None:
+        await conn.discard()
+
+    async def main() -> None:
+        async with serving(silent) as mute, serving(echo) as other:
+            pool = mux.Pool(
+                *(mute.addresses[0], other.addresses[0]),
+                eject_after=2,
+                first_byte_timeout=0.05,
+                clock=lambda: 1.0,
+            )
+
+            async def handler(conn: mux.Connection) -> None:
+                if how == "relay":
+                    heard.append((await conn.relay(pool)).reason)
+                elif how == "hand over":
+                    conn.hand_over(await pool.connect(), lambda end: heard.append(end.reason))
+                else:
+                    async with await pool.connect() as upstream:
+                        await upstream.send(await conn.receive())
+                        try:
+                            await conn.send(await upstream.receive())
+                        except muxcore.FirstByteTimeout:
+                            heard.append("first byte")
+                            conn.abort()
+
+            async with serving(handler, movers=movers) as server:
+                for turn in range(8):
+                    async with await dialled(server) as client:
+                        await client.send(b"?")
+                        try:
+                            answer = await client.receive()
+                        except OSError:
+                            answer = b""
+                        assert answer == (b"" if turn in (0, 2) else b"?")
+                assert pool.stats()[mute.addresses[0]].state == "ejected"
+                assert pool.stats()[mute.addresses[0]].unanswered == 2
+                await server.drain()
+            assert heard.count("first byte") == 2
+            assert active(pool) == 0
+
+    run(main)
+
+
+def test_an_end_says_who_ended_a_pair_that_ends_with_its_first_side(run: Runs) -> None:
+    ends: list[mux.End] = []
+
+    async def main() -> None:
+        limits = muxcore.Limits(half_close_timeout=0)
+
+        async def once(conn: mux.Connection) -> None:
+            if await conn.receive() != b"close":
+                await conn.receive()
+
+        async with serving(once) as behind:
+
+            async def handler(conn: mux.Connection) -> None:
+                ends.append(await conn.relay(behind.addresses[0]))
+
+            async with serving(handler, limits=limits) as server:
+                for word in (b"close", b"wait"):
+                    async with await dialled(server) as client:
+                        await client.send(word)
+                        if word == b"wait":
+                            await client.send_eof()
+                        assert await client.receive() == b""
+                await server.drain()
+            assert [end.ended_by for end in ends] == ["upstream", "client"]
 
     run(main)

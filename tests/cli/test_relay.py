@@ -57,6 +57,10 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
         (["0", "db:1", "--check", "--fall", "0"], "relay: --fall must be a whole number from 1"),
         (["0", "db:1", "--agent", "9"], "relay: --agent says how to check: give --check, too"),
         (["0", "db:1", "--check", "--check-send", "\\xzz"], "write a byte as"),
+        (["0", "db:1", "--eject-after", "0"], "relay: --eject-after must be a whole number from 1"),
+        (["0", "db:1", "--first-byte-timeout", "0"], "--first-byte-timeout must be above 0"),
+        (["0", "db:1", "--max-ejected", "0.5"], "--max-ejected must be a share such as 50%"),
+        (["0", "db:1", "--max-ejected", "0%"], "relay: --max-ejected must be a share above 0"),
         (["0", "db:1", "--connections", "7", "--max-connections", "5"], "are the same limit"),
     ],
 )
@@ -87,5 +91,26 @@ def test_upstreams_are_weighed_checked_and_stood_in_for(command: Callable[..., A
             while not (said := _all_of(spare.accept())):  # another check
                 continue
             assert said == b"hello"
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
+
+
+def test_an_upstream_that_hangs_is_ejected(command: Callable[..., Any]) -> None:
+    with Upstream() as mute, Upstream() as other:
+        relay = command(
+            *("relay", "0", mute.address, other.address, "--first-byte-timeout", "50ms"),
+            *("--eject-after", "1", "--max-ejected", "100%", "--access-log", "text"),
+        )
+        with Peer(relay.address) as client:
+            client.send(b"?")
+            client.read_end()
+        line = relay.line()
+        assert f"to {mute.address}: 1 bytes up, 0 down" in line
+        assert line.endswith(", first byte")
+        with Peer(relay.address) as client:
+            client.send(b"?")
+            with other.accept() as there:
+                there.send(b"!")
+                assert client.read(1) == b"!"
         relay.signal(signal.SIGTERM)
         assert relay.status() == 0

@@ -249,8 +249,29 @@ RELAY_MUTANTS = [
     Mutant(
         "a client's own key is not looked at",
         "PureProcess",
-        (("parts/verbs.py", "key or key_of(self._peername)", "key_of(self._peername)"),),
+        (("parts/verbs.py", "key or key_of(self.get", "key_of(self.get"),),
         ("a_key_says_which_upstream_of_a_pool_it_is",),
+    ),
+    Mutant(
+        "who ends a relay that ends with its first side is forgotten",
+        "PureEpollLevel",
+        (
+            (
+                "parts/transport.py",
+                "self._hold & (HOLD_EOF | HOLD_FIRST) | HOLD_CLOSING",
+                "self._hold & HOLD_EOF | HOLD_CLOSING",
+            ),
+        ),
+        ("an_upstream_that_closes_before_it_answers_is_ejected_once_it_was_asked",),
+    ),
+    Mutant(
+        "an upstream is blamed for a client that goes",
+        "PureSelect",
+        (
+            ("pool/trials.py", "elif _is_its_own(exc):", "elif True:"),
+            ("pool/trials.py", "{exc.strerror or exc}", ""),
+        ),
+        ("a_client_that_goes_unanswered_shows_nothing_of_its_upstream",),
     ),
     Mutant(
         "a process has one upstream of a pool tried, and no other",

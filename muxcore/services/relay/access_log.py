@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from muxcore import address
-from muxcore.errors import HalfCloseTimeout, IdleTimeout, MuxcoreError, Stopped
+from muxcore.errors import FirstByteTimeout, HalfCloseTimeout, IdleTimeout, MuxcoreError, Stopped
 
 logger = logging.getLogger("muxcore.access")
 
@@ -26,9 +26,9 @@ class Record:
         bytes_up: received from the client.
         bytes_down: sent to the client.
         seconds: from accept to the end.
-        ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "refused"
-            (no upstream could be had), "stopped" (by the server's end), or what else failed, in
-            words.
+        ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "first byte"
+            (the upstream's was late), "refused" (no upstream could be had), "stopped" (by the
+            server's end), or what else failed, in words.
         failures: of the upstreams that were tried, which failed and why, in order.
     """
 
@@ -136,6 +136,8 @@ def ending(exc: BaseException) -> str:
         return "idle"
     if isinstance(exc, HalfCloseTimeout):
         return "half-close"
+    if isinstance(exc, FirstByteTimeout):
+        return "first byte"
     if isinstance(exc, Stopped):
         return "stopped"
     if isinstance(exc, OSError) and not isinstance(exc, MuxcoreError):

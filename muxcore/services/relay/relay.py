@@ -16,7 +16,7 @@ from muxcore.errors import NoUpstream
 from muxcore.limits import checked
 from muxcore.parts import checking
 from muxcore.parts.searching import Search
-from muxcore.pool import POLICIES, Pool, Upstream, UpstreamStats, key_of
+from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats, key_of
 from muxcore.services.relay import access_log as log
 from muxcore.services.relay.own import is_own
 
@@ -114,12 +114,12 @@ class Relay:
 class _Client:
     """A client, from its accept to the join; with an access log, to its end."""
 
-    __slots__ = ("_began", "_reasons", "_refused", "_relay", "_search", "_transport", "_upstream")
+    __slots__ = ("_began", "_lease", "_reasons", "_refused", "_relay", "_search", "_transport")
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._search: Search | None = None  # that goes on
-        self._upstream: Upstream | None = None  # that it is joined with
+        self._lease: Lease | None = None  # of the upstream that it is joined with
         self._reasons: tuple[tuple[str, str], ...] = ()  # (address, why) of those that failed
         self._refused = False
 
@@ -141,15 +141,15 @@ class _Client:
         return True  # it waits for an upstream, and is not idle
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        relay, transport, upstream = self._relay, self._transport, self._upstream
+        relay, transport, lease = self._relay, self._transport, self._lease
         self._transport = None  # else each would keep the other
         if self._search is not None:
             self._search.cancel()
             self._searched()
-        if upstream is not None:
-            upstream.connection_lost(exc)
+        if isinstance(lease, Upstream):  # a trial hears of it by itself
+            lease.connection_lost(exc)
         if relay.log is not None:
-            name = upstream.name if upstream is not None else ""
+            name = lease.name if lease is not None else ""
             seconds = relay.pool.clock() - self._began
             failures = tuple(why for _, why in self._reasons)
             relay.log(log.record_of(transport, name, seconds, exc, self._refused, failures))
@@ -160,24 +160,24 @@ class _Client:
         if search is not None:
             self._reasons = search.reasons
 
-    def _joins(self, transport: Any, upstream: Upstream) -> None:
+    def _joins(self, transport: Any, lease: Lease) -> None:
         """Join it with its upstream, of which ``transport`` is the connection."""
         self._searched()
         relay, side = self._relay, self._transport
-        self._upstream = upstream
-        transport.set_protocol(None)  # of its end this side tells
+        self._lease = lease
+        if isinstance(lease, Upstream):
+            transport.set_protocol(None)  # of its end this side tells
         if side.is_closing():
             transport.abort()
             return
+        if relay.log is None:
+            side.set_protocol(None if isinstance(lease, Trial) else lease)
+            self._transport = None  # else each would keep the other
         try:
             side.relay(transport)
         except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
             transport.abort()
             side.abort()
-            return
-        if relay.log is None:
-            side.set_protocol(upstream)
-            self._transport = None  # else each would keep the other
 
     def _has_none(self, exc: BaseException) -> None:
         """There is no upstream to be had, or the server is ending."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import muxcore
 from muxcore.testing.contract.relaying import relays
-from muxcore.testing.peer import Peer
+from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.recorder import LOST, MADE, Recorder, lost
 from muxcore.testing.suite import EngineSuite, Run, eventually
 from muxcore.testing.upstream import Silent, Upstream, refusing
@@ -271,6 +272,20 @@ class Pooling(EngineSuite):
                         there.read_eof()
                         there.close()
 
+    def test_without_a_key_it_is_the_clients_address_that_says_which_upstream_it_is(self) -> None:
+        self.needs("relay")
+        with Upstream() as one, Upstream() as other:
+            pool = muxcore.Pool(one.address, other.address, policy="source")
+            with self.serving(relays(pool)) as run:
+                for number in range(2, 10):
+                    host = f"127.0.0.{number}"
+                    its = one if pool.take(key=host.encode()) is pool.upstreams[0] else other
+                    client = run.keep(Peer(_connected(run.address, host)))
+                    there = run.accept(its)
+                    there.send(b"here")
+                    assert client.read(4) == b"here"
+                    there.close()
+
     def test_a_client_beyond_a_pools_cap_is_refused_at_once(self) -> None:
         self.needs("relay", "shared_state")
 
@@ -295,3 +310,9 @@ class Pooling(EngineSuite):
                     first.close()
                     assert run.life(first) == [MADE, note, LOST]
                     eventually(lambda: not pool.full(), "the first is still counted")
+
+
+def _connected(where: str, host: str) -> socket.socket:
+    """Connect from a certain address of this machine's."""
+    to, _, port = where.rpartition(":")
+    return socket.create_connection((to, int(port)), DEADLINE, source_address=(host, 0))
