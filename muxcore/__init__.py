@@ -30,6 +30,7 @@ from muxcore.pool import Check, Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server, serve
+from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
 from muxcore.services.relay import Relay
@@ -38,6 +39,7 @@ from muxcore.stats import Stats
 __all__ = [
     "Address",
     "AddressError",
+    "BehindProxy",
     "BindError",
     "BufferLimitExceeded",
     "BufferedProtocol",

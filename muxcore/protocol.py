@@ -181,7 +181,9 @@ class Transport(Protocol):
         ``peername`` and ``sockname`` are socket addresses (the first is recorded when the
         connection opens: it cannot be asked for after a reset); ``socket`` is a non-owning wrapper,
         or None where the engine has no descriptor; ``engine`` is the engine's name; ``bytes`` is
-        the pair (received, sent), valid in ``connection_lost`` too. Anything else gives
+        the pair (received, sent), valid in ``connection_lost`` too. Behind a proxy
+        (``muxcore.BehindProxy``) ``peername`` and ``sockname`` are the client's, ``proxy`` is the
+        header, and ``proxy_peername`` and ``proxy_sockname`` are the socket's. Anything else gives
         ``default``.
         """
 

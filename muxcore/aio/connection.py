@@ -269,8 +269,9 @@ class Connection:
         if isinstance(upstream, Connection):
             return await self._until_end(Verb.RELAY, timeout, upstream)
         self._refuse_verb("relay()")
-        key = key_of(self._inbox.transport.get_extra_info("peername"))
-        found = await opened(self._inbox.engine, upstream, key=key)
+        client = self._inbox.known
+        key = key_of(client.get_extra_info("peername"))
+        found = await opened(self._inbox.engine, upstream, key=key, client=client)
         try:
             return await self._until_end(Verb.RELAY, timeout, Connection(found))
         finally:

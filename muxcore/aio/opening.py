@@ -12,6 +12,7 @@ from threading import get_ident
 from muxcore.address import Address, parse
 from muxcore.aio.inbox import KEEP, Inbox
 from muxcore.parts import sockets
+from muxcore.parts.known import Known
 from muxcore.parts.loop import LoopEngine
 from muxcore.parts.searching import TRIES, Search
 from muxcore.parts.transport import BaseTransport
@@ -26,6 +27,7 @@ async def opened(
     tries: int = TRIES,
     keep: int = KEEP,
     key: bytes = b"",
+    client: Known | None = None,
 ) -> Inbox:
     """Open a connection.
 
@@ -36,6 +38,7 @@ async def opened(
             ``Limits.connect_timeout``.
         keep: bytes that are kept while nobody receives.
         key: the client's, for a pool with the policy "source".
+        client: whom it is for, for a pool that sends PROXY headers; None: for this program.
 
     Raises:
         NoUpstream: none of the pool's can be connected to.
@@ -46,7 +49,7 @@ async def opened(
     _come_in(engine, "connect()")
     if isinstance(where, Pool):
         inbox = Inbox(engine, loop, keep)
-        cancel = _searched(where, inbox, tries, timeout, key)
+        cancel = _searched(where, inbox, tries, timeout, key, client)
     else:
         address = parse(where)
         inbox = Inbox(engine, loop, keep, name=_name_of(address))
@@ -61,7 +64,7 @@ async def opened(
 
 
 def _searched(
-    pool: Pool, inbox: Inbox, tries: int, timeout: float | None, key: bytes
+    pool: Pool, inbox: Inbox, tries: int, timeout: float | None, key: bytes, client: Known | None
 ) -> Callable[[], object]:
     def found(transport: BaseTransport, lease: Lease) -> None:
         inbox.leased = lease
@@ -69,7 +72,9 @@ def _searched(
         inbox.connection_made(transport)
 
     failed = inbox.connection_lost
-    search = Search(pool, inbox.engine, found, failed, tries=tries, timeout=timeout, key=key)
+    search = Search(
+        *(pool, inbox.engine, found, failed), tries=tries, timeout=timeout, key=key, client=client
+    )
     return search.cancel
 
 

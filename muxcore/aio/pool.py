@@ -43,6 +43,7 @@ class Pool(muxcore.Pool):
         timeout: float | None = None,
         keep: int = KEEP,
         key: str | bytes = b"",
+        proxy_for: Connection | None = None,
     ) -> Connection:
         """Open a connection to one of the upstreams, which counts it until it has ended.
 
@@ -52,6 +53,8 @@ class Pool(muxcore.Pool):
                 ``Limits.connect_timeout``.
             keep: bytes that are kept while no task receives.
             key: what says which one it is under the policy "source": a tenant, a client's address.
+            proxy_for: the client whom a pool with ``send_proxy`` tells the upstream of; None: the
+                connection is this program's own, which a header says, too.
 
         Raises:
             NoUpstream: there is no connection; it has the reason of each try.
@@ -59,5 +62,8 @@ class Pool(muxcore.Pool):
             ConnectionAbortedError: the server is ending.
         """
         named = key.encode() if isinstance(key, str) else key
-        found = await opened(here(), self, timeout=timeout, tries=tries, keep=keep, key=named)
+        client = None if proxy_for is None else proxy_for._inbox.known
+        found = await opened(
+            *(here(), self), timeout=timeout, tries=tries, keep=keep, key=named, client=client
+        )
         return Connection(found)

@@ -62,8 +62,11 @@ class Server:
         keep: int = KEEP,
         movers: int | None = None,
     ) -> None:
-        self._handling = Handling(cast(Handler, handler), keep) if is_handler(handler) else None
-        service = self._handling or handler
+        inner = handler.service if isinstance(handler, muxcore.BehindProxy) else handler
+        self._handling = Handling(cast(Handler, inner), keep) if is_handler(inner) else None
+        service = self._handling or inner
+        if isinstance(handler, muxcore.BehindProxy):
+            service = handler.around(service)
         self._server = muxcore.Server(
             cast(Service, service),
             *where,

@@ -12,7 +12,7 @@ import importlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import muxcore
 from muxcore.address import Address
@@ -38,6 +38,13 @@ class Handled:
         return getattr(self.handler, "__qualname__", None) or repr(self.handler)
 
 
+def _within(service: Any, change: Callable[[Any], Any]) -> Any:
+    """Return another service, or another one behind the proxy."""
+    if isinstance(service, muxcore.BehindProxy):
+        return service.around(change(service.service))
+    return change(service)
+
+
 class LoopServer:
     """The server of a worker: it runs in an event loop of its own.
 
@@ -50,7 +57,7 @@ class LoopServer:
 
     def __init__(self, service: Any, *where: socket.socket, loop: str, **options: Any) -> None:
         del options["allow_threads"]
-        handler = service.handler if isinstance(service, Handled) else service
+        handler = _within(service, lambda each: each.handler if isinstance(each, Handled) else each)
         self._in_loop = Server(handler, *where, **options)
         self._server = self._in_loop._server
         self._engine = self._in_loop._engine
@@ -114,7 +121,7 @@ class WorkersServer(Server):
         movers: int | None,
         **options: Any,
     ) -> None:
-        service = Handled(cast(Handler, handler)) if is_handler(handler) else handler
+        service = _within(handler, lambda each: Handled(each) if is_handler(each) else each)
         uvloop = type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop"
         name = "uvloop" if uvloop else "asyncio"
         make = functools.partial(LoopServer, keep=keep, movers=movers, loop=name)

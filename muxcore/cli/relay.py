@@ -11,7 +11,8 @@ from muxcore.cli import _serving
 from muxcore.cli._arguments import count, duration, in_flags, refuse
 from muxcore.cli._logging import Output
 from muxcore.load.asking import bytes_of
-from muxcore.pool import POLICIES, Check, Pool, Upstream
+from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
+from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.relay import Relay
 from muxcore.services.relay.own import is_own
 
@@ -23,9 +24,13 @@ examples:
   muxcore relay 5432 db1:5432,weight=2 db2:5432 spare:5432,backup --max-active 100 --queue 50
   muxcore relay 6379 red1:6379 red2:6379 --check 1s --check-send 'PING\\r\\n' --check-expect PONG
   muxcore relay 8000 web1:80 web2:80 web3:80 --eject-after 3 --first-byte-timeout 5s
+  muxcore relay 0.0.0.0:443 web1:443 web2:443 --accept-proxy 10.0.0.0/8 --send-proxy v2
 """
 # What may stand behind an upstream's address.
-_SUFFIX = re.compile(r"(.+),(?:weight=(?P<weight>\d+)|max-active=(?P<most>\d+)|(?P<backup>backup))")
+_SUFFIX = re.compile(
+    r"(.+),(?:weight=(?P<weight>\d+)|max-active=(?P<most>\d+)|send-proxy=(?P<header>[\w-]+)"
+    r"|(?P<backup>backup))"
+)
 
 _FLAGS = {
     "max_active": "--max-active",
@@ -42,6 +47,7 @@ _FLAGS = {
     "eject_after": "--eject-after",
     "first_byte_timeout": "--first-byte-timeout",
     "max_ejected": "--max-ejected",
+    "send_proxy": "--send-proxy",
 }
 _ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 
@@ -58,7 +64,7 @@ def add_parser(commands: Any) -> None:
         metavar="UPSTREAM",
         nargs="+",
         help="HOST:PORT or unix:PATH, and behind it what is needed of ,weight=N ,max-active=N "
-        ",backup",
+        ",send-proxy=V ,backup",
     )
     _add_pool(parser)
     parser.add_argument(
@@ -102,6 +108,7 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="one that is back gets more and more for so long; default: 0s",
     )
+    _add_proxy(parser.add_argument_group("the PROXY protocol: whose connection it is"))
     _add_trials(parser.add_argument_group("what clients find out about the upstreams"))
     group = parser.add_argument_group("checks of the upstreams")
     group.add_argument(
@@ -153,6 +160,30 @@ def _add_trials(group: Any) -> None:
     )
 
 
+def _add_proxy(group: Any) -> None:
+    """Add what is told of clients, and who may tell it."""
+    group.add_argument(
+        "--accept-proxy",
+        action="append",
+        metavar="NET",
+        help="each connection begins with a header, and comes from this network, or from unix; "
+        "several times for several",
+    )
+    group.add_argument(
+        "--proxy-timeout",
+        type=duration,
+        metavar="TIME",
+        default=3.0,
+        help="in which the header has to come; default: 3s",
+    )
+    group.add_argument(
+        "--send-proxy",
+        choices=HEADERS[1:],
+        default="",
+        help="tell the upstreams who the client is",
+    )
+
+
 def _share(text: str) -> float:
     """Parse a share: ``50%``."""
     if not (found := re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text.strip())):
@@ -176,13 +207,14 @@ def run(options: argparse.Namespace) -> int:
             refuse(options, f"--{name.replace('_', '-')} says how to check: give --check, too")
     try:
         where = address.parse(options.address)
-        service = Relay(
+        relay = Relay(
             _pool(options), max_connections=options.max_connections, access_log=access_log
         )
+        service = _behind(options, relay)
     except ValueError as exc:  # an AddressError is one as well
         flags = {**_serving.FLAGS, **_FLAGS, "connections": "--max-connections"}
         refuse(options, in_flags(exc, flags))
-    for upstream in service.pool.upstreams:
+    for upstream in relay.pool.upstreams:
         if is_own(upstream.address, [where]):
             refuse(
                 options,
@@ -192,6 +224,21 @@ def run(options: argparse.Namespace) -> int:
     output = Output(options.quiet, options.log, True, path)
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service, output=output)
+
+
+def _behind(options: argparse.Namespace, relay: Relay) -> Relay | BehindProxy:
+    """Return the relay, or the same behind proxies.
+
+    Raises:
+        ValueError: something cannot work.
+    """
+    if options.accept_proxy is None:
+        return relay
+    try:
+        return BehindProxy(relay, trusted=options.accept_proxy, timeout=options.proxy_timeout)
+    except ValueError as exc:
+        flags = {"trusted": "--accept-proxy", "timeout": "--proxy-timeout"}
+        refuse(options, in_flags(exc, flags))
 
 
 def _pool(options: argparse.Namespace) -> Pool:
@@ -223,6 +270,7 @@ def _pool(options: argparse.Namespace) -> Pool:
         eject_after=options.eject_after,
         first_byte_timeout=options.first_byte_timeout,
         max_ejected=options.max_ejected,
+        send_proxy=options.send_proxy,
     )
 
 
@@ -235,6 +283,8 @@ def _upstream(text: str) -> Upstream:
             found["weight"] = int(suffix["weight"])
         elif suffix["most"]:
             found["max_active"] = int(suffix["most"])
+        elif suffix["header"]:
+            found["send_proxy"] = suffix["header"]
         else:
             found["backup"] = True
     return Upstream(text, **found)

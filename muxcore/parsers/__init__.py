@@ -6,7 +6,8 @@ the latest when the message is whole or at its cap. Further bytes never change w
 It keeps nothing and consumes nothing: what the bytes are for is to come, an upstream for example.
 
 - ``tls``: the ClientHello, with the name of the server that is asked for;
-- ``proxy``: the header by which a load balancer tells whom it speaks for;
+- ``proxy``: the header by which a load balancer tells whom it speaks for; ``proxy_ssl``: what it
+  says of TLS; ``proxy_building``: such headers to send;
 - ``http``: the head of an HTTP/1 request;
 - ``postgres``: the first packet of a PostgreSQL client;
 - ``guess``: which protocol it is, where one port serves several;
@@ -23,6 +24,8 @@ from muxcore.parsers.guess import protocol_of
 from muxcore.parsers.http import HttpHead, http_head
 from muxcore.parsers.postgres import PostgresStartup, postgres_error, postgres_startup
 from muxcore.parsers.proxy import ProxyHeader, proxy_header
+from muxcore.parsers.proxy_building import build_proxy_header
+from muxcore.parsers.proxy_ssl import ProxySsl
 from muxcore.parsers.tls import ClientHello, tls_alert, tls_client_hello
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "ParseError",
     "PostgresStartup",
     "ProxyHeader",
+    "ProxySsl",
+    "build_proxy_header",
     "http_head",
     "postgres_error",
     "postgres_startup",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from muxcore.errors import ParseError
+from muxcore.parsers import proxy_ssl
+from muxcore.parsers.proxy_ssl import ProxySsl, first
 from muxcore.parsers.reading import Buffer, Fields, address_text, shown, start_of
 
 Endpoint: TypeAlias = "tuple[str, int] | str | None"
@@ -29,7 +31,11 @@ _BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")  # a CR or an LF that is not half 
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+")  # ipaddress takes a zone as well
 _ENDS = ("source", "destination")
-_CRC32C = 3  # PP2_TYPE_CRC32C, section 2.2.3
+_LEAST = {"TCP4": (7, 7, 1, 1), "TCP6": (2, 2, 1, 1)}  # characters of the words behind a family
+
+# PP2_TYPE_…: section 2.2
+ALPN, AUTHORITY, CRC32C, NOOP, UNIQUE_ID = 1, 2, 3, 4, 5
+SSL, NETNS = 0x20, 0x30
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,36 @@ class ProxyHeader:
     tlvs: tuple[tuple[int, bytes], ...]
     size: int
 
+    @property
+    def alpn(self) -> bytes | None:
+        """The application's protocol, such as b"h2"."""
+        return first(self.tlvs, ALPN)
 
-def proxy_header(data: Buffer) -> ProxyHeader | None:
+    @property
+    def authority(self) -> bytes | None:
+        """The name that the client asked for, UTF-8; of TLS it is the SNI."""
+        return first(self.tlvs, AUTHORITY)
+
+    @property
+    def unique_id(self) -> bytes | None:
+        """What the proxy calls the connection."""
+        return first(self.tlvs, UNIQUE_ID)
+
+    @property
+    def netns(self) -> bytes | None:
+        """The network namespace that the client came by, US-ASCII."""
+        return first(self.tlvs, NETNS)
+
+    @property
+    def ssl(self) -> ProxySsl | None:
+        """The client's TLS, where the proxy tells of it."""
+        value = first(self.tlvs, SSL)
+        if value is None:
+            return None
+        return proxy_ssl.read(Fields(value, 0, len(value), "PROXY header", b""))
+
+
+def proxy_header(data: Buffer, max_size: int = MAX_HEADER) -> ProxyHeader | None:
     """Read a header of either version.
 
     Version 1 is taken as strictly as section 2.1 is written: single spaces, no leading zeros, CRLF.
@@ -66,23 +100,42 @@ def proxy_header(data: Buffer) -> ProxyHeader | None:
 
     Args:
         data: all bytes that have come so far; what follows the header is not looked at.
+        max_size: bytes that a header of version 2 may have.
 
     Returns:
         None while more bytes are needed. A call costs next to nothing until the header is whole.
 
     Raises:
         ParseError: this is no such header, it is malformed, longer than ``MAX_LINE`` or
-            ``MAX_HEADER`` bytes, or its checksum (CRC32C, section 2.2.3) is wrong. The protocol has
+            ``max_size`` bytes, or its checksum (CRC32C, section 2.2.3) is wrong. The protocol has
             no answer for any of these: the connection is to be closed.
     """
     start = start_of(data, MAX_LINE)
     if start.startswith(SIGNATURE):
-        return _binary(data)
+        return _binary(data, max_size)
     if start.startswith(LINE):
         return _line(start)
     if SIGNATURE.startswith(start) or LINE.startswith(start):
         return None
     raise ParseError(f"no PROXY header: it begins with {shown(start)}")
+
+
+def header_needs(data: bytes) -> int:
+    """Return how many bytes a header has at least that begins so, and is not whole yet.
+
+    Who receives no more than that takes no byte that is not the header's.
+    """
+    if data.startswith(SIGNATURE):
+        return 16 if len(data) < 16 else 16 + int.from_bytes(data[14:16])
+    if len(data) < 15:  # the shortest is "PROXY UNKNOWN" and a CRLF
+        return 15
+    if data.endswith(b"\r"):
+        return len(data) + 1
+    words = data.split(b" ")[1:]
+    least = _LEAST.get(words[0].decode("latin-1"), ())[max(0, len(words) - 2) :]
+    if least and len(words) > 1:  # this word may be whole, or is yet to begin
+        least = ((-1 if words[-1] else least[0] - 1), *least[1:])
+    return len(data) + sum(1 + size for size in least) + 2
 
 
 def _line(start: bytes) -> ProxyHeader | None:
@@ -127,7 +180,7 @@ def _port(word: str) -> int:
     return int(word)
 
 
-def _binary(data: Buffer) -> ProxyHeader | None:
+def _binary(data: Buffer, most: int) -> ProxyHeader | None:
     """Read version 2: section 2.2."""
     head = start_of(data, 16)
     command = family = 0
@@ -142,8 +195,8 @@ def _binary(data: Buffer) -> ProxyHeader | None:
     if len(head) < 16:
         return None
     size = 16 + int.from_bytes(head[14:])
-    if size > MAX_HEADER:
-        raise ParseError(f"too long: a PROXY header of {size} bytes, {MAX_HEADER} may be")
+    if size > most:
+        raise ParseError(f"too long: a PROXY header of {size} bytes, {most} may be")
     if len(data) < size:
         return None
     if not command:
@@ -185,7 +238,9 @@ def _tlvs(fields: Fields, header: bytes) -> tuple[tuple[int, bytes], ...]:
         kind = fields.number(1, "a TLV's type")
         value = fields.vector(2, f"TLV {kind}")
         found.append((kind, value.left))
-        if kind != _CRC32C:
+        if kind == SSL:
+            proxy_ssl.read(Fields(header, value.at, value.end, "PROXY header", b""))
+        if kind != CRC32C:
             continue
         if len(value.left) != 4 or checked:  # a second one would be paid for, and mean nothing
             raise value.wrong("a second checksum" if checked else "a checksum not of 4 bytes")

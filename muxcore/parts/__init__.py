@@ -11,7 +11,7 @@ In the order to read:
 - ``relay``, ``joining``, ``searching``: the rules of two that are joined, and what brings the
   second; a first reader skips them, as well as
 - ``outgoing``, ``checking``, ``first_bytes``: who connects by an engine, the checks of a pool's
-  upstreams, and whose first byte is waited for;
+  upstreams, and whose first byte is waited for; ``proxying``: the PROXY header that they get;
 - ``sockets``: connections are accepted, taken over, prepared, and why accept(2) fails;
 - ``opening``: listeners are opened and closed; the server's;
 - ``listener``: a listener of a loop: when it accepts, and when it rests;

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from muxcore.parts.outgoing import OUR_FAULT, Connects
+from muxcore.parts.proxying import header_for
 from muxcore.pool import Pool, Upstream
 from muxcore.pool.checks import Check, obey
 from muxcore.protocol import Handle
@@ -53,7 +54,8 @@ class _Verdict:
         self._check = check
         self._in_a_row = 0  # above 0: successes, below: failures
         self.where = upstream.address
-        self.send = check.send
+        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
+        self.send = header_for(send, None) + check.send
         self.asks = bool(check.send or check.expect)
 
     def is_good(self, answer: bytes, is_whole: bool) -> bool | None:

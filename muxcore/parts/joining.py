@@ -12,10 +12,12 @@ from muxcore.pool import Lease, Pool
 
 
 class Side(Protocol):
-    """The transport that waits for its other side."""
+    """The transport that waits for its other side, which is a client's."""
 
     _engine: Engine
     _peer: Any  # the object here, or the other side once that is joined
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
     def _join(self, peer: Any, first: bytes, back: bytes) -> None: ...
 
@@ -56,7 +58,10 @@ class Joining:
         engine = side._engine
         handle = (
             Search(
-                where, engine, self.connection_made, self.connection_lost, timeout=timeout, key=key
+                *(where, engine, self.connection_made, self.connection_lost),
+                timeout=timeout,
+                key=key,
+                client=side,
             )
             if isinstance(where, Pool)
             else engine.connect(where, lambda: self, timeout)

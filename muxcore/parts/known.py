@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import abc
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muxcore.abc import Engine
 from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import AnyProtocol, ServerCalls
+
+if TYPE_CHECKING:  # who reads no header needs no parser
+    from muxcore.parsers import ProxyHeader
+
+
+class Proxied(dict[str, Any]):
+    """What a PROXY header says of a connection, by the names that ``get_extra_info`` has."""
 
 
 class Known(abc.ABC):
@@ -24,6 +31,8 @@ class Known(abc.ABC):
         return self._engine.server
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if isinstance(self._peername, Proxied) and name in self._peername:
+            return self._peername[name]
         if name == "peername":
             return self._peername
         if name == "engine":
@@ -41,6 +50,17 @@ class Known(abc.ABC):
         if name == "socket":
             return self._socket()
         return default
+
+    def is_for(self, header: ProxyHeader) -> None:
+        """Have the connection known as the one that its PROXY header tells of."""
+        peername, sockname = self.get_extra_info("peername"), self.get_extra_info("sockname")
+        told = Proxied(proxy=header, proxy_peername=peername, proxy_sockname=sockname)
+        told |= {"peername": peername, "sockname": sockname}
+        if header.source is not None and header.destination is not None:
+            six = (0, 0) if header.family == "TCP6" else ()  # flow and scope, as sockets have them
+            for name, end in (("peername", header.source), ("sockname", header.destination)):
+                told[name] = (*end, *six) if isinstance(end, tuple) else end
+        self._peername = told
 
     # -- for an engine's transport to fill in
 

@@ -13,6 +13,7 @@ from muxcore.errors import NoUpstream
 from muxcore.parts import first_bytes
 from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
+from muxcore.parts.proxying import Told, header_for
 from muxcore.pool import Lease, Pool, Upstream
 from muxcore.protocol import Handle
 
@@ -42,6 +43,8 @@ class Search:
         tries: upstreams that are tried at most.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
         key: the client's, for a pool with the policy "source".
+        client: whom the connection is for, as a PROXY header tells it where one is sent; None:
+            nobody, so it is one of our own.
 
     Raises:
         NoUpstream: there is none to wait for: all have ``max_active`` clients, for one.
@@ -50,6 +53,7 @@ class Search:
 
     __slots__ = (
         "_began",
+        "_client",
         "_engine",
         "_failed",
         "_found",
@@ -73,6 +77,7 @@ class Search:
         tries: int = TRIES,
         timeout: float | None = None,
         key: bytes = b"",
+        client: Told | None = None,
     ) -> None:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
@@ -85,6 +90,7 @@ class Search:
         self._tried: dict[Upstream, str] = {}  # those that failed, and why
         self._upstream: Upstream | None = None  # that is connected to now
         self._key = key
+        self._client = client
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
         self._began = 0.0
@@ -183,7 +189,7 @@ class Search:
         return NoUpstream(self.reasons, self._pool.full())
 
     def _end(self) -> None:
-        self._found = self._failed = self._handle = self._upstream = None
+        self._found = self._failed = self._handle = self._upstream = self._client = None
 
     # -- the connection on its way
 
@@ -191,15 +197,19 @@ class Search:
         return self
 
     def connection_made(self, transport: Any) -> None:
-        found, upstream = self._found, self._upstream
+        found, upstream, client = self._found, self._upstream, self._client
         assert found is not None
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
+        send = self._pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
+        header = header_for(send, client)
         lease: Lease = upstream
         if (trials := self._pool.trials) is not None:
-            lease = trials.begin(upstream, transport, self._began)
+            lease = trials.begin(upstream, transport, self._began, len(header))
         transport.set_protocol(lease)
+        if header:
+            transport.write(header)
         found(transport, lease)
 
     def connection_lost(self, exc: BaseException) -> None:

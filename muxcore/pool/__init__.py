@@ -10,10 +10,11 @@
 from muxcore.pool.checks import Check
 from muxcore.pool.pool import POLICIES, Pool, key_of
 from muxcore.pool.trials import Lease, Trial
-from muxcore.pool.upstream import FIRST_PAUSE, LONGEST_PAUSE, Upstream, UpstreamStats
+from muxcore.pool.upstream import FIRST_PAUSE, HEADERS, LONGEST_PAUSE, Upstream, UpstreamStats
 
 __all__ = [
     "FIRST_PAUSE",
+    "HEADERS",
     "LONGEST_PAUSE",
     "POLICIES",
     "Check",

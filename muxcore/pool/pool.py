@@ -21,7 +21,13 @@ from muxcore.limits import checked, seconds
 from muxcore.pool import policies
 from muxcore.pool.checks import Check
 from muxcore.pool.trials import Trials
-from muxcore.pool.upstream import Upstream, UpstreamStats, checked_cap, checked_count
+from muxcore.pool.upstream import (
+    Upstream,
+    UpstreamStats,
+    checked_cap,
+    checked_count,
+    checked_header,
+)
 
 logger = logging.getLogger("muxcore.relay")
 
@@ -61,15 +67,14 @@ class Pool:
             at once.
         check: how each upstream is checked, from the server's start with ``muxcore.Relay``, else
             from the pool's first client; None: not at all.
-        eject_after: clients in a row that an upstream takes and does not answer (it resets them, or
-            closes them before its first byte though they have said something, or is silent for
-            ``first_byte_timeout``) until it rests like one that cannot be connected to; it is back
-            when a client is answered. None: it never rests for that.
-        first_byte_timeout: seconds in which no byte moves after the client's, and the upstream has
-            not sent one yet: the pair is cut then, a quarter late at most. Who asks nothing is not
-            waited for. None: no such limit.
+        eject_after: clients in a row that an upstream takes and does not answer (see ``trials.py``)
+            until it rests like one that cannot be connected to; it is back when a client is
+            answered. None: it never rests for that.
+        first_byte_timeout: seconds in which no byte moves after the client's and before any of the
+            upstream's: the pair is cut then, a quarter late at most. None: no such limit.
         max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
             one may always, and none that is the last one up.
+        send_proxy: the PROXY header of an upstream that has none of its own: see ``Upstream``.
         clock: returns seconds that never go backward.
         spread: returns a number from 0 to 1, for the jitter of the pauses.
 
@@ -98,6 +103,7 @@ class Pool:
         eject_after: int | None = None,
         first_byte_timeout: float | None = None,
         max_ejected: float = 0.5,
+        send_proxy: str = "",
         clock: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -113,6 +119,7 @@ class Pool:
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
+        self.send_proxy = checked_header("Pool", send_proxy)
         self._made_with = {
             "policy": policy,
             "connect_timeout": connect_timeout,
@@ -124,6 +131,7 @@ class Pool:
             "eject_after": eject_after,
             "first_byte_timeout": first_byte_timeout,
             "max_ejected": max_ejected,
+            "send_proxy": send_proxy,
             "clock": clock,
             "spread": spread,
         }
@@ -144,8 +152,8 @@ class Pool:
         caps = max_active or any(isinstance(u, Upstream) and u.max_active for u in upstreams)
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
-        timed = queue or check or self.trials is not None
-        self.requires = frozenset(requires | ({"timers"} if timed else set()))
+        timed = {"timers"} if queue or check or self.trials is not None else set()
+        self.requires = frozenset(requires | timed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of the upstreams is one process's."""

@@ -25,6 +25,7 @@ FIRST_PAUSE = 0.5  # s: a restart of a small server; a client is turned away by 
 LONGEST_PAUSE = 30.0  # s: how long one that is back may wait for its first client
 SPREAD = 0.2  # of a pause, either way: relays that lost an upstream at once do not return at once
 MOST_WEIGHT = 256  # as in HAProxy: a turn of the pool has as many places as all weights together
+HEADERS = ("", "v1", "v2", "v2-crc32c")  # PROXY headers that an upstream may want; "": none
 STEPS = 10  # of a slow start: a tenth of the weight, two tenths, …
 
 
@@ -68,6 +69,8 @@ class Upstream:
         backup: it gets clients only while none that is no backup is up.
         max_active: clients at once; None means the pool's.
         out: it gets no clients, until ``out`` is False.
+        send_proxy: the PROXY header that it gets before a client's bytes: "v1", "v2", "v2-crc32c"
+            (with a checksum), or "" for none; None means the pool's.
 
     Attributes:
         address: where it is.
@@ -102,6 +105,7 @@ class Upstream:
         "probing",
         "rests_until",
         "said",
+        "send_proxy",
         "total",
         "unanswered",
         "weight",
@@ -115,6 +119,7 @@ class Upstream:
         backup: bool = False,
         max_active: int | None = None,
         out: bool = False,
+        send_proxy: str | None = None,
     ) -> None:
         self.address = addresses.parse(address)
         self.name = str(self.address)
@@ -124,6 +129,7 @@ class Upstream:
         self.max_active = checked_cap("Upstream", max_active)
         self.backup = backup
         self.out = out
+        self.send_proxy = None if send_proxy is None else checked_header("Upstream", send_proxy)
         self.active = self.total = self.failed = self.unanswered = 0
         self.is_self = self.probing = self.ejected = False
         self.rests_until: float | None = None  # None: no client has found it failing
@@ -139,8 +145,9 @@ class Upstream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of it is one process's."""
-        named = {"weight": self.weight, "backup": self.backup, "out": self.out}
-        return _remade, (self.address, named | {"max_active": self.max_active})
+        named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
+        named |= {"max_active": self.max_active, "send_proxy": self.send_proxy}
+        return _remade, (self.address, named)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} active={self.active}>"
@@ -242,6 +249,20 @@ def checked_count(owner: str, name: str, value: Any, most: int, least: int = 1) 
             f"not {value!r}"
         )
     return value
+
+
+def checked_header(owner: str, send: Any) -> str:
+    """Return which PROXY header is to be sent, or refuse it.
+
+    Raises:
+        ValueError: there is none such.
+    """
+    if send not in HEADERS:
+        raise ValueError(
+            f"{owner}(send_proxy={send!r}): send_proxy must be one of {', '.join(HEADERS[1:])}, or "
+            f"'' for none, not {send!r}"
+        )
+    return str(send)
 
 
 def checked_cap(owner: str, most: Any) -> int | None:

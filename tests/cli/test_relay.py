@@ -57,6 +57,10 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
         (["0", "db:1", "--check", "--fall", "0"], "relay: --fall must be a whole number from 1"),
         (["0", "db:1", "--agent", "9"], "relay: --agent says how to check: give --check, too"),
         (["0", "db:1", "--check", "--check-send", "\\xzz"], "write a byte as"),
+        (["0", "db:1", "--accept-proxy", "all"], "relay: --accept-proxy must be networks such"),
+        (["0", "db:1", "--accept-proxy", "::1", "--proxy-timeout", "0"], "--proxy-timeout must be"),
+        (["0", "db:1", "--send-proxy", "v3"], "--send-proxy must be v1 or v2 or v2-crc32c, not"),
+        (["0", "db:1,send-proxy=v3"], "relay: --send-proxy must be one of v1, v2, v2-crc32c"),
         (["0", "db:1", "--eject-after", "0"], "relay: --eject-after must be a whole number from 1"),
         (["0", "db:1", "--first-byte-timeout", "0"], "--first-byte-timeout must be above 0"),
         (["0", "db:1", "--max-ejected", "0.5"], "--max-ejected must be a share such as 50%"),
@@ -91,6 +95,22 @@ def test_upstreams_are_weighed_checked_and_stood_in_for(command: Callable[..., A
             while not (said := _all_of(spare.accept())):  # another check
                 continue
             assert said == b"hello"
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
+
+
+def test_the_upstream_is_told_whom_a_proxy_has_told_of(command: Callable[..., Any]) -> None:
+    header = b"PROXY TCP4 192.0.2.7 203.0.113.1 4711 443\r\n"
+    with Upstream() as upstream:
+        where = f"{upstream.address},send-proxy=v1"
+        options = ("--accept-proxy", "10.0.0.0/8", "--accept-proxy", "127.0.0.1", "-v")
+        relay = command("relay", "0", where, *options, "--send-proxy", "v2")
+        with Peer(relay.address) as client:
+            client.send(header + b"hello")
+            with upstream.accept() as there:
+                assert there.read(len(header) + 5) == header + b"hello"
+            client.read_eof()
+        assert relay.line().startswith(f"192.0.2.7:4711 to {upstream.address}: ")
         relay.signal(signal.SIGTERM)
         assert relay.status() == 0
 

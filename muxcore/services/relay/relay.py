@@ -132,7 +132,9 @@ class _Client:
         try:
             key = key_of(transport.get_extra_info("peername"))
             self._search = Search(
-                relay.pool, transport.server, self._joins, self._has_none, key=key
+                *(relay.pool, transport.server, self._joins, self._has_none),
+                key=key,
+                client=transport,
             )
         except NoUpstream as exc:
             self._has_none(exc)
