@@ -21,5 +21,6 @@ In the order to read:
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
 - ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
 - ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask
-  for, the logs to be opened again; the server's.
+  for, the logs to be opened again; the server's;
+- ``notify``: what is said to the supervisor that started the process, systemd or another.
 """
