@@ -67,6 +67,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
     )
     loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
+    parser.add_argument(
+        "--pidfile", metavar="FILE", help="it gets the server's number, for `muxcore reload FILE`"
+    )
     parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
     _add_limits(parser)
 
@@ -139,7 +142,8 @@ def run(
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
-    return server.run(None if options.quiet else _announcer(options.trigger))
+    announce = None if options.quiet else _announcer(options.trigger)
+    return server.run(announce, pidfile=options.pidfile)
 
 
 def limits_of(options: argparse.Namespace) -> Limits:

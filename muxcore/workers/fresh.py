@@ -1,8 +1,8 @@
 """A process that is started fresh: nothing of its starter's state is in it, least of all a lock.
 
-It inherits one descriptor, a channel to its starter (``channel.py``), through which all else comes:
-where to import from, what to run, and the listening sockets by their names; there it says when it
-is ready. The starter's end is the channel's, so that no process is left behind.
+It inherits one descriptor, a channel to its starter (``parts/channel.py``), through which all else
+comes: where to import from, what to run, and the listening sockets by their names; there it says
+when it is ready. The starter's end is the channel's, so that no process is left behind.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from muxcore.parts.channel import Channel
 from muxcore.workers import bootstrap
-from muxcore.workers.channel import Channel
 
 _TICK = 0.02  # s between two looks at a process's end, where Linux (before 5.3) has no pidfd
 
