@@ -97,9 +97,7 @@ class Client:
         self._load.counts.sent += sent
         self.moved_at = time.monotonic()
         self.next_at = self.moved_at + _TALKS_EVERY
-        if self.until is None:
-            self._say_end()
-        else:
+        if self.until is not None:
             self._load.talks_later(self)
 
     def _say_end(self) -> None:
@@ -116,6 +114,8 @@ class Client:
             self.end("wrong")
         else:
             del self._waits[: len(data)]
+            if self.until is None and not self._waits:  # not before: nginx ends both ways at once
+                self._say_end()
 
     def end(self, how: str) -> None:
         self._load.forget(self, how)
@@ -342,12 +342,12 @@ _NGINX = """
 worker_processes 2;
 error_log FOLDER/error.log;
 pid FOLDER/pid;
-events { worker_connections 20000; }
+events { worker_connections 8000; }
 stream { server { listen 127.0.0.1:PORT backlog=4096; proxy_pass 127.0.0.1:ECHO; } }
 """
 _HAPROXY = """
 global
-    maxconn 20000
+    maxconn 8000
     stats socket FOLDER/stats mode 600 expose-fd listeners
 defaults
     mode tcp

@@ -23,8 +23,8 @@ _PATIENCE = (
 
 _EXAMPLES = """\
 examples:
-  muxcore echo 9000 --pidfile /run/echo.pid     elsewhere
-  muxcore reload /run/echo.pid                  its program, anew: docs/restarting.md
+  muxcore reload /run/echo.pid                  of a server with --pidfile /run/echo.pid
+  muxcore reload /run/echo.pid --timeout 20s    docs/restarting.md tells what happens
 """
 
 

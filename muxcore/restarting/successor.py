@@ -22,6 +22,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from muxcore.abc import logger
+from muxcore.errors import CapabilityMissing
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.parts.notify import notify
 from muxcore.restarting import handed, program
@@ -147,13 +148,14 @@ class Restart:
     def _start(self, by: str) -> None:
         channel, theirs = Channel.pair()
         successor = _Successor(channel)
-        self._later(self._limit, lambda: self._give_up(successor, f"{self._limit:g} s have passed"))
+        over = f"{self._limit:g} s have passed"
         with theirs:
             try:
+                self._later(self._limit, lambda: self._give_up(successor, over))
                 if not channel.send("sockets", handed.descriptors(), pid=os.getpid()):
                     raise OSError("the listening sockets cannot be handed over")
                 successor.process = program.start(theirs)
-            except OSError as exc:
+            except (OSError, CapabilityMissing) as exc:  # an engine may have no clock
                 channel.close()
                 logger.error("%s: no successor can be started: %s; serving on", by, exc)
                 self._failed()

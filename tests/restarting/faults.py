@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
-_HARD_LIMIT = 120.0  # s
+_HARD_LIMIT = 300.0  # s
+_DEADLINE = "15"  # s for what must happen: a fault takes that long to be seen
 
 # what is wrong; the file; what stands there; what is planted; the tests that are to see it
 FAULTS = [
@@ -23,14 +24,14 @@ FAULTS = [
         "_life.py",
         "        limits = self._engine.limits\n",
         "        limits = self._engine.limits\n        predecessor.ready()\n",
-        "costs_nothing or takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "the successor binds anew",
         "_life.py",
         "reuse_port=self._reuse_port, left=predecessor",
         "reuse_port=self._reuse_port",
-        "takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "a socket is known by its name alone",
@@ -51,28 +52,28 @@ FAULTS = [
         "restarting/successor.py",
         "        handed.disown()\n",
         "",
-        "takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "the new one does not remove the path",
         "restarting/predecessor.py",
         "        for sock in self._taken:\n            opening.inherit(sock)\n",
         "",
-        "takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "an address that is given up is kept open",
         "restarting/predecessor.py",
         "            opening.close_listener(sock)\n",
         "            _KEPT.append(sock)\n",
-        "takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "the delay of a drain is kept",
         "_life.py",
         "        self._engine.skip_delay()\n",
         "",
-        "takes_over_and",
+        "takes_over_and and native",
     ),
     (
         "a socket of a worker too many is served by nobody",
@@ -86,7 +87,7 @@ FAULTS = [
         "_life.py",
         "            self._engine.listen(other, self._service)\n",
         "",
-        "fewer_workers",
+        "come_and_go",
     ),
     (
         "a worker restarts itself",
@@ -184,7 +185,7 @@ FAULTS = [
         "aio/signals.py",
         "        server._hand_over(heir)\n",
         "        pass\n",
-        "handlers_finish",
+        "handlers_finish and asyncio-None",
     ),
 ]
 
@@ -211,13 +212,9 @@ def survives(fault: tuple[str, str, str, str, str]) -> str:
             "-k",
             tests,
         ]
+        environment = os.environ | {"PYTHONPATH": str(copy), "MUXCORE_TESTING_DEADLINE": _DEADLINE}
         done = subprocess.run(
-            command,
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy), "MUXCORE_TESTING_DEADLINE": "10"},
-            capture_output=True,
-            text=True,
-            timeout=_HARD_LIMIT,
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=_HARD_LIMIT
         )
         seen = re.search(r"\b[1-9]\d* failed", done.stdout)
         return "" if seen else done.stdout[-2000:]

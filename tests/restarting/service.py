@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import subprocess
 from pathlib import Path
@@ -72,19 +73,27 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
+                bufsize=0,
             )
+        self._said = b""
         self.pid = self.process.pid
         self.addresses: list[str] = []
 
     def serves(self) -> int:
         """Wait until the next one serves; return its pid."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        eventually(self._has_line, lambda: f"nobody says that it serves:\n{self.log()}")
+        first, _, self._said = self._said.partition(b"\n")
+        line = first.decode()
         assert line.startswith("listening on "), line + self.log()
-        *self.addresses, pid = re.split("[ ,()]+", line.removeprefix("listening on ").strip(" )\n"))
+        *self.addresses, pid = re.split("[ ,()]+", line.removeprefix("listening on ").strip(" )"))
         self.pid = int(pid)
         return self.pid
+
+    def _has_line(self) -> bool:
+        assert self.process.stdout is not None
+        if b"\n" not in self._said and select.select([self.process.stdout], [], [], 0.05)[0]:
+            self._said += self.process.stdout.read(4096)
+        return b"\n" in self._said
 
     def log(self) -> str:
         return self._log.read_text()

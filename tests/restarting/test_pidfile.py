@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,31 +11,32 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore import cli
 from muxcore.restarting.pidfile import Pidfile
 from muxcore.testing import Peer, eventually
 from tests.restarting.service import asked, ended, greeting
 
 Start = Callable[..., Any]
 Tell = Callable[..., None]
+Reload = Callable[..., tuple[int, str]]
 
 
-def reload(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """Run the command; return its status, and what it said."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-m", "muxcore", "reload", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout.strip()
+@pytest.fixture
+def reload(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Reload:
+    """What runs the command in the folder; it returns its status, and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        status = cli.main(["reload", *arguments])
+        return status, "".join(capsys.readouterr()).strip()
+
+    return run
 
 
 def test_reload_waits_for_who_takes_over_and_tells_of_a_failure_at_once(
-    start: Start, tell: Tell, tmp_path: Path
+    start: Start, tell: Tell, reload: Reload, tmp_path: Path
 ) -> None:
     tell(pidfile="pid")
     service = start()
@@ -46,10 +46,10 @@ def test_reload_waits_for_who_takes_over_and_tells_of_a_failure_at_once(
         greeting(peer)
         tell("broken", (where,), fails="at import", pidfile="pid")
         said = f"muxcore: process {first} serves on: its successor has failed, its log says why"
-        assert reload("pid", cwd=tmp_path) == (1, said)
+        assert reload("pid") == (1, said)
         assert asked(where)[:2] == ("one", first)
         tell("two", (where,), pidfile="pid")
-        status, said = reload("pid", cwd=tmp_path)
+        status, said = reload("pid")
         second = service.serves()
         assert (status, said) == (0, f"process {second} took over from process {first}")
     eventually(lambda: ended(first), service.log)
@@ -58,31 +58,31 @@ def test_reload_waits_for_who_takes_over_and_tells_of_a_failure_at_once(
     assert sorted(each.name for each in tmp_path.glob("pid*")) == []
 
 
-def test_reload_says_what_is_wrong(tmp_path: Path) -> None:
+def test_reload_says_what_is_wrong(reload: Reload, tmp_path: Path) -> None:
     said = "muxcore: there is no pid: nobody serves who was given it by --pidfile"
-    assert reload("pid", cwd=tmp_path) == (1, said)
+    assert reload("pid") == (1, said)
     (tmp_path / "pid").write_text("none\n")
     said = "muxcore: pid is no pidfile: there is no process's number in it"
-    assert reload("pid", cwd=tmp_path) == (1, said)
+    assert reload("pid") == (1, said)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     (tmp_path / "pid").write_text(f"{child.pid}\n")
-    status, said = reload("pid", cwd=tmp_path)
+    status, said = reload("pid")
     assert status == 1
     assert said.startswith(f"muxcore: process {child.pid} does not hear SIGUSR2, and would be")
     assert child.poll() is None
     child.kill()
     child.communicate()
-    status, said = reload("pid", cwd=tmp_path)
+    status, said = reload("pid")
     assert status == 1
     assert said.startswith(f"muxcore: there is no process {child.pid}: pid is left over")
 
 
-def test_a_command_that_serves_has_a_pidfile(start: Start, tmp_path: Path) -> None:
+def test_a_command_that_serves_has_a_pidfile(start: Start, reload: Reload, tmp_path: Path) -> None:
     (tmp_path / "pid").write_text("999999999\n")  # of another boot
     service = start("-m", "muxcore", "echo", "0", "--pidfile", "pid")
     eventually(lambda: (tmp_path / "pid").read_text() == f"{service.pid}\n", "it is not written")
     first = service.pid
-    status, said = reload("pid", cwd=tmp_path)
+    status, said = reload("pid")
     assert (status, said) == (0, f"process {service.serves()} took over from process {first}")
     service.end()
     assert not (tmp_path / "pid").exists()

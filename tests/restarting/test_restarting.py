@@ -20,7 +20,7 @@ Start = Callable[..., Any]
 Tell = Callable[..., None]
 
 _OTHERS = [
-    pytest.param(each.name, marks=[] if each.name == "pure-process" else [pytest.mark.deep])
+    pytest.param(each.name, marks=pytest.mark.deep)
     for each in muxcore.engines()
     if each.available and each.name != muxcore.engine("auto").name
 ]
@@ -150,12 +150,14 @@ def test_a_service_that_is_to_end_takes_along_who_was_to_take_over(
     eventually(lambda: ended(successor), "it goes on")
 
 
-def test_the_program_itself_may_ask_and_only_where_it_is_heard(start: Start, tell: Tell) -> None:
-    with (
-        muxcore.Server(muxcore.Echo, 0) as server,
-        pytest.raises(RuntimeError, match="in the main thread"),
-    ):
+def test_only_who_runs_in_the_main_thread_is_restarted() -> None:
+    not_here = pytest.raises(RuntimeError, match="in the main thread")
+    with muxcore.Server(muxcore.Echo, 0) as server, not_here:
         server.restart()
+
+
+@pytest.mark.deep
+def test_the_program_itself_may_ask_from_any_thread(start: Start, tell: Tell) -> None:
     tell()
     asks = Path(__file__).with_name("asks.py").read_text()
     service = start(program=asks)
@@ -179,10 +181,6 @@ def test_fewer_workers_leave_nobody_in_a_queue(start: Start, tell: Tell) -> None
         served_by(where, second, "two", 30)
         for peer in before:
             talks(peer)
-    eventually(lambda: ended(first), service.log)
-    tell("three", (where,))
-    third = service.restart()
-    served_by(where, third, "three", 30)
 
 
 @pytest.mark.deep
