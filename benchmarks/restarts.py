@@ -87,16 +87,21 @@ class Client:
 
     def talk(self) -> None:
         """Send a message; the last one of a long one is the end."""
-        if self.until is not None and time.monotonic() >= self.until:
-            self._say_end()
+        now = time.monotonic()
+        if self.until is not None and now >= self.until:
+            if self._waits:  # nginx ends both ways at the end of one
+                self.next_at = now + _TALKS_EVERY
+                self._load.talks_later(self)
+            else:
+                self._say_end()
             return
         message = self._load.message()
         sent = self.sock.send(message)  # a socket's buffer has room for one
         assert sent == len(message)
         self._waits += message
         self._load.counts.sent += sent
-        self.moved_at = time.monotonic()
-        self.next_at = self.moved_at + _TALKS_EVERY
+        self.moved_at = now
+        self.next_at = now + _TALKS_EVERY
         if self.until is not None:
             self._load.talks_later(self)
 

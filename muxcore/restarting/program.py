@@ -18,6 +18,10 @@ _VARIABLE = "MUXCORE_PREDECESSOR"  # a descriptor, and the inode by which it is 
 # They wait while init becomes another program: for it they have no default, pid_namespaces(7)
 _KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
+# What a supervisor has said to one process alone: sd_listen_fds(3), sd_watchdog_enabled(3). Sockets
+# that it has passed are handed over as all others are; a watchdog without a pid is for who reads it.
+_NOT_FOR_OTHERS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID")
+
 why_not = ""
 """Why this process is not to be started once more: it is not the first of its program."""
 
@@ -58,7 +62,7 @@ def _current_folder() -> str | None:
 
 inherited = _inherited()
 _folder = _current_folder()
-_environment = dict(os.environ)
+_environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_OTHERS}
 
 
 def start(channel: socket.socket) -> subprocess.Popen[bytes]:

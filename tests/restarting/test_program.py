@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -36,3 +38,16 @@ def test_a_file_of_that_inode_is_no_channel(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(program._VARIABLE, f"{number}:{os.fstat(number).st_ino}")
     assert program._inherited() is None
     os.close(number)
+
+
+def test_what_a_supervisor_has_said_to_one_process_is_not_said_to_another() -> None:
+    program = (
+        "import os, socket; from muxcore.restarting import program\n"
+        "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "print(sorted({'LISTEN_PID', 'WATCHDOG_PID', 'KEPT'} & set(program._told(ours))))"
+    )
+    told = os.environ | {"LISTEN_PID": "7", "WATCHDOG_PID": "7", "KEPT": "yes"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=told, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "['KEPT']", done.stderr
