@@ -19,7 +19,7 @@ _VARIABLE = "MUXCORE_PREDECESSOR"  # a descriptor, and the inode by which it is 
 _KEPT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 # What a supervisor has said to one process alone: sd_listen_fds(3), sd_watchdog_enabled(3). Sockets
-# that it has passed are handed over as all others are; a watchdog without a pid is for who reads it.
+# that it has passed are handed over as all others are; a watchdog without a pid is anybody's.
 _NOT_FOR_OTHERS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID")
 
 why_not = ""
