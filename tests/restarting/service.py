@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[2]
 
 # What it serves is what stands in its folder when it starts: so a new one is another program.
 PROGRAM = """
-import json, os, signal, sys, time
+import json, logging, os, sys, time
 from pathlib import Path
 
 import muxcore
@@ -45,12 +45,16 @@ def announce(server):
     print("listening on", *server.addresses, os.getpid(), flush=True)
 
 
-if __name__ == "__main__":
-    import logging
-
+def log():
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+
+if __name__ == "__main__":
+    log()
     limits = muxcore.Limits(**TOLD["limits"])
     where, options = TOLD["where"], TOLD["options"]
+    if "workers" in options:
+        options["worker_setup"] = log
     sys.exit(muxcore.serve(Greets, *where, limits=limits, on_ready=announce, **options))
 """
 
