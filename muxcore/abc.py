@@ -278,6 +278,15 @@ class Engine(abc.ABC):
         """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
         call()
 
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        """Make a call of the server's own in so many seconds, in the engine's thread.
+
+        Raises:
+            CapabilityMissing: the engine has no ``timers``, and no alarms either.
+        """
+        self.need("timers")
+        return self.call_later(delay, call, *args)
+
     def resize(self, count: int) -> None:
         """Have so many processes do its work; here there are none.
 

@@ -29,6 +29,7 @@ from muxcore import _at_exit, _demands, address, hosts, registry
 from muxcore._chosen import engine_for
 from muxcore._life import Life
 from muxcore._signals import signals_of
+from muxcore._supervised import supervise
 from muxcore.address import Address
 from muxcore.limits import Limits, seconds
 from muxcore.parts import dispatch, logs, sockets
@@ -402,6 +403,7 @@ class Server(Life):
             with signals_of(self, self._engine, self._phases) as signals:
                 try:
                     self._engine.get_ready()
+                    supervise(self)
                     # what workers take to be ready is long enough for a signal
                     if on_ready is not None and (self.ready or not self.workers):
                         on_ready(self)

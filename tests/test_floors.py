@@ -32,7 +32,7 @@ _FLOORS = [
     ["pure", "native", "adapters"],
     ["registry", "_moved"],
     ["workers", "services", "_demands", "_at_exit", "_phases", "hosts"],
-    ["_life", "_signals", "_chosen"],
+    ["_life", "_signals", "_supervised", "_chosen"],
     ["server"],
     [""],  # muxcore itself: the public names
     ["aio", "load"],

@@ -117,6 +117,9 @@ class Workers(Engine):
     def call_from_signal(self, call: Callable[[], object]) -> None:
         self._parent.call(call)
 
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        return self._parent.alarms.add_own(delay, call, *args)
+
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))
 

@@ -22,6 +22,7 @@ from muxcore.abc import logger
 from muxcore.errors import WorkerFailed
 from muxcore.limits import Limits
 from muxcore.parts.cells import Cells
+from muxcore.parts.timers import Timers
 from muxcore.parts.waker import Waker
 from muxcore.pure.forking import signal_name
 from muxcore.stats import Stats
@@ -52,6 +53,7 @@ class Parent:
     Attributes:
         drain_asked, stop_asked, abort_asked: how it is to end: set by anybody, who then wakes it.
         timeout: seconds that a drain gives clients; None: as long as they like.
+        alarms: calls that are due later.
         serves: every place has had a worker that is ready.
         drained: no worker had to cut a client short.
         stopped: clients that drains have ended.
@@ -68,6 +70,7 @@ class Parent:
     ) -> None:
         self.drain_asked = self.stop_asked = self.abort_asked = False
         self.timeout = limits.drain_timeout
+        self.alarms = Timers(0)
         self.serves = False
         self.drained = True
         self.stopped = 0
@@ -148,6 +151,7 @@ class Parent:
             self._waker.drain()
         while self._calls:
             self._calls.popleft()()
+        self.alarms.run_due()
         for worker in list(self._workers):
             if worker.process.channel.fileno() in readable:
                 self._hear(worker)
@@ -186,6 +190,8 @@ class Parent:
     def _due(self) -> float:
         """Return when there is something to do that nobody tells of."""
         dues = [self._until, self._closes_at, self._over_at]
+        if (delay := self.alarms.delay()) is not None:
+            dues.append(monotonic() + delay)
         if self._phase == _Phase.SERVING:
             dues += [place.due for place in self._empty() if place.due > monotonic()]
             if self._lacks() > 0:

@@ -22,6 +22,7 @@ from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
+from muxcore.parts import notify
 from muxcore.parts.cells import Cells
 from muxcore.pure.forking import flush
 from muxcore.workers.channel import Channel, Message, Orders
@@ -36,6 +37,7 @@ _FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, si
 def main(sock: socket.socket) -> int:
     """Be a worker; return its exit status."""
     channel = Channel(sock)
+    os.environ.pop(notify.VARIABLE, None)  # the parent tells the supervisor, for all
     for number in _FOR_SERVERS:
         signal.signal(number, _not_yet)
     try:
