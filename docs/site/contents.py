@@ -18,6 +18,7 @@ _PARTS = {
         "load",
         "operating",
         "workers",
+        "deploying",
         "packaging",
     ],
     "Reference": [

@@ -22,5 +22,6 @@ In the order to read:
 - ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
 - ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask
   for, the logs to be opened again; the server's;
-- ``notify``: what is said to the supervisor that started the process, systemd or another.
+- ``notify``: what is said to the supervisor that started the process, systemd or another;
+- ``first``: the first process of a container, which waits for those whose parents are gone.
 """

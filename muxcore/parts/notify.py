@@ -1,7 +1,7 @@
 """What is said to the supervisor that started us: systemd's protocol, sd_notify(3).
 
-It is a datagram to the unix socket that ``NOTIFY_SOCKET`` names, of one ``NAME=value`` a line. Where
-the variable is not set nobody listens, and nothing is said. The variable stays: whoever this
+It is a datagram to the unix socket that ``NOTIFY_SOCKET`` names, of one ``NAME=value`` a line.
+Where the variable is not set nobody listens, and nothing is said. The variable stays: whoever this
 process turns into by execve(2), or starts in its place, has to say that it is ready, too.
 """
 
