@@ -8,6 +8,7 @@ skipped, but what select(2) itself cannot, or where this system has not the desc
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import shutil
@@ -27,6 +28,10 @@ _FEW = 2048  # descriptors: below, what passes select's 1,024 cannot be tried
 _MARKS = {"passed": "+", "failed": "FAIL", "skipped": "-"}
 
 _ENGINE = "engine"  # the property of a report that says whose it is
+_STDERR = pytest.StashKey[int]()  # a copy of standard error that no test captures
+# s beyond the time of a test: what is raised in it then may be caught by what hangs (an event loop,
+# who handles everything), and nobody would ever be told which test it was
+_HANGS = 30.0
 
 
 class _Table:
@@ -55,9 +60,33 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     hypothesis.settings.load_profile("patient")
     config.pluginmanager.register(_Table(), _TABLE)
+    config.stash[_STDERR] = os.dup(2)
     # nohup(1), or "&" in a shell, lets these be ignored; programs inherit it: the tests send them
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _end_if_it_hangs(item: pytest.Item) -> None:
+    """Have this process print where each thread is, and end, when the test should long be over."""
+    marker = item.get_closest_marker("timeout")
+    seconds = float(marker.args[0] if marker else item.config.getini("timeout"))
+    faulthandler.dump_traceback_later(seconds + _HANGS, exit=True, file=item.config.stash[_STDERR])
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    _end_if_it_hangs(item)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: object) -> None:
+    """Go on watching: pytest stops it here, for debuggers, and a tear-down can hang as well."""
+    if isinstance(node, pytest.Item):
+        _end_if_it_hangs(node)
 
 
 @pytest.hookimpl(wrapper=True)

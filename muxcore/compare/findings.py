@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from muxcore.compare.questions import Question
 from muxcore.compare.rounds import BUSY, Sample, Series
 from muxcore.compare.statistics import (
+    PRECISE,
     Interval,
     Verdict,
     corrected,
@@ -148,6 +149,14 @@ def _twin(by_subject: dict[str, list[Sample]], metric: str) -> Interval:
             if found:
                 return median_interval(list(found.values()))
     return Interval(float("-inf"), 1.0, float("inf"))  # no twin: nothing can be claimed
+
+
+def is_precise(series: Series) -> bool:
+    """Whether it is known well enough what two identical servers differ by."""
+    by_subject: dict[str, list[Sample]] = {}
+    for sample in series.samples:
+        by_subject.setdefault(sample.subject, []).append(sample)
+    return _twin(by_subject, "cpu").reach <= 1 + PRECISE
 
 
 def _finding(

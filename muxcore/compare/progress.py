@@ -53,7 +53,8 @@ class Progress:
         if cell.name in self._firsts and cell.name != self._said:
             self._done += servers * _START  # a block has begun, so they were started
         self._done += servers * _window(cell)
-        self._tell(cell.name, f"round {number + 1} of {cell.rounds}")
+        more = "; the machine is restless" if number >= cell.rounds else f" of {cell.rounds}"
+        self._tell(cell.name, f"round {number + 1}{more}")
 
     def costs(self, name: str) -> None:
         """Hear whose memory and system calls are counted now."""

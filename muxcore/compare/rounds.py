@@ -112,6 +112,7 @@ def measure(
     kind: str = "auto",
     done: Callable[[Cell, int, int], object] | None = None,
     found: list[Series] | None = None,
+    lacks: Callable[[Series], bool] = lambda series: False,
 ) -> list[Series]:
     """Measure every subject in every cell; each server is warmed before its first window.
 
@@ -124,6 +125,8 @@ def measure(
         done: called after each round with the cell, how many servers took part, and its number.
         found: where the series are put before the first round. They fill as it goes, and hold what
             there is when this is interrupted.
+        lacks: whether the rounds of a cell do not suffice, once there are as many as it asks for:
+            then it has one block more. It must not look at the differences that are judged.
 
     Returns:
         A series for each cell.
@@ -131,10 +134,11 @@ def measure(
     found = [] if found is None else found
     taking = {cell.name: [s for s in subjects if s.only in ("", cell.name)] for cell in cells}
     found += [Series(cell, order=[each.name for each in taking[cell.name]]) for cell in cells]
-    for block in range(blocks):
+    block, todo = 0, found
+    while todo:
         with client_core(), contextlib.ExitStack() as stack:
             servers = _Servers(stack, kind)
-            for series in found:
+            for series in todo:
                 cell = series.cell
                 numbers = range(cell.rounds * block // blocks, cell.rounds * (block + 1) // blocks)
                 with contextlib.ExitStack() as clients:
@@ -147,6 +151,8 @@ def measure(
                         if done:
                             done(cell, len(order), number)
                 servers.after(series)
+        block += 1
+        todo = found if block < blocks else [series for series in found if lacks(series)]
     return found
 
 

@@ -29,7 +29,7 @@ from muxcore.compare import (
     writing,
 )
 from muxcore.compare.environment import cautions, environment
-from muxcore.compare.findings import TWIN, report
+from muxcore.compare.findings import TWIN, is_precise, report
 from muxcore.compare.plan import Plan
 from muxcore.compare.progress import Progress
 from muxcore.compare.report import card, markdown, text
@@ -112,6 +112,7 @@ def compare(
             rng=rng,
             done=progress.round,
             found=series,
+            lacks=lambda each: _lacks(each, chosen, len(compared) + 1, progress),
         )
         _latency(warmed, chosen, series[0], rng, progress, latency)
         for each in warmed if chosen.costs else ():
@@ -132,13 +133,23 @@ def compare(
         "interrupted": interrupted,
         "environment": where,
         "cautions": cautions(where),
-        "blocks": chosen.blocks,
+        "blocks": max((each.block + 1 for each in series[0].samples), default=0) if series else 0,
         "comparisons": comparisons,
         "subjects": [record.subject(each) for each in compared],
         "cells": [record.cell(each.cell, report(each, planned, comparisons)) for each in series],
         "latency": [record.latency(each, rates, report(each, (), 1)) for each, rates in latency],
         "costs": costs,
     }
+
+
+def _lacks(series: Series, chosen: Plan, servers: int, progress: Progress) -> bool:
+    """Whether the quoted cell is to go on: how much it may differ by itself is not known yet."""
+    first = chosen.cells[0]
+    had = 1 + max((each.round for each in series.samples), default=0)
+    if series.cell is not first or had >= chosen.patience * first.rounds or is_precise(series):
+        return False
+    progress.plan([replace(first, rounds=first.rounds // chosen.blocks)], servers, 1)
+    return True
 
 
 def twin_of(subject: Subject) -> Subject:

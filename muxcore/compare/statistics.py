@@ -10,7 +10,8 @@ A difference is claimed only where three things hold:
    same rounds. (Beyond the far end of the twin's interval counts the scatter of the windows twice:
    on a restless machine so a planted 5 % was found by the rate in 76 runs of 100, by the CPU in 88,
    and now in all; between identical servers nothing was claimed, either way.)
-3. every block, that is every fresh start of the servers, points the same way.
+3. every block, that is every fresh start of the servers, points the same way; of many, all but one
+   in six.
 
 Where the first two hold and the third does not, or the interval is wide, it is unclear.
 """
@@ -27,6 +28,8 @@ _RESOLVED = (
     0.1  # a wider interval would hide a difference that matters: it shows nothing either way
 )
 UNSTABLE = 0.05  # a twin that may differ by this much: the machine was too restless to rank servers
+PRECISE = 0.02  # a twin that cannot differ by more: then a difference of 5 % is told from none
+_ODD = 6  # of so many blocks one may point the other way: a start that was lucky, or unlucky
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,10 @@ def judge(
         for block in {block_of[number] for number in by_round}
     ]
     above, below = interval.low > noise, interval.high < 1 / noise
-    if above and all(median > 1 for median in medians):
+    odd = len(medians) // _ODD
+    if above and sum(median <= 1 for median in medians) <= odd:
         return Verdict("more", interval)
-    if below and all(median < 1 for median in medians):
+    if below and sum(median >= 1 for median in medians) <= odd:
         return Verdict("less", interval)
     same = not above and not below and interval.reach <= 1 + _RESOLVED
     return Verdict("no difference" if same else "unclear", interval)

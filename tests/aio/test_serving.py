@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import functools
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from muxcore.aio.handling import is_handler
 from muxcore.testing.peer import DEADLINE, Peer, pattern
 
 from .conftest import Runs, dialled, serving
+from .starting import started
 from .test_connection import echo
 
 
@@ -384,11 +384,10 @@ def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
 ) -> None:
     if "uvloop" in loop:
         pytest.importorskip("uvloop")
-    command = [sys.executable, "-c", PROGRAM.replace("{run}", loop)]
     for signals in (1, 2):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as program:
+        with started(PROGRAM.replace("{run}", loop)) as program:
             assert program.stdout is not None
-            one, two = program.stdout.readline().decode().split()
+            one, two = program.stdout.readline().split()
             with Peer(one) as first, Peer(two) as second:
                 for peer in (first, second):
                     peer.send(b"x")
@@ -402,7 +401,7 @@ def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
                     second.close()
                 else:
                     program.send_signal(number)
-                assert program.stdout.read() == b"drained\n"
+                assert program.stdout.read() == "drained\n"
                 assert program.wait(DEADLINE) == 0
 
 
@@ -410,10 +409,9 @@ def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
 def test_sigint_ends_every_server_and_waits_for_nobody(loop: str, engine: str) -> None:
     if "uvloop" in loop:
         pytest.importorskip("uvloop")
-    command = [sys.executable, "-c", PROGRAM.replace("{run}", loop)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as program:
+    with started(PROGRAM.replace("{run}", loop)) as program:
         assert program.stdout is not None
-        one, two = program.stdout.readline().decode().split()
+        one, two = program.stdout.readline().split()
         with Peer(one) as first, Peer(two) as second:
             for peer in (first, second):
                 peer.send(b"x")
@@ -421,7 +419,7 @@ def test_sigint_ends_every_server_and_waits_for_nobody(loop: str, engine: str) -
             program.send_signal(signal.SIGINT)
             for peer in (first, second):
                 peer.read_end()
-        assert program.stdout.read() == b"drained\n"
+        assert program.stdout.read() == "drained\n"
         assert program.wait(DEADLINE) == 0
 
 

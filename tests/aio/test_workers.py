@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +14,7 @@ import muxcore
 import muxcore.aio as mux
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
+from tests.aio.starting import started
 from tests.workers.services import Fails, Pid, echo, relay
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -150,9 +148,7 @@ _LOOPS = {
 def test_a_signal_ends_a_program_with_workers(loop: str, number: signal.Signals) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", _PROGRAM.replace("LOOP", _LOOPS[loop])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as program:
+    with started(_PROGRAM.replace("LOOP", _LOOPS[loop])) as program:
         assert program.stdout is not None
         where = program.stdout.readline().strip()
         pids = children(program.pid)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
-from muxcore.compare import baseline, record, rounds
+from muxcore.compare import baseline, record, rounds, session
 from muxcore.compare.findings import TWIN, report
 from muxcore.compare.plan import Plan
 from muxcore.compare.report import text
@@ -48,6 +48,33 @@ def test_every_subject_is_measured_in_every_round(subject: Any) -> None:
         (name, number, number // 2) for name in ("one", "two") for number in range(4)
     )
     assert all(sample.cpu_us > 0 and sample.rate > 0 for sample in series.samples)
+
+
+def test_a_cell_that_lacks_rounds_goes_on_by_a_block_and_the_others_do_not(subject: Any) -> None:
+    cells = [replace(CELL, name=name, rounds=2) for name in ("quoted", "other")]
+    asked: list[tuple[str, int]] = []
+
+    def lacks(series: Series) -> bool:
+        asked.append((series.cell.name, len(series.samples)))
+        return series.cell.name == "quoted" and len(series.samples) < 4
+
+    subjects, rng = [subject("one")], random.Random(1)
+    quoted, other = measure(subjects, cells, blocks=1, rng=rng, lacks=lacks)
+    assert [(each.round, each.block) for each in quoted.samples] == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    assert [(each.round, each.block) for each in other.samples] == [(0, 0), (1, 0)]
+    assert asked == [("quoted", 2), ("other", 2), ("quoted", 4), ("other", 2)]
+
+
+def test_a_restless_machine_has_the_quoted_cell_go_on_as_long_as_is_planned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "is_precise", lambda series: False)
+    cells = (replace(CELL, rounds=2), replace(CELL, name="another", rounds=2))
+    chosen = Plan(cells, blocks=1, fractions=(), costs=False, patience=3)
+    found = compare([echo_subject("pure-epoll", "verb")], chosen, random.Random(1))
+    windows = [each["figures"]["pure-epoll verb"]["windows"] for each in found["cells"]]
+    assert windows == [6, 2]
+    assert found["blocks"] == 3
 
 
 def test_work_that_is_planted_shows_in_the_cpu_per_message(subject: Any) -> None:

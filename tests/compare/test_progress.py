@@ -79,3 +79,10 @@ def test_nothing_is_told_where_that_is_wanted(capsys: pytest.CaptureFixture[str]
     shown.close()
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+def test_a_cell_that_goes_on_says_why() -> None:
+    terminal = _Terminal()
+    shown = Progress(terminal)
+    shown.round(_CELLS[0], 2, _CELLS[0].rounds)
+    assert f"round {_CELLS[0].rounds + 1}; the machine is restless" in terminal.getvalue()

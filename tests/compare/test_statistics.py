@@ -54,6 +54,13 @@ def test_a_start_that_was_lucky_once_is_not_taken_for_a_difference() -> None:
     assert judge(by_round, BLOCK_OF, noise=1.0).word == "unclear"
 
 
+@pytest.mark.parametrize(("unlucky", "word"), [(0, "more"), (1, "more"), (2, "unclear")])
+def test_of_many_starts_one_in_six_may_point_the_other_way(unlucky: int, word: str) -> None:
+    block_of = {number: number // 30 for number in range(210)}
+    by_round = {n: 0.99 if block < unlucky else 1.06 for n, block in block_of.items()}
+    assert judge(by_round, block_of, noise=1.0).word == word
+
+
 def test_what_lies_off_1_and_beyond_the_noise_is_never_called_no_difference() -> None:
     for ratio in (1.03, 0.97):
         by_round = {number: ratio + number / 1e5 for number in range(ROUNDS)}

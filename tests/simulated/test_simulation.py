@@ -16,7 +16,7 @@ from .run import run
 from .script import ENGINES, draw
 
 _SEEDS = 200  # of each engine and trigger: half a second
-_DEADLINE = 300.0  # s; none takes more than a few, but for the deep one
+_DEADLINE = 120.0  # s; none takes more than a few, but for the deep one
 _ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.timeout(_DEADLINE)

@@ -38,14 +38,14 @@ _TITLES = {
 _METHOD = """
 <p>Every server ran in a process of its own on one core, the client on another. Each round gave
 every server one short window, in random order, so that the machine's drift falls on all of them
-alike; the servers were started anew {blocks} times. Each was warmed before its first window, as it
-is in production: clients came, talked and went (one row, if it is here, is not: <i>fresh</i> shows
-asyncio until its first client leaves, while its receive buffer costs three memory maps a message).
-A ratio is the median over the rounds. Its 99&nbsp;% interval comes from order statistics, and is
-corrected for the {comparisons} comparisons that were planned before anything was measured. A
-difference is told only where that interval excludes 1, lies beyond what two identical servers
-differed by, and every start agrees. CPU is the kernel's account of the server and its children.
-Every byte of every reply was compared.</p>
+alike; the servers were started anew, {blocks} times for the first picture. Each was warmed before
+its first window, as it is in production: clients came, talked and went (one row, if it is here, is
+not: <i>fresh</i> shows asyncio until its first client leaves, while its receive buffer costs three
+memory maps a message). A ratio is the median over the rounds. Its 99&nbsp;% interval comes from
+order statistics, and is corrected for the {comparisons} comparisons that were planned before
+anything was measured. A difference is told only where that interval excludes 1, lies beyond what
+two identical servers differed by, and every start agrees. CPU is the kernel's account of the server
+and its children. Every byte of every reply was compared.</p>
 """
 
 

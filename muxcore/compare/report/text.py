@@ -10,9 +10,9 @@ from muxcore.compare.report.verdict import again, headline, plain, price, ratio,
 
 _FOOT = """\
 Each server was warmed: before its first window clients came, talked and went ("fresh": it was not).
-Ratios are medians of windows side by side, over {blocks} starts, with 99 % intervals, corrected for
-the {comparisons} comparisons that were planned. A rate in (brackets) is not the server's own: its
-core was not busy.\
+Ratios are medians of windows side by side, over several starts (the first table: {blocks}), with
+99 % intervals, corrected for the {comparisons} comparisons that were planned. A rate in (brackets)
+is not the server's own: its core was not busy.\
 """
 
 

@@ -18,7 +18,7 @@ from .faults import FAULTS
 _SEEDS = 3000  # under a second
 _PARITY_SEEDS = 12  # on the real kernel up to a quarter of a second each: it waits for quiet
 _FAULT_SEEDS = 10_000  # within which each planted fault is to be found
-_DEADLINE = 300.0  # s; the slowest takes 5, most of it the compiler's
+_DEADLINE = 120.0  # s; the slowest takes 5, most of it the compiler's
 
 pytestmark = pytest.mark.timeout(_DEADLINE)
 
