@@ -90,9 +90,8 @@ def test_a_backlog_of_ours_is_set_and_else_the_supervisors_stays(given: list[str
 
 def test_a_number_names_one_of_them_or_whatever_else_this_process_has(given: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mine:
-        sockets = opening.open_all(
-            [address.Address(fd=str(number)) for number in (_FIRST + 1, mine.fileno())], Limits()
-        )
+        wanted = [address.Address(fd=str(number)) for number in (_FIRST + 1, mine.fileno())]
+        sockets = list(opening.open_all(wanted, Limits()))
         assert [address.of_socket(sock) for sock in sockets] == [given[1], address.of_socket(mine)]
         opening.close_listener(sockets[0])
         sockets[1].detach()
