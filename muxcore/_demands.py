@@ -27,7 +27,10 @@ def places(where: Sequence[str | int | Address | socket.socket]) -> list[socket.
     """
     if not where:
         raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
-    found = [each if isinstance(each, socket.socket) else address.parse(each) for each in where]
+    found = [
+        each if isinstance(each, socket.socket) else address.parse(each, listen=True)
+        for each in where
+    ]
     given = [id(each) for each in where if isinstance(each, socket.socket | Address)]
     if len(set(given)) < len(given):
         raise ValueError("a socket or an address is given twice: each is listened on once")

@@ -11,6 +11,7 @@ from typing import Any
 from muxcore import hosts
 from muxcore._life import Life
 from muxcore._signals import Asked, signals_of
+from muxcore._supervised import supervise
 from muxcore.restarting.pidfile import Pidfile
 from muxcore.restarting.predecessor import predecessor
 from muxcore.restarting.successor import Restart
@@ -71,6 +72,7 @@ class Running(Life):
 
     def _serve(self, on_ready: Callable[[Any], object] | None, file: Pidfile) -> bool:
         self._engine.get_ready()
+        supervise(self)
         # what workers take to be ready is long enough for a signal
         if self._is_ready() or not self._engine.count:
             file.write()

@@ -48,10 +48,13 @@ class Server(Running):
             A service object's ``server_started(server)`` is called in the engine's thread once it
             listens, on engines with ``threadsafe_calls``.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
-            once. A unix socket gets the permissions that the umask leaves, and is removed at the
-            end if it is still the one that was bound. A bound socket is the server's from its start
-            on: the caller's object is closed then, and the path of a unix one is left to him. A
-            server that is never started, or whose start fails, leaves it to the caller.
+            once. A unix socket gets the permissions that the umask leaves, or those that an
+            ``Address`` has, and is removed at the end if it is still the one that was bound.
+            ``"fd:NAME"`` are the sockets of that name that a supervisor has passed to this process
+            (systemd's .socket units), which stay the supervisor's, too. A bound socket is the
+            server's from its start on: the caller's object is closed then, and the path of a unix
+            one is left to him. A server that is never started, or whose start fails, leaves it to
+            the caller.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
             "auto".
         limits: the caps; the defaults suit a public port.

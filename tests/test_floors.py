@@ -34,7 +34,7 @@ _FLOORS = [
     ["registry", "_moved"],
     ["workers", "services", "_demands", "_at_exit", "_phases", "hosts"],
     ["_life", "_chosen"],
-    ["_signals"],
+    ["_signals", "_supervised"],
     ["_running"],
     ["server"],
     ["_serve"],

@@ -19,6 +19,7 @@ _PARTS = {
         "operating",
         "workers",
         "restarting",
+        "deploying",
         "packaging",
     ],
     "Reference": [

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Self, cast
 
 import muxcore
+from muxcore._supervised import supervise
 from muxcore.address import Address
 from muxcore.aio.ends import Handed
 from muxcore.aio.handling import Handler, Handling, is_handler
@@ -170,6 +171,7 @@ class Server:
         """
         over = asyncio.ensure_future(self._wait_until_over())
         asked = asyncio.ensure_future(self._asked.wait())
+        supervise(self._server)
         try:
             with heard(self, self._server._engine.limits.restart_timeout):
                 try:

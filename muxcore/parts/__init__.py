@@ -12,7 +12,7 @@ In the order to read:
   second; a first reader skips them, as well as
 - ``outgoing``, ``checking``: who connects by an engine, and the checks of a pool's upstreams;
 - ``sockets``: connections are accepted, taken over, prepared, and why accept(2) fails;
-- ``opening``: listeners are opened and closed; the server's;
+- ``opening``, ``passed``: listeners are opened, or were by a supervisor, and closed; the server's;
 - ``listener``: a listener of a loop: when it accepts, and when it rests;
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
 - ``lookups``, ``connecting``: from a name to a connection;
@@ -23,5 +23,6 @@ In the order to read:
 - ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask
   for, the logs to be opened again; the server's;
 - ``channel``: what a process and its starter say to each other, listening sockets among it;
-- ``notify``: what is said to the supervisor that started the process, systemd or another.
+- ``notify``: what is said to the supervisor that started the process, systemd or another;
+- ``first``: the first process of a container, which waits for those whose parents are gone.
 """

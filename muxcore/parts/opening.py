@@ -14,7 +14,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import BindError
 from muxcore.limits import Limits
-from muxcore.parts import sockets
+from muxcore.parts import passed, sockets
 
 
 class Left(Protocol):
@@ -54,6 +54,29 @@ class UnixListener(socket.socket):
         """Whether the path is this process's to remove, and names the same file still."""
         return os.getpid() == self.owner and bool(self.file) and _file_at(self.path) == self.file
 
+    def admit(self, mode: int | None, owner: tuple[int, int] | None) -> None:
+        """Give the file the permissions and the owner that it is to have; before listen(2).
+
+        By a descriptor of the file: who may write to the folder could put a link in its place.
+
+        Raises:
+            OSError: they cannot be given, or somebody did.
+        """
+        if mode is None and owner is None:
+            return
+        file = os.open(self.path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+                raise OSError(errno.EEXIST, "somebody has put another file in its place")
+            name = f"/proc/self/fd/{file}"  # fchmod(2) takes no O_PATH
+            if owner is not None:
+                os.chown(name, *owner)
+            if mode is not None:
+                os.chmod(name, mode)
+        finally:
+            os.close(file)
+
     def remove(self) -> None:
         """Remove the path, if it is ours still."""
         if self.is_ours():
@@ -71,7 +94,8 @@ def open_all(
     """Open listeners for several addresses, or none.
 
     Bound sockets among them become ours once all is open; if something cannot be opened, they stay
-    the caller's, though they may be listening by then.
+    the caller's, though they may be listening by then. What a supervisor has passed can be had
+    again then.
 
     Args:
         wheres: them.
@@ -82,7 +106,7 @@ def open_all(
         Each, with the address that it was opened for, as that was given; "" for a bound socket.
 
     Raises:
-        BindError: see :func:`open_listeners` and :func:`listen_on`.
+        BindError: see :func:`open_listeners`, :func:`listen_on` and ``passed.listeners``.
     """
     opened: dict[socket.socket, str] = {}
     try:
@@ -95,12 +119,16 @@ def open_all(
             opened.update(dict.fromkeys(found, str(where)))
             for sock in found:
                 _take(sock, limits, reuse_port)
-            if not found:
+            if not found and where.fd:
+                found = passed.listeners(where, limits)
+            elif not found:
                 found = open_listeners(where, limits, reuse_port=reuse_port, left=left)
-                opened.update(dict.fromkeys(found, str(where)))
+            opened.update(dict.fromkeys(found, str(where)))
     except BaseException:
         for sock in opened:
-            if sock not in wheres:
+            if isinstance(sock, passed.PassedListener):
+                sock.give_back()
+            elif sock not in wheres:
                 close_listener(sock)
         raise
     for sock in opened:
@@ -119,8 +147,8 @@ def open_listeners(
 ) -> list[socket.socket]:
     """Open a non-blocking listener for each address that ``where`` resolves to.
 
-    A unix socket is bound with the permissions that the umask leaves (umask(2)): who may write to
-    it may connect (unix(7)).
+    A unix socket is bound with the permissions that the umask leaves (umask(2)), or with those that
+    the address asks for: who may write to it may connect (unix(7)).
 
     Args:
         where: an address.
@@ -144,7 +172,7 @@ def open_listeners(
                 opened.append(found)
                 _take(found, limits, reuse_port)
             else:
-                opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port))
+                opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port, parsed))
     except OSError as exc:
         for sock in opened:
             close_listener(sock)
@@ -237,8 +265,19 @@ def _file_at(path: str) -> tuple[int, int] | None:
 
 
 def _bound(
-    family: socket.AddressFamily, sockaddr: Any, backlog: int, reuse_port: bool
+    family: socket.AddressFamily,
+    sockaddr: Any,
+    backlog: int,
+    reuse_port: bool,
+    where: Address | None = None,
 ) -> socket.socket:
+    """Return a new listener.
+
+    Args:
+        where: has the permissions of a unix socket's file. It is never more open than that: the
+            file begins with them, less what the umask takes off, and has all of them before
+            anybody can connect.
+    """
     sock: socket.socket
     if family == socket.AF_UNIX and not sockaddr.startswith("\0"):
         _remove_stale(sockaddr)
@@ -254,9 +293,13 @@ def _bound(
         if family == socket.AF_INET6:
             # "[::]" is IPv6 alone: "0.0.0.0" is written out beside it where both are meant
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if where is not None and where.mode is not None:
+            os.fchmod(sock.fileno(), where.mode)  # what the file begins with (Linux' unix_bind())
         sock.bind(sockaddr)
         if isinstance(sock, UnixListener):
             sock.remember(sockaddr)
+            if where is not None:
+                sock.admit(where.mode, where.owner)
         sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:

@@ -177,6 +177,7 @@ class ForkingLoop(Engine):
             if left <= 0 or (self._abort_asked and deadline is not None):
                 return False
             events = self._wait_briefly(min(left, _NUDGE))
+            self._alarms.run_due()
             if not events:
                 self._children.nudge()
             for fd in events:

@@ -24,6 +24,7 @@ from time import monotonic
 from muxcore.abc import logger
 from muxcore.errors import CapabilityMissing
 from muxcore.parts.channel import Channel, Message, Orders
+from muxcore.parts.first import ours
 from muxcore.parts.notify import notify
 from muxcore.restarting import handed, program
 from muxcore.restarting.predecessor import INIT, predecessor
@@ -161,6 +162,7 @@ class Restart:
                 self._failed()
                 return
         successor.pid = successor.process.pid
+        ours.add(successor.pid)
         logger.info("%s: process %d is starting to take over", by, successor.pid)
         self._hear_of(successor)
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 from muxcore.parts.channel import Channel
+from muxcore.parts.first import ours
 from muxcore.workers import bootstrap
 
 _TICK = 0.02  # s between two looks at a process's end, where Linux (before 5.3) has no pidfd
@@ -54,6 +55,7 @@ class Process:
         finally:
             theirs.close()
         self.pid = self._popen.pid
+        ours.add(self.pid)
         self._end = _pidfd(self.pid)
         first = [sys.path, sys.argv, main.__module__, main.__name__]
         self.channel.write(json.dumps(first).encode())
@@ -68,9 +70,11 @@ class Process:
         Once there is one nothing of it is left but the channel.
         """
         status = self._popen.poll()
-        if status is not None and self._end >= 0:
-            os.close(self._end)
-            self._end = -1
+        if status is not None:
+            ours.discard(self.pid)
+            if self._end >= 0:
+                os.close(self._end)
+                self._end = -1
         return status
 
     def wait(self, timeout: float | None = None) -> int | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
+from muxcore.parts import notify
 from muxcore.parts.cells import Cells
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.pure.forking import flush
@@ -38,6 +39,7 @@ def main(sock: socket.socket) -> int:
     """Be a worker; return its exit status."""
     channel = Channel(sock)
     program.why_not = "this is a worker, and its parent is who starts the program anew"
+    os.environ.pop(notify.VARIABLE, None)  # the parent tells the supervisor, for all
     for number in _FOR_SERVERS:
         signal.signal(number, _not_yet)
     try:
