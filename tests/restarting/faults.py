@@ -45,7 +45,7 @@ FAULTS = [
         "parts/opening.py",
         "[] if left is None else left.named(str(where))",
         "[]",
-        "may_ask",
+        "takes_over_and and native",
     ),
     (
         "the old one removes the path",

@@ -77,6 +77,7 @@ def test_reload_says_what_is_wrong(reload: Reload, tmp_path: Path) -> None:
     assert said.startswith(f"muxcore: there is no process {child.pid}: pid is left over")
 
 
+@pytest.mark.deep
 def test_a_command_that_serves_has_a_pidfile(start: Start, reload: Reload, tmp_path: Path) -> None:
     (tmp_path / "pid").write_text("999999999\n")  # of another boot
     service = start("-m", "muxcore", "echo", "0", "--pidfile", "pid")
