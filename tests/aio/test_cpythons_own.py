@@ -20,8 +20,17 @@ import muxcore
 GUESTS = [i.name for i in muxcore.engines() if i.available and "guest" in i.capabilities]
 HERE = Path(__file__).with_name("cpython")
 
-QUICK = ["test_buffered_proto", "test_server", "test_streams", "test_unix_events"]
-ALL = [*QUICK, "test_base_events", "test_events", "test_sendfile", "test_ssl", "test_sslproto"]
+QUICK = ["test_server", "test_streams"]
+ALL = [
+    *QUICK,
+    "test_buffered_proto",
+    "test_unix_events",
+    "test_base_events",
+    "test_events",
+    "test_sendfile",
+    "test_ssl",
+    "test_sslproto",
+]
 _SECONDS = 300  # that one module may take; the longest takes 5
 
 

@@ -357,6 +357,7 @@ def test_two_servers_of_one_loop_are_each_at_home(run: Runs) -> None:
     run(main)
 
 
+_LOOPS = ["asyncio.run", pytest.param("__import__('uvloop').run", marks=pytest.mark.deep)]
 PROGRAM = """
 import asyncio, sys
 import muxcore, muxcore.aio as mux
@@ -377,7 +378,7 @@ async def main():
 """
 
 
-@pytest.mark.parametrize("loop", ["asyncio.run", "__import__('uvloop').run"])
+@pytest.mark.parametrize("loop", _LOOPS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
     loop: str, number: signal.Signals, engine: str
@@ -405,7 +406,7 @@ def test_sigterm_drains_every_server_and_a_second_signal_waits_for_nobody(
                 assert program.wait(DEADLINE) == 0
 
 
-@pytest.mark.parametrize("loop", ["asyncio.run", "__import__('uvloop').run"])
+@pytest.mark.parametrize("loop", _LOOPS)
 def test_sigint_ends_every_server_and_waits_for_nobody(loop: str, engine: str) -> None:
     if "uvloop" in loop:
         pytest.importorskip("uvloop")

@@ -144,7 +144,7 @@ _LOOPS = {
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("loop", _LOOPS)
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.deep)])
 def test_a_signal_ends_a_program_with_workers(loop: str, number: signal.Signals) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")

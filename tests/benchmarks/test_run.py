@@ -117,3 +117,25 @@ def test_what_an_idle_pair_costs_is_measured() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"an idle pair: -?\d+ bytes\n", done.stdout)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("mode", "much", "said"),
+    [
+        ("cost", ("--rounds", "15"), "two workers against one process"),
+        ("kills", ("--seconds", "2"), "ended without: 0"),
+        ("stalls", ("--rounds", "10"), "two workers "),
+    ],
+)
+def test_what_workers_cost_and_outlive_is_measured(
+    mode: str, much: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(_ROOT / "benchmarks" / "workers.py"), mode, *much]
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [*command, "--json", str(figures)], capture_output=True, text=True, timeout=50, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert json.loads(figures.read_text())

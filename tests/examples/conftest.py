@@ -1,5 +1,7 @@
 """Each example as a newcomer runs it: a program of its own, on every engine that can carry it.
 
+The deep tests do that; `make test` takes the engine that a newcomer has, and the plainest.
+
 One that is a program of asyncio's, which needs a guest (``REQUIRES`` in its tests says so), runs on
 one engine in asyncio's loop, and on the next in uvloop's: tests/aio has them all.
 """
@@ -12,9 +14,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +33,7 @@ _ROOT = Path(__file__).parents[2]
 _ENGINES = [info.name for info in muxcore.engines()]
 _GUESTS = [info.name for info in muxcore.engines() if "guest" in info.capabilities]
 _LOOPS = [name for name in ("asyncio", "uvloop") if is_here(name)]
+_USUAL = {muxcore.engine().name, "pure-select"}
 _IN_UVLOOP = """\
 import asyncio, runpy, sys, uvloop
 asyncio.run = uvloop.run
@@ -43,12 +47,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" not in metafunc.fixturenames:
         return
     if "guest" not in getattr(metafunc.module, "REQUIRES", ()):
-        metafunc.parametrize("engine", _ENGINES, indirect=True, scope="module")
+        metafunc.parametrize("engine", _marked(_ENGINES), indirect=True, scope="module")
     elif "loop" not in metafunc.fixturenames:
-        metafunc.parametrize("engine", _GUESTS, indirect=True, scope="module")
+        metafunc.parametrize("engine", _marked(_GUESTS), indirect=True, scope="module")
     else:
         hosted = list(zip(_GUESTS, itertools.cycle(_LOOPS), strict=False))
-        metafunc.parametrize(("engine", "loop"), hosted, indirect=True, scope="module")
+        metafunc.parametrize(("engine", "loop"), _marked(hosted), indirect=True, scope="module")
+
+
+def _marked(values: Sequence[Any]) -> list[Any]:
+    """Return parameters, engines or rows that begin with one; those that are not usual are deep."""
+    rows = [each if isinstance(each, tuple) else (each,) for each in values]
+    return [pytest.param(*row, marks=() if row[0] in _USUAL else pytest.mark.deep) for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from .relay_faults import RELAY_MUTANTS
 _ALL = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
 # Each is a start of pytest. Every fifth shows with each change that the suites judge, of whatever
 # kind; all of them are the deep tests'.
-FIRST = _ALL[::5]
+FIRST = _ALL[::12]
 MUTANTS = [*FIRST, *(each for each in _ALL if each not in FIRST)]
 
 _PACKAGE = Path(muxcore.__file__).parent
@@ -102,7 +102,9 @@ def test_a_mutant_fails_a_scenario(mutant: Mutant, tmp_path: Path) -> None:
     assert re.search(r"\b1 failed", output), f"nothing caught: {mutant.name}\n{output}"
 
 
-@pytest.mark.parametrize("suite", _SUITES)
+@pytest.mark.parametrize(
+    "suite", [_SUITES[0], *(pytest.param(each, marks=pytest.mark.deep) for each in _SUITES[1:])]
+)
 def test_without_a_fault_nothing_is_caught(suite: str, tmp_path: Path) -> None:
     killers = {killer for mutant in MUTANTS if mutant.suite == suite for killer in mutant.killers}
     control = Mutant("no fault", suite, (), tuple(sorted(killers)))
@@ -135,7 +137,9 @@ def test_a_mutant_fails_somewhere_in_the_whole_of_the_suites(
 
 @pytest.mark.deep
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("suite", _SUITES)
+@pytest.mark.parametrize(
+    "suite", [_SUITES[0], *(pytest.param(each, marks=pytest.mark.deep) for each in _SUITES[1:])]
+)
 def test_without_a_fault_the_whole_of_the_suites_catches_nothing(
     suite: str, tmp_path: Path
 ) -> None:

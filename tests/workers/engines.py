@@ -8,7 +8,7 @@ import pytest
 
 import muxcore
 
-_OF_EACH_KIND = ("native-epoll", "pure-process", "asyncio")
+_OF_EACH_KIND = ("native-epoll", "pure-process")  # an adapter is a loop as the first is
 
 
 def each() -> list[Any]:

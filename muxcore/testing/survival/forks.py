@@ -14,27 +14,33 @@ from muxcore.testing.program import ProgramSuite
 from muxcore.testing.recorder import Recorder
 
 _PROGRAM = """
-import os, sys, tempfile, warnings
+import os, socket, sys, tempfile, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
 import muxcore
-from muxcore.testing import Peer
+
+def client(where):
+    kind, _, rest = where.partition(":")
+    peer = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+    peer.settimeout({deadline})
+    peer.connect(rest if kind == "unix" else (kind, int(rest)))
+    return peer
 
 def child_does(server):
     {child}
 
 path = tempfile.mkdtemp() + "/s"
 server = muxcore.Server(muxcore.Echo, 0, "unix:" + path, engine={engine!r}, trigger={trigger!r})
-with server, Peer(server.addresses[0]) as before:
-    before.send(b"a")
-    before.read(1)
+with server, client(server.addresses[0]) as before:
+    before.sendall(b"a")
+    before.recv(1)
     pid = os.fork()
     if pid == 0:
         child_does(server)
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    for peer in (before, Peer(server.addresses[0]), Peer("unix:" + path)):
-        peer.send(b"b")
-        assert peer.read(1) == b"b"
+    for peer in (before, client(server.addresses[0]), client("unix:" + path)):
+        peer.sendall(b"b")
+        assert peer.recv(1) == b"b"
         peer.close()
     assert server.stop() is True
     assert not os.path.exists(path)
@@ -105,7 +111,9 @@ class Forks(ProgramSuite):
 
     def _ran(self, child: str) -> str:
         """Run a program whose forked child does something; return what it wrote to stderr."""
-        source = _PROGRAM.format(engine=self.engine, trigger=self.trigger, child=child)
+        source = _PROGRAM.format(
+            engine=self.engine, trigger=self.trigger, child=child, deadline=DEADLINE
+        )
         ran = subprocess.run(
             [sys.executable, "-c", source], capture_output=True, text=True, timeout=60
         )
