@@ -1,6 +1,7 @@
 """muxcore: TCP servers under three concurrency models; Python decides, C moves the bytes."""
 
 from muxcore import _moved
+from muxcore._serve import serve
 from muxcore._version import __version__
 from muxcore.address import Address
 from muxcore.errors import (
@@ -19,6 +20,7 @@ from muxcore.errors import (
     MuxcoreError,
     NoUpstream,
     ParseError,
+    PidfileError,
     ServiceError,
     Stopped,
     TooLong,
@@ -29,7 +31,7 @@ from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
 from muxcore.registry import EngineInfo, engine, engines
-from muxcore.server import Server, serve
+from muxcore.server import Server
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
@@ -60,6 +62,7 @@ __all__ = [
     "MuxcoreError",
     "NoUpstream",
     "ParseError",
+    "PidfileError",
     "Pool",
     "Relay",
     "Server",

@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from muxcore import _demands
+from muxcore import _demands, registry
 from muxcore.abc import Engine
 from muxcore.limits import Limits
+from muxcore.parts import dispatch
 from muxcore.protocol import Service
 
 
 def engine_for(
     make: Callable[..., Any],
     service: Service,
-    chosen: type[Engine],
+    name: str | None,
     limits: Limits,
     trigger: str,
     allow_threads: bool,
@@ -28,12 +29,18 @@ def engine_for(
 
     Args:
         make: makes the server of a worker; it can be imported.
+        name: as of ``registry.engine``.
+        limits: the service's own are laid over them.
         setup: called in each worker first.
         balance: "kernel" or "exact".
 
     Raises:
         CapabilityMissing, ServiceError, ValueError: see ``Server``.
     """
+    dispatch.check_service(service)
+    chosen = registry.engine(name)
+    _demands.check_requirements(service, chosen)
+    limits = _demands.limits_with(service, limits)
     if workers is None:
         if setup is not None or balance != "kernel":
             what = "worker_setup" if setup is not None else f"balance={balance!r}"

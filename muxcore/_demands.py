@@ -1,12 +1,14 @@
-"""What a service brings: the capabilities that it requires of an engine, and limits of its own."""
+"""What is demanded: addresses to listen on, and what a service requires or brings with it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 
-from muxcore import registry
+from muxcore import address, registry
 from muxcore.abc import Engine
+from muxcore.address import Address
 from muxcore.errors import CapabilityMissing, ServiceError
 from muxcore.limits import Limits
 from muxcore.parts import dispatch
@@ -15,6 +17,24 @@ from muxcore.protocol import Service
 
 class Complete(Limits):
     """Limits of which the service's own are a part already: a worker is given them."""
+
+
+def places(where: Sequence[str | int | Address | socket.socket]) -> list[socket.socket | Address]:
+    """Return where a server is to listen.
+
+    Raises:
+        TypeError, AddressError, ValueError: see ``Server``.
+    """
+    if not where:
+        raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
+    found = [
+        each if isinstance(each, socket.socket) else address.parse(each, listen=True)
+        for each in where
+    ]
+    given = [id(each) for each in where if isinstance(each, socket.socket | Address)]
+    if len(set(given)) < len(given):
+        raise ValueError("a socket or an address is given twice: each is listened on once")
+    return found
 
 
 def check_requirements(service: Service, chosen: type[Engine]) -> None:

@@ -9,8 +9,9 @@ import atexit
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import get_ident
+from time import monotonic
 from typing import Any
 
 from muxcore import address
@@ -19,6 +20,11 @@ from muxcore.abc import Engine
 from muxcore.address import Address
 from muxcore.parts import dispatch, opening
 from muxcore.protocol import Service
+from muxcore.restarting import handed
+from muxcore.restarting.predecessor import predecessor
+from muxcore.restarting.successor import Restart
+
+_JOIN_MARGIN = 5.0  # s beyond stop_timeout before stop() calls an engine hung
 
 
 class Life:
@@ -42,6 +48,8 @@ class Life:
         self._service = service
         self._where = where
         self._reuse_port = reuse_port
+        self._listening: list[tuple[str, socket.socket]] = []  # as it was given, or "", and opened
+        self._restart: Restart | None = None  # while run() serves in the main thread
         self._state = "created"
         self._drained = True
         self._runner: int | None = None  # ident of the thread in run()
@@ -62,22 +70,51 @@ class Life:
         if self._state != "created":
             raise RuntimeError(f"this server is {self._state}: make a new one")
         self._engine.settle()
-        listeners: list[socket.socket] = []
+        listeners: dict[socket.socket, str] = {}
+        limits = self._engine.limits
         try:
             listeners = opening.open_all(
-                self._where, self._engine.limits, reuse_port=self._reuse_port
+                self._where, limits, reuse_port=self._reuse_port, left=predecessor
             )
-            while listeners:
-                self.addresses.append(address.of_socket(listeners[0]))
-                self._engine.listen(listeners.pop(0), self._service)
+            for sock in list(listeners):
+                self.addresses.append(address.of_socket(sock))
+                self._listening.append((listeners.pop(sock), sock))
+                self._engine.listen(sock, self._service)
+                self._listen_beside(sock)
             self._tell_started()
-        except BaseException:
+        except BaseException as exc:
             for sock in listeners:
                 opening.close_listener(sock)
             self._engine.close()
             self._ended()
+            predecessor.failed(exc)
             raise
+        handed.add(self)
         self._state = "running"
+
+    def _listen_beside(self, sock: socket.socket) -> None:
+        """Serve whoever waits in what a predecessor had bound beside a socket, for workers."""
+        while (other := predecessor.beside(sock)) is not None:
+            opening.listen_on(other, self._engine.limits)
+            other.setblocking(False)
+            self._listening.append(("", other))
+            self._engine.listen(other, self._service)
+
+    def _listeners(self) -> Iterator[tuple[str, socket.socket]]:
+        """Yield each address as it was given, or "", with a socket that listens there."""
+        yield from self._listening
+        for sock in self._engine.beside():
+            yield "", sock
+
+    def _hand_over(self, heir: int) -> None:
+        """Drain, since another process has taken over; no delay: it accepts from the same sockets.
+
+        Args:
+            heir: its pid.
+        """
+        self._engine.skip_delay()
+        self._phases.ask(None, heir=heir)
+        self._engine.drain(None)
 
     def _tell_started(self) -> None:
         """Let a service object hear that it serves; a class of protocols is told nothing."""
@@ -92,11 +129,37 @@ class Life:
         given = (sock, self._service)
         self._engine.call_from_signal(lambda: dispatch.run_call(self._engine.listen_also, given))
 
+    def _is_ready(self) -> bool:
+        """Whether it listens and goes on to."""
+        engine = self._engine
+        ends = self._phases.asked or engine.draining or engine.ending
+        return self._state == "running" and not ends and self._why_failed() is None
+
+    def _why_failed(self) -> BaseException | None:
+        return self._failure or self._engine.failure
+
     def _join(self, timeout: float | None) -> bool:
         """Wait for the end of the engine; return whether it came."""
         if self._runner is None:
             return self._engine.join(timeout)
         return self._over.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+    def _stopped(self) -> bool:
+        """A stop was asked for: wait for it; see ``Server.stop``."""
+        limit = self._engine.limits.stop_timeout + _JOIN_MARGIN
+        if not self._join(limit):
+            self._engine.abort()
+            if not self._join(_JOIN_MARGIN):
+                raise TimeoutError(
+                    f"engine {self._engine.name!r} did not end within {limit + _JOIN_MARGIN:g} s: "
+                    "a callback is blocking its thread"
+                )
+        return self._joined()
+
+    def _has_drained(self) -> bool:
+        """A drain was asked for: wait for it; return whether it has ended."""
+        until = self._phases.until
+        return self._join(None if until is None else max(0.0, until - monotonic()) + _JOIN_MARGIN)
 
     def _joined(self) -> bool:
         """It has ended: return whether every client had finished."""

@@ -24,6 +24,7 @@ class Phases:
     def __init__(self, engine: Engine, begins: Callable[[], object]) -> None:
         self.asked = self.quiet = False
         self._by = ""  # the name of the signal that asked for it
+        self.heir = 0  # the pid of the process that has taken over
         self.until: float | None = None
         self._timeout = engine.limits.drain_timeout  # s; None: as long as they like
         self._engine = engine
@@ -40,16 +41,17 @@ class Phases:
         self.asked = True
         self.until = monotonic() + self._engine.limits.stop_timeout
 
-    def ask(self, timeout: float | None, by: str = "") -> None:
+    def ask(self, timeout: float | None, by: str = "", heir: int = 0) -> None:
         """A drain is asked for; the first time counts.
 
         Args:
             timeout: seconds that clients have; None means ``Limits.drain_timeout``.
             by: the name of the signal that did it.
+            heir: the pid of the process that has taken over, where that did it.
         """
         if self.asked:
             return
-        self.asked, self._by = True, by
+        self.asked, self._by, self.heir = True, by, heir
         limits = self._engine.limits
         if timeout is not None:
             self._timeout = timeout
@@ -71,9 +73,14 @@ class Phases:
     def _drain_begins(self) -> None:
         stats, delay = self._engine.stats(), self._engine.limits.drain_delay
         self._gone, self._began = stats.total - stats.open, monotonic()
+        by, again = (f"{self._by}: ", "; again to end them") if self._by else ("", "")
+        if self.heir:
+            by = f"process {self.heir} has taken over"
+            if not stats.open:
+                logger.info("%s", by)
+            by += "; "
         if self.quiet or not (stats.open or delay):
             return
-        by, again = (f"{self._by}: ", "; again to end them") if self._by else ("", "")
         how_long = "as long as they like" if self._timeout is None else f"up to {self._timeout:g} s"
         first = f", after {delay:g} s in which more may come" if delay else ""
         clients = _clients(stats.open)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from muxcore._phases import Phases
 from muxcore.abc import Engine
-from muxcore.parts import dispatch
 from muxcore.parts.signals import Heard, ServerSignals, has_terminal
+from muxcore.restarting.successor import Restart
 
 
 class Asked(Protocol):
@@ -24,7 +24,9 @@ class Asked(Protocol):
     def reopen_logs(self) -> None: ...
 
 
-def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
+def signals_of(
+    server: Asked, engine: Engine, phases: Phases, restart: Restart | None
+) -> ServerSignals:
     """Return the signals of a server, which are heard while they are entered.
 
     SIGHUP means two things: to read again what a program was told, and that its terminal is closed.
@@ -33,6 +35,8 @@ def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
     had_terminal = has_terminal()
 
     def ask(number: signal.Signals) -> None:
+        if restart is not None:
+            restart.cancel(number)
         if number == signal.SIGINT:
             server.request_stop()
         else:
@@ -45,8 +49,9 @@ def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
         else:
             server.reload()
 
-    def say_unused(number: signal.Signals) -> None:
-        engine.call_from_signal(lambda: dispatch.logger.info("%s: nothing to do", number.name))
+    def begin(number: signal.Signals) -> None:
+        if restart is not None:
+            engine.call_from_signal(lambda: restart.begin(number.name))
 
     def resize(more: int) -> None:
         with contextlib.suppress(ValueError):  # there are as few, or as many, as there can be
@@ -55,7 +60,7 @@ def signals_of(server: Asked, engine: Engine, phases: Phases) -> ServerSignals:
     others: dict[signal.Signals, Heard] = {
         signal.SIGHUP: hang_up,
         signal.SIGUSR1: lambda number: server.reopen_logs(),
-        signal.SIGUSR2: say_unused,
+        signal.SIGUSR2: begin,
     }
     if engine.count:
         others[signal.SIGTTIN] = lambda number: resize(1)

@@ -11,10 +11,11 @@ A third party's engine derives from :class:`Engine`, is named in the entry-point
 from __future__ import annotations
 
 import abc
+import dataclasses
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from muxcore import _forks
@@ -161,6 +162,10 @@ class Engine(abc.ABC):
         """
         return
 
+    def beside(self) -> Sequence[socket.socket]:
+        """Return what the engine itself has bound beside what it was given to listen on."""
+        return ()
+
     def balance_with(self, cells: Any, mine: int) -> None:
         """Take no client whom a worker with fewer of them can take; before :meth:`listen`.
 
@@ -274,9 +279,22 @@ class Engine(abc.ABC):
         """
         self.stop()
 
+    def skip_delay(self) -> None:
+        """Let no drain wait for ``Limits.drain_delay``: another process accepts what comes."""
+        self.limits = dataclasses.replace(self.limits, drain_delay=0.0)
+
     def call_from_signal(self, call: Callable[[], object]) -> None:
         """Make a call where nothing of the engine's is under way; for signal handlers; here now."""
         call()
+
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        """Make a call of the server's own in so many seconds, in the engine's thread.
+
+        Raises:
+            CapabilityMissing: the engine has no ``timers``, and no alarms either.
+        """
+        self.need("timers")
+        return self.call_later(delay, call, *args)
 
     def resize(self, count: int) -> None:
         """Have so many processes do its work; here there are none.

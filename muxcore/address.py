@@ -6,18 +6,21 @@ the world reads it as loopback and the other half as every interface.
 
 from __future__ import annotations
 
+import errno
 import functools
 import ipaddress
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from muxcore.errors import AddressError
 
 _UNIX_PATH_MAX = 107  # sun_path is 108 bytes with its final NUL: unix(7)
 _PORT_MAX = 65_535
+_MODE_MAX = 0o777  # what is above it means nothing for a socket
+_FD_NAME = re.compile(r"[ -9;-~]{1,255}")  # FileDescriptorName= of systemd.socket(5)
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?")  # RFC 1123, 2.1
 
 
@@ -28,15 +31,32 @@ class Address:
     Attributes:
         host: a name or an IP literal without brackets; "" for a unix address.
         port: 0 to 65,535; 0 asks the kernel for a free one.
-        path: the path of a unix socket; "" for TCP. One without host and path is that of a unix
+        path: the path of a unix socket; "" for TCP. One without host, path and fd is that of a unix
             socket without a name.
+        fd: for listening: the name of descriptors that a supervisor has passed, sd_listen_fds(3),
+            or the number of an open one.
+        mode: the permissions of the file that listening on ``path`` makes, such as 0o660: who may
+            write to it may connect (unix(7)). None: what the umask leaves.
+        owner: (uid, gid) whose that file becomes; None: the process's.
+
+    Raises:
+        AddressError: such a mode there cannot be.
     """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    fd: str = ""
+    mode: int | None = field(default=None, compare=False)
+    owner: tuple[int, int] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.mode is not None:
+            _check_mode(self.mode, self.path)
 
     def __str__(self) -> str:
+        if self.fd:
+            return f"fd:{self.fd}"
         if self.path:
             return f"unix:{self.path}"
         if not self.host:
@@ -44,29 +64,50 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse(text: str | int | Address) -> Address:
+def parse(text: str | int | Address, *, listen: bool = False) -> Address:
     """Read an address as a person writes it.
 
     Args:
         text: ``9000`` (loopback), ``"127.0.0.1:9000"``, ``"[::1]:9000"``, ``"localhost:9000"``,
             ``"0.0.0.0:9000"`` or ``"[::]:9000"`` (every interface), or ``"unix:/run/app.sock"``.
+        listen: it is to be listened on, so it may be ``"fd:NAME"`` or ``"fd:3"``, too: what a
+            supervisor has passed.
 
     Raises:
         AddressError: the text is none of these; the message shows the right spelling.
     """
-    if isinstance(text, Address):
-        return text
-    if isinstance(text, bool) or not isinstance(text, str | int):
+    if isinstance(text, bool) or not isinstance(text, str | int | Address):
         raise AddressError(
             f"an address is a port number or text such as '127.0.0.1:9000', not {text!r}"
         )
-    return _parsed(str(text).strip())
+    parsed = text if isinstance(text, Address) else _parsed(str(text).strip())
+    if parsed.fd and not listen:
+        raise AddressError(
+            f"address '{parsed}' is a socket that a supervisor has passed, which is listened on: "
+            "it is nowhere to connect to; write for example '127.0.0.1:9000'"
+        )
+    return parsed
+
+
+def mode_of(text: str) -> int:
+    """Read the permissions of a unix socket as chmod(1) takes them: ``"0660"``, or ``"660"``.
+
+    Raises:
+        AddressError: they are none, or nobody could connect.
+    """
+    if not re.fullmatch(r"(0o)?[0-7]{3,4}", text):
+        raise AddressError(f"must be three digits from 0 to 7 after a 0, as in 0660, not {text!r}")
+    mode = int(text, 8)
+    _check_mode(mode, "unix")
+    return mode
 
 
 @functools.lru_cache(1024)  # a relay connects to the same few addresses all the time
 def _parsed(text: str) -> Address:
     if text.startswith("unix:"):
         return Address(path=_unix_path(text[5:]))
+    if text.startswith("fd:"):
+        return Address(fd=_fd_name(text[3:]))
     if re.fullmatch(r"[+-]?[0-9]+", text):
         return Address("127.0.0.1", _port(text, "127.0.0.1", text))
     if text.startswith("["):
@@ -115,6 +156,8 @@ def resolve(address: Address, *, passive: bool = False) -> list[tuple[socket.Add
     Raises:
         OSError: the name has no address, or is none; ``socket.gaierror`` says why.
     """
+    if address.fd:
+        raise OSError(errno.EINVAL, f"{address} has no address before it is opened")
     if address.path:
         return [(socket.AF_UNIX, _sun_path(address.path))]
     flags = socket.AI_PASSIVE if passive else 0
@@ -179,6 +222,31 @@ def _unix_path(path: str) -> str:
     if "\0" in path:
         raise AddressError("a unix path cannot hold a NUL byte; '@name' is the abstract space")
     return path
+
+
+def _fd_name(name: str) -> str:
+    if not _FD_NAME.fullmatch(name):
+        raise AddressError(
+            f"address 'fd:{name}' names no descriptors: write fd: and what FileDescriptorName= of "
+            "the .socket unit says, or a number, as in fd:3"
+        )
+    return str(int(name)) if name.isdigit() else name
+
+
+def _check_mode(mode: int, path: str) -> None:
+    """Refuse the permissions of a unix socket that cannot be meant."""
+    if isinstance(mode, bool) or not isinstance(mode, int):
+        raise AddressError(f"a mode is a number such as 0o660, not {mode!r}")
+    if not path or path.startswith("@"):
+        raise AddressError("a mode is a unix socket's file's: this address has none")
+    if not 0 <= mode <= _MODE_MAX:
+        meant = f"; did you mean 0o{mode}?" if re.fullmatch("[0-7]{3}", str(mode)) else ""
+        raise AddressError(f"mode {mode:#o} is not from 0 to 0o777{meant}")
+    if not mode & 0o222:
+        raise AddressError(
+            f"mode {mode:#o} lets nobody write, so nobody could connect (unix(7)): 0o600 lets the "
+            "owner, 0o660 the group, 0o666 everybody"
+        )
 
 
 def _bracketed(text: str) -> Address:

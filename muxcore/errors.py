@@ -105,6 +105,10 @@ class CapabilityMissing(MuxcoreError, RuntimeError):
     """The engine cannot do what the service requires, or what was just asked of it."""
 
 
+class PidfileError(MuxcoreError, OSError):
+    """A pidfile cannot be written, or is another kind of file, which is left as it is."""
+
+
 class WorkerFailed(MuxcoreError, RuntimeError):
     """A worker cannot serve, or workers die again and again; the text says why."""
 

@@ -61,6 +61,8 @@ class Limits:
             ended. None: idle ones may stay for ``drain_timeout``, too.
         drain_spread: over how long those that are left are ended, evenly, so that not all of them
             come back in one second. 0: all at once.
+        restart_timeout: how long the program that is to take over at a restart may take until it
+            serves; then it is ended, and the old one goes on.
         accept_pause: the rest of a listener after accept(2) failed for want of descriptors or
             memory: 0.1 s is at most 10 attempts a second, and a quick recovery.
     """
@@ -86,6 +88,7 @@ class Limits:
     drain_delay: float = 0.0
     drain_idle: float | None = None
     drain_spread: float = 0.0
+    restart_timeout: float = 60.0
     accept_pause: float = 0.1
     keepalive: float | None = None
     user_timeout: float | None = None
@@ -119,7 +122,7 @@ _MAY_BE_NONE = frozenset(
         "user_timeout",
     }
 )
-_SECONDS = _MAY_BE_NONE | _ZERO_SECONDS | {"connect_timeout", "accept_pause"}
+_SECONDS = _MAY_BE_NONE | _ZERO_SECONDS | {"accept_pause", "connect_timeout", "restart_timeout"}
 
 LONGEST = 315_360_000.0  # s, ten years
 _SHORTEST = 1e-6  # s; SO_RCVTIMEO, socket(7), counts microseconds, and its zero means "for ever"

@@ -16,29 +16,24 @@ every descriptor, and how it ends is its own affair: what it does with them stop
 
 from __future__ import annotations
 
-import signal
+import os
 import socket
 import sys
 from collections.abc import Callable
-from threading import get_ident
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from muxcore import _at_exit, _demands, address, hosts, registry
+from muxcore import _at_exit, _demands
 from muxcore._chosen import engine_for
-from muxcore._life import Life
-from muxcore._signals import signals_of
+from muxcore._running import Running
 from muxcore.address import Address
 from muxcore.limits import Limits, seconds
 from muxcore.parts import dispatch, logs, sockets
 from muxcore.protocol import Handle, Service
 from muxcore.stats import Stats
 
-_JOIN_MARGIN = 5.0  # s beyond stop_timeout before stop() calls an engine hung
 
-
-class Server(Life):
+class Server(Running):
     """A service on some addresses, by an engine of one's choice.
 
     Used as a context manager it runs in the background::
@@ -53,10 +48,13 @@ class Server(Life):
             A service object's ``server_started(server)`` is called in the engine's thread once it
             listens, on engines with ``threadsafe_calls``.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
-            once. A unix socket gets the permissions that the umask leaves, and is removed at the
-            end if it is still the one that was bound. A bound socket is the server's from its start
-            on: the caller's object is closed then, and the path of a unix one is left to him. A
-            server that is never started, or whose start fails, leaves it to the caller.
+            once. A unix socket gets the permissions that the umask leaves, or those that an
+            ``Address`` has, and is removed at the end if it is still the one that was bound.
+            ``"fd:NAME"`` are the sockets of that name that a supervisor has passed to this process
+            (systemd's .socket units), which stay the supervisor's, too. A bound socket is the
+            server's from its start on: the caller's object is closed then, and the path of a unix
+            one is left to him. A server that is never started, or whose start fails, leaves it to
+            the caller.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
             "auto".
         limits: the caps; the defaults suit a public port.
@@ -101,21 +99,12 @@ class Server(Life):
         worker_setup: Callable[[], object] | None = None,
         balance: str = "kernel",
     ) -> None:
-        dispatch.check_service(service)
-        if not where:
-            raise TypeError("Server needs at least one address, such as '127.0.0.1:9000'")
-        chosen = registry.engine(engine)
-        _demands.check_requirements(service, chosen)
-        places = [w if isinstance(w, socket.socket) else address.parse(w) for w in where]
-        given = [id(w) for w in where if isinstance(w, socket.socket | Address)]
-        if len(set(given)) < len(given):
-            raise ValueError("a socket or an address is given twice: each is listened on once")
-        limits = _demands.limits_with(service, limits or Limits())
+        places = _demands.places(where)
         engine_ = engine_for(
             self._make,
             service,
-            chosen,
-            limits,
+            engine,
+            limits or Limits(),
             trigger,
             allow_threads,
             workers=workers,
@@ -167,7 +156,7 @@ class Server(Life):
     @property
     def failed(self) -> BaseException | None:
         """What ended the engine, where that was an error: nobody is served any more. Else None."""
-        return self._failure or self._engine.failure
+        return self._why_failed()
 
     def stats(self) -> Stats:
         """Return a snapshot of the counters; from any thread, also after the end."""
@@ -273,17 +262,7 @@ class Server(Life):
             return False
         self.request_stop()
         self._end_unstarted()
-        if self._cannot_wait():
-            return self._drained
-        limit = self._engine.limits.stop_timeout + _JOIN_MARGIN
-        if not self._join(limit):
-            self._engine.abort()
-            if not self._join(_JOIN_MARGIN):
-                raise TimeoutError(
-                    f"engine {self._engine.name!r} did not end within {limit + _JOIN_MARGIN:g} s: "
-                    "a callback is blocking its thread"
-                )
-        return self._joined()
+        return self._drained if self._cannot_wait() else self._stopped()
 
     def request_stop(self) -> None:
         """Ask for the end, not waiting; from any thread, in callbacks and in signal handlers."""
@@ -315,10 +294,8 @@ class Server(Life):
         self._end_unstarted()
         if self._cannot_wait():
             return self._drained
-        until = self._phases.until
-        if not self._join(None if until is None else max(0.0, until - monotonic()) + _JOIN_MARGIN):
-            return self.stop()  # it does not end: a callback blocks it
-        return self._joined()
+        # else it does not end: a callback blocks it
+        return self._joined() if self._has_drained() else self.stop()
 
     def request_drain(self, timeout: float | None = None) -> None:
         """Ask for a drain, not waiting; from where :meth:`request_stop` may be called.
@@ -335,9 +312,7 @@ class Server(Life):
     @property
     def ready(self) -> bool:
         """Whether it listens and goes on to: false from the moment that its end is asked for."""
-        engine = self._engine
-        ends = self._phases.asked or engine.draining or engine.ending
-        return self._state == "running" and not ends and self.failed is None
+        return self._is_ready()
 
     def reload(self) -> None:
         """Open the logs again, and call each of ``on_reload``, as SIGHUP does; from any thread.
@@ -361,6 +336,19 @@ class Server(Life):
         self._engine.tell_workers("reopen")
         self._engine.call_from_signal(logs.reopen)
 
+    def restart(self) -> None:
+        """Start the program anew, and drain once that serves on the same sockets, as SIGUSR2 does.
+
+        From any thread, while :meth:`run` serves in the main thread; it does not wait. A successor
+        that fails, or is not ready within ``Limits.restart_timeout``, is a line in the log, and
+        this server goes on: see docs/restarting.md.
+
+        Raises:
+            RuntimeError: it does not serve there, or is another process's.
+        """
+        self._refuse_copy("restart()")
+        self._ask_restart("restart()")
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -375,18 +363,28 @@ class Server(Life):
 
     # -- in this thread
 
-    def run(self, on_ready: Callable[[Server], object] | None = None) -> int:
+    def run(
+        self,
+        on_ready: Callable[[Server], object] | None = None,
+        *,
+        pidfile: str | os.PathLike[str] | None = None,
+    ) -> int:
         """Serve in this thread until ``stop``, ``drain``, SIGINT or SIGTERM.
 
         SIGTERM drains, SIGINT stops. A second signal ends the waiting for clients, and a third one
         the process, even while a callback does not return. SIGHUP calls :meth:`reload`, or drains
         where it tells that the controlling terminal was closed; SIGUSR1 calls :meth:`reopen_logs`,
-        SIGUSR2 does nothing: these three only where the program left them their default. Signals
+        SIGUSR2 :meth:`restart`: these three only where the program left them their default. Signals
         are handled where Python allows it, in the main thread; the handlers that were there before
         are put back.
 
+        As the first process of a container, it does not return after a restart: it executes the
+        program that has taken over.
+
         Args:
             on_ready: called with the server once it listens.
+            pidfile: a file that is to have this process's number from then on, and is removed at
+                the end if it has that still. A number that stands in it is overwritten.
 
         Returns:
             What a script would exit with: 0 after a stop in which all was sent, or a drain in which
@@ -395,30 +393,9 @@ class Server(Life):
 
         Raises:
             BindError, RuntimeError: see :meth:`start`.
+            PidfileError: the file cannot be written, or is another kind of file.
         """
-        self._open()
-        self._runner = get_ident()
-        try:
-            with signals_of(self, self._engine, self._phases) as signals:
-                try:
-                    self._engine.get_ready()
-                    # what workers take to be ready is long enough for a signal
-                    if on_ready is not None and (self.ready or not self.workers):
-                        on_ready(self)
-                        self._refuse_copy("run()")  # it may have forked, and returned in both
-                    self._drained = self._engine.run()
-                finally:
-                    self._engine.close()
-        except BaseException as exc:
-            self._failure, self._drained = exc, False
-            raise
-        finally:
-            self._ended()
-        if len(signals.received) > 1:
-            return 128 + signals.received[-1]
-        if signals.received == [signal.SIGINT]:
-            return 128 + signal.SIGINT
-        return 0 if self._drained else 1
+        return self._run(self, on_ready, pidfile)
 
     # -- in somebody else's loop
 
@@ -441,43 +418,4 @@ class Server(Life):
             BindError, RuntimeError: see :meth:`start`; or no event loop runs.
         """
         self._engine.need("guest")
-        host = hosts.current()
-        self._open()
-        self._runner = get_ident()
-        try:
-            if on_ready is not None:
-                on_ready(self)
-            await host.serve(self._engine)
-        finally:
-            self._engine.close()
-            self._drained = self._engine.drained
-            self._ended()
-        return self._drained
-
-
-def serve(
-    service: Service,
-    *where: str | int | Address | socket.socket,
-    engine: str | None = None,
-    limits: Limits | None = None,
-    trigger: str = "level",
-    reuse_port: bool = False,
-    allow_threads: bool = False,
-    workers: int | str | None = None,
-    worker_setup: Callable[[], object] | None = None,
-    balance: str = "kernel",
-    on_ready: Callable[[Server], object] | None = None,
-) -> int:
-    """Serve until Ctrl-C or SIGTERM; arguments as in ``Server``, result as in ``run``."""
-    return Server(
-        service,
-        *where,
-        engine=engine,
-        limits=limits,
-        trigger=trigger,
-        reuse_port=reuse_port,
-        allow_threads=allow_threads,
-        workers=workers,
-        worker_setup=worker_setup,
-        balance=balance,
-    ).run(on_ready)
+        return await self._run_as_guest(on_ready)

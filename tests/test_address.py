@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muxcore.address import Address, from_sockaddr, literal, of_socket, parse, resolve
+from muxcore.address import Address, from_sockaddr, literal, mode_of, of_socket, parse, resolve
 from muxcore.errors import AddressError
 
 _ADVICE = re.compile(r"\b(?:write|as in|such as)\b(.*)")
@@ -189,3 +190,51 @@ def test_a_peers_address_of_six_has_brackets() -> None:
     assert from_sockaddr(socket.AF_INET6, ("::1", 80, 0, 0)) == "[::1]:80"
     assert from_sockaddr(socket.AF_INET, ("10.0.0.1", 80)) == "10.0.0.1:80"
     assert from_sockaddr(socket.AF_UNIX, "") == "unix:"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("fd:web", "web"), ("fd:3", "3"), ("fd:0", "0"), ("fd:003", "3"), ("fd:a.socket", "a.socket")],
+)
+def test_what_a_supervisor_has_passed_is_an_address_to_listen_on(text: str, name: str) -> None:
+    assert parse(text, listen=True) == Address(fd=name)
+    assert str(Address(fd=name)) == f"fd:{name}"
+    for where in (text, Address(fd=name)):
+        with pytest.raises(AddressError, match="nowhere to connect to; write for example '127"):
+            parse(where)
+    with pytest.raises(OSError, match="has no address before it is opened"):
+        resolve(Address(fd=name))
+    assert literal(Address(fd=name)) == ()
+
+
+@pytest.mark.parametrize("text", ["fd:", "fd:a:b", "fd:ä", f"fd:{'x' * 256}"])
+def test_what_names_no_descriptor_is_refused(text: str) -> None:
+    with pytest.raises(AddressError, match="names no descriptors: write fd: and what"):
+        parse(text, listen=True)
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("660", 0o660), ("0o600", 0o600)])
+def test_a_mode_is_read_as_chmod_reads_it(text: str, mode: int) -> None:
+    assert mode_of(text) == mode
+    assert Address(path="/s", mode=mode).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "said"),
+    [
+        ("/s", 660, "did you mean 0o660?"),
+        ("/s", 0o7777, "not from 0 to 0o777"),
+        ("/s", -1, "not from 0 to 0o777"),
+        ("/s", 0o440, "nobody could connect"),
+        ("/s", "0660", "a mode is a number such as 0o660"),
+        ("@s", 0o660, "this address has none"),
+        ("", 0o660, "this address has none"),
+    ],
+)
+def test_a_mode_that_cannot_be_is_refused(path: str, mode: Any, said: str) -> None:
+    with pytest.raises(AddressError, match=re.escape(said)):
+        Address(path=path, mode=mode)
+
+
+def test_a_mode_makes_no_other_address() -> None:
+    assert Address(path="/s", mode=0o660, owner=(1, 1)) == Address(path="/s")

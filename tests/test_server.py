@@ -238,7 +238,7 @@ def test_a_service_that_requires_what_is_no_name_is_refused(requires: Any) -> No
 def test_an_engine_that_a_callback_blocks_is_named_and_not_waited_for_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("muxcore.server._JOIN_MARGIN", 0.05)
+    monkeypatch.setattr("muxcore._life._JOIN_MARGIN", 0.05)
     blocked, release = threading.Event(), threading.Event()
 
     class Blocks:

@@ -18,6 +18,8 @@ _PARTS = {
         "load",
         "operating",
         "workers",
+        "restarting",
+        "deploying",
         "packaging",
     ],
     "Reference": [

@@ -11,12 +11,13 @@ from time import monotonic
 from typing import Any, Self, cast
 
 import muxcore
+from muxcore._supervised import supervise
 from muxcore.address import Address
 from muxcore.aio.ends import Handed
 from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.home import enter, set_movers
 from muxcore.aio.inbox import KEEP, Inbox
-from muxcore.aio.signals import stop_signals
+from muxcore.aio.signals import heard
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
@@ -163,8 +164,9 @@ class Server:
     async def serve_forever(self) -> None:
         """Serve until SIGTERM or a cancel, and then :meth:`drain`; or until SIGINT, and then end.
 
-        A second signal cuts the drain short. Signals are heard in the main thread; see
-        ``signals.py``.
+        A second signal cuts the drain short. At SIGUSR2 the program is started anew, and once that
+        serves on the same sockets, here is a drain: docs/restarting.md. Signals are heard in the
+        main thread; see ``signals.py``.
 
         Raises:
             CancelledError: after the drain of a cancel; a second one cuts it short.
@@ -172,8 +174,9 @@ class Server:
         """
         over = asyncio.ensure_future(self._wait_until_over())
         asked = asyncio.ensure_future(self._asked.wait())
+        supervise(self._server)
         try:
-            with stop_signals(self._asked_to_end):
+            with heard(self, self._server._engine.limits.restart_timeout):
                 try:
                     await asyncio.wait((over, asked), return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -251,6 +254,10 @@ class Server:
         self._asked.set()
         if len(self._signals) > 1:
             self._cut_short()
+
+    def _hand_over(self, heir: int) -> None:
+        self._server._hand_over(heir)
+        self._asked.set()
 
     # -- what is another's with workers
 

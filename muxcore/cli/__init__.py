@@ -13,15 +13,16 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from muxcore._version import __version__
 from muxcore.cli._arguments import Parser
 from muxcore.cli._logging import log_messages
 from muxcore.cli._output import keep_standard_descriptors, never_waiting
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
+from muxcore.parts import first
 
-COMMANDS = ("engines", "echo", "discard", "serve", "relay", "load", "compare", "demo")
+COMMANDS = ("engines", "echo", "discard", "serve", "relay", "reload", "load", "compare", "demo")
 
 # Of write(2) on standard output; a file that a command itself opens is named in its error.
 _OUTPUT_FAILED = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     options = parser.parse_args(arguments)
-    with never_waiting() if getattr(options, "serves", False) else contextlib.nullcontext():
+    with _serving_well() if getattr(options, "serves", False) else contextlib.nullcontext():
         log_messages()
         try:
             status = _run(options)
@@ -58,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 130
         except OSError as exc:
             return _unwritten(exc)
+
+
+@contextlib.contextmanager
+def _serving_well() -> Iterator[None]:
+    with never_waiting(), first.sigterm_ends():
+        yield
 
 
 def _unwritten(exc: OSError) -> int:

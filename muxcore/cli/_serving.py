@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import inspect
 import math
 import os
@@ -12,19 +14,25 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from muxcore import _units
-from muxcore.cli import _arguments
+from muxcore import _units, address
+from muxcore.abc import logger
+from muxcore.address import Address
+from muxcore.cli import _arguments, _user
 from muxcore.cli._logging import Output
 from muxcore.cli._watching import Watched
 from muxcore.limits import Limits
 from muxcore.load.descriptors import take_all
+from muxcore.parts import first, passed
 from muxcore.protocol import Service
 from muxcore.server import Server
 from muxcore.workers.engine import BALANCES, MOST, number_of
 
 _CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 
-ADDRESS = "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one"
+ADDRESS = (
+    "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one; fd:NAME is "
+    "what a supervisor has passed"
+)
 
 # The flag of each limit.
 FLAGS = {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Limits)}
@@ -67,8 +75,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a line when a client comes and goes; -vv: its messages too, through Python callbacks",
     )
     loudness.add_argument("-q", dest="quiet", action="store_true", help="errors only")
+    parser.add_argument(
+        "--pidfile", metavar="FILE", help="it gets the server's number, for `muxcore reload FILE`"
+    )
     parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
+    _add_rights(parser)
     _add_limits(parser)
+
+
+def _add_rights(parser: argparse.ArgumentParser) -> None:
+    """Add who it is, and who may connect."""
+    group = parser.add_argument_group("rights (see docs/deploying.md)")
+    group.add_argument(
+        "--user", metavar="NAME|UID", help="what root becomes once it listens; workers run as that"
+    )
+    group.add_argument("--group", metavar="NAME|GID", help="its group (default: the user's own)")
+    group.add_argument(
+        "--socket-mode",
+        type=_mode,
+        metavar="MODE",
+        help="of unix sockets, such as 0660: who may write may connect (default: by the umask)",
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +141,12 @@ def run(
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
         output: what is printed, and where; None: messages alone.
     """
+    user = _user_of(options)
+    try:
+        where = _addresses(options, user)
+    except ValueError as exc:
+        print(f"muxcore: {exc}", file=sys.stderr)
+        return 2
     take_all()
     output = output or Output(options.quiet, options.log)
     output.begin()
@@ -124,10 +157,11 @@ def run(
             )
             service = by_callbacks
         service = Watched(service, messages=options.verbose > 1)
+    make = Server if user is None else functools.partial(_user.ServerOf, user)
     try:
-        server = Server(
+        server = make(
             service,
-            *options.address,
+            *where,
             engine=options.engine,
             limits=limits_of(options),
             trigger=options.trigger,
@@ -139,7 +173,51 @@ def run(
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
-    return server.run(None if options.quiet else _announcer(options.trigger))
+    # what runs here is ours alone, unless the service is somebody's, and runs in no other process
+    ours = "shared_state" not in server.capabilities or not getattr(options, "foreign", False)
+    reaping: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if ours:
+        reaping = first.orphans_are_reaped(server._engine.call_from_signal)
+    elif first.is_first():
+        logger.info(
+            "this is PID 1, and processes that lose their parents are waited for by nobody: "
+            "--workers 1 has a parent that does it, as `docker run --init` does"
+        )
+    with reaping:
+        return server.run(_announcer(options), pidfile=options.pidfile)
+
+
+def _user_of(options: argparse.Namespace) -> _user.User | None:
+    """Return whom it becomes; one that there is not ends the program with the flag's help."""
+    if options.user is None:
+        if options.group is not None:
+            _arguments.refuse(options, "--group is the group of --user: give that, too")
+        return None
+    try:
+        return _user.find(options.user, options.group)
+    except ValueError as exc:
+        _arguments.refuse(options, str(exc))
+
+
+def _addresses(options: argparse.Namespace, user: _user.User | None) -> list[Address]:
+    """Return where it listens, with the rights of unix sockets.
+
+    Raises:
+        AddressError: it is no address.
+    """
+    found = [address.parse(each, listen=True) for each in options.address]
+    files = [each for each in found if each.path and not each.path.startswith("@")]
+    if options.socket_mode is not None and not files:
+        _arguments.refuse(
+            options,
+            "--socket-mode is for unix:PATH, of which there is none here (a .socket unit "
+            "has SocketMode=)",
+        )
+    owner = None if user is None or user.is_me() else (user.uid, user.gid)
+    return [
+        dataclasses.replace(each, mode=options.socket_mode, owner=owner) if each in files else each
+        for each in found
+    ]
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
@@ -166,6 +244,14 @@ def _idle(text: str) -> float | None:
         ) from None
 
 
+def _mode(text: str) -> int:
+    """Parse ``--socket-mode``."""
+    try:
+        return address.mode_of(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
 def _workers(text: str) -> int | str:
     """Parse ``--workers``."""
     try:
@@ -176,9 +262,13 @@ def _workers(text: str) -> int | str:
         ) from None
 
 
-def _announcer(trigger: str) -> Callable[[Server], Any]:
+def _announcer(options: argparse.Namespace) -> Callable[[Server], Any]:
     def announce(server: Server) -> None:
-        mode = f", {trigger}-triggered" if "edge_trigger" in server.capabilities else ""
+        for each in passed.unnamed():
+            logger.warning("%s was passed, and no address names it: nobody answers there", each)
+        if options.quiet:
+            return
+        mode = f", {options.trigger}-triggered" if "edge_trigger" in server.capabilities else ""
         if server.workers:
             mode += f", {server.workers} worker{'s' if server.workers > 1 else ''}"
         for where in server.addresses:

@@ -206,7 +206,7 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None and options.check is None:
             refuse(options, f"--{name.replace('_', '-')} says how to check: give --check, too")
     try:
-        where = address.parse(options.address)
+        where = address.parse(options.address, listen=True)
         relay = Relay(
             _pool(options), max_connections=options.max_connections, access_log=access_log
         )

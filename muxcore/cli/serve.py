@@ -13,6 +13,7 @@ from typing import Any
 from muxcore.cli import _serving
 from muxcore.cli._arguments import near
 from muxcore.errors import ServiceError
+from muxcore.parts import first
 from muxcore.protocol import CALLBACKS
 
 _EXAMPLES = """\
@@ -30,11 +31,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("service", metavar="MODULE:SERVICE", help="a class, or another callable")
     _serving.add_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, foreign=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    return _serving.run(options, load_service(options.service))
+    with first.children_are_ours():
+        service = load_service(options.service)
+    return _serving.run(options, service)
 
 
 def load_service(name: str) -> Any:

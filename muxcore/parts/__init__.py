@@ -13,7 +13,7 @@ In the order to read:
 - ``outgoing``, ``checking``, ``first_bytes``: who connects by an engine, the checks of a pool's
   upstreams, and whose first byte is waited for; ``proxying``: the PROXY header that they get;
 - ``sockets``: connections are accepted, taken over, prepared, and why accept(2) fails;
-- ``opening``: listeners are opened and closed; the server's;
+- ``opening``, ``passed``: listeners are opened, or were by a supervisor, and closed; the server's;
 - ``listener``: a listener of a loop: when it accepts, and when it rests;
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
 - ``lookups``, ``connecting``: from a name to a connection;
@@ -22,5 +22,8 @@ In the order to read:
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;
 - ``turning``: such a loop goes round by itself, or as a guest in somebody else's loop;
 - ``signals``, ``logs``: SIGINT, SIGTERM and others ask for something, and what two of them ask
-  for, the logs to be opened again; the server's.
+  for, the logs to be opened again; the server's;
+- ``channel``: what a process and its starter say to each other, listening sockets among it;
+- ``notify``: what is said to the supervisor that started the process, systemd or another;
+- ``first``: the first process of a container, which waits for those whose parents are gone.
 """

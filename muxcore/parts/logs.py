@@ -8,6 +8,7 @@ until it is asked to look.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from logging.handlers import WatchedFileHandler
 
 from muxcore.parts import dispatch
@@ -17,10 +18,16 @@ _LOGGERS = ("", "muxcore", "muxcore.access")
 
 def reopen() -> None:
     """Let every ``WatchedFileHandler`` of the root's and our loggers look at its path now."""
+    for handler in files():
+        _reopen(handler)
+
+
+def files() -> Iterator[WatchedFileHandler]:
+    """Yield each ``WatchedFileHandler`` of the root's and our loggers."""
     for name in _LOGGERS:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, WatchedFileHandler):
-                _reopen(handler)
+                yield handler
 
 
 def _reopen(handler: WatchedFileHandler) -> None:

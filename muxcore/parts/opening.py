@@ -8,13 +8,23 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import BindError
 from muxcore.limits import Limits
-from muxcore.parts import sockets
+from muxcore.parts import passed, sockets
+
+
+class Left(Protocol):
+    """Listening sockets that another process has left to this one; what is returned is taken."""
+
+    def named(self, where: str) -> list[socket.socket]:
+        """Return those that were opened for an address as it is written."""
+
+    def at(self, family: int, sockaddr: Any) -> socket.socket | None:
+        """Return one that is bound to a socket address, or None."""
 
 
 class UnixListener(socket.socket):
@@ -40,54 +50,119 @@ class UnixListener(socket.socket):
         self.file = _file_at(self.path)
         self.owner = os.getpid()
 
+    def admit(self, mode: int | None, owner: tuple[int, int] | None) -> None:
+        """Give the file the permissions and the owner that it is to have; before listen(2).
+
+        By a descriptor of the file: who may write to the folder could put a link in its place.
+
+        Raises:
+            OSError: they cannot be given, or somebody did.
+        """
+        if mode is None and owner is None:
+            return
+        file = os.open(self.path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+                raise OSError(errno.EEXIST, "somebody has put another file in its place")
+            name = f"/proc/self/fd/{file}"  # fchmod(2) takes no O_PATH
+            if owner is not None:
+                os.chown(name, *owner)
+            if mode is not None:
+                os.chmod(name, mode)
+        finally:
+            os.close(file)
+
+    def is_ours(self) -> bool:
+        """Whether the path is this process's to remove, and names the same file still."""
+        return os.getpid() == self.owner and bool(self.file) and _file_at(self.path) == self.file
+
     def remove(self) -> None:
         """Remove the path, if it is ours still."""
-        if os.getpid() == self.owner and self.file and _file_at(self.path) == self.file:
+        if self.is_ours():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
 
 def open_all(
-    wheres: Sequence[Address | socket.socket], limits: Limits, *, reuse_port: bool = False
-) -> list[socket.socket]:
+    wheres: Sequence[Address | socket.socket],
+    limits: Limits,
+    *,
+    reuse_port: bool = False,
+    left: Left | None = None,
+) -> dict[socket.socket, str]:
     """Open listeners for several addresses, or none.
 
     Bound sockets among them become ours once all is open; if something cannot be opened, they stay
-    the caller's, though they may be listening by then.
+    the caller's, though they may be listening by then. What a supervisor has passed can be had
+    again then.
+
+    Args:
+        wheres: them.
+        limits, reuse_port: see :func:`open_listeners`.
+        left: what need not be opened.
+
+    Returns:
+        Each, with the address that it was opened for, as that was given; "" for a bound socket.
 
     Raises:
-        BindError: see :func:`open_listeners` and :func:`listen_on`.
+        BindError: see :func:`open_listeners`, :func:`listen_on` and ``passed.listeners``.
     """
-    opened: list[socket.socket] = []
+    opened: dict[socket.socket, str] = {}
     try:
         for where in wheres:
             if isinstance(where, socket.socket):
                 listen_on(where, limits)
-                opened.append(where)
-            else:
-                opened += open_listeners(where, limits, reuse_port=reuse_port)
+                opened[where] = ""
+                continue
+            found = [] if left is None else left.named(str(where))
+            opened.update(dict.fromkeys(found, str(where)))
+            for sock in found:
+                # a supervisor's socket has one queue, which outlives this process
+                _take(sock, limits, reuse_port and not where.fd)
+            if not found:
+                found = _opened(where, limits, reuse_port, left)
+                opened.update(dict.fromkeys(found, str(where)))
     except BaseException:
         for sock in opened:
-            if sock not in wheres:
+            if isinstance(sock, passed.PassedListener):
+                sock.give_back()
+            elif sock not in wheres:
                 close_listener(sock)
         raise
     for sock in opened:
         sockets.watch_peers(sock, limits)
-    return [sockets.taken_over(sock) if sock in wheres else sock for sock in opened]
+    return {
+        sockets.taken_over(sock) if sock in wheres else sock: name for sock, name in opened.items()
+    }
+
+
+def _opened(
+    where: Address, limits: Limits, reuse_port: bool, left: Left | None
+) -> list[socket.socket]:
+    """Return the listeners of an address that another process has not left to this one."""
+    if where.fd:
+        return passed.listeners(where, limits)
+    return open_listeners(where, limits, reuse_port=reuse_port, left=left)
 
 
 def open_listeners(
-    where: str | int | Address, limits: Limits, *, reuse_port: bool = False
+    where: str | int | Address,
+    limits: Limits,
+    *,
+    reuse_port: bool = False,
+    left: Left | None = None,
 ) -> list[socket.socket]:
     """Open a non-blocking listener for each address that ``where`` resolves to.
 
-    A unix socket is bound with the permissions that the umask leaves (umask(2)): who may write to
-    it may connect (unix(7)).
+    A unix socket is bound with the permissions that the umask leaves (umask(2)), or with those that
+    the address asks for: who may write to it may connect (unix(7)).
 
     Args:
         where: an address.
         limits: the backlog is taken from it.
         reuse_port: set SO_REUSEPORT, so that several processes can share one port.
+        left: what need not be opened.
 
     Raises:
         AddressError: the address is malformed.
@@ -100,7 +175,12 @@ def open_listeners(
             if opened and parsed.port == 0:
                 # one free port for every address of the name, as a client of the name expects
                 sockaddr = (sockaddr[0], opened[0].getsockname()[1], *sockaddr[2:])
-            opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port))
+            found = None if left is None else left.at(family, sockaddr)
+            if found is not None:
+                opened.append(found)
+                _take(found, limits, reuse_port)
+            else:
+                opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port, parsed))
     except OSError as exc:
         for sock in opened:
             close_listener(sock)
@@ -139,9 +219,44 @@ def close_listener(sock: socket.socket) -> None:
 
 
 def inherit(sock: socket.socket) -> None:
-    """Make a forked child's copy of a listener the one whose end removes the path."""
+    """Make this process's copy of a listener the one whose end removes the path."""
     if isinstance(sock, UnixListener):
         sock.owner = os.getpid()
+
+
+def disown(sock: socket.socket) -> None:
+    """Leave the path of a listener, if it has one, to another process."""
+    if isinstance(sock, UnixListener):
+        sock.owner = 0
+
+
+def path_of(sock: socket.socket) -> str:
+    """Return the path that goes with a listener of ours, or ""."""
+    return sock.path if isinstance(sock, UnixListener) and sock.is_ours() else ""
+
+
+def taken(descriptor: int, path: str) -> socket.socket:
+    """Return a listener that another process has handed over; its path is not ours yet.
+
+    Args:
+        descriptor: it, which is the socket's from now on.
+        path: what goes with it, or "".
+    """
+    if not path:
+        return socket.socket(fileno=descriptor)
+    sock = UnixListener(fileno=descriptor)
+    sock.remember(path)
+    disown(sock)
+    return sock
+
+
+def _take(sock: socket.socket, limits: Limits, reuse_port: bool) -> None:
+    """Make a socket that was handed over as one is that we open ourselves."""
+    sock.setblocking(False)
+    if reuse_port and sock.family != socket.AF_UNIX:
+        # for those that are bound beside it from now on, as reuseport_add_sock() of Linux has it
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listen_on(sock, limits)
 
 
 def _backlog(limits: Limits) -> int:
@@ -158,8 +273,19 @@ def _file_at(path: str) -> tuple[int, int] | None:
 
 
 def _bound(
-    family: socket.AddressFamily, sockaddr: Any, backlog: int, reuse_port: bool
+    family: socket.AddressFamily,
+    sockaddr: Any,
+    backlog: int,
+    reuse_port: bool,
+    where: Address | None = None,
 ) -> socket.socket:
+    """Return a new listener.
+
+    Args:
+        where: has the permissions of a unix socket's file. It is never more open than that: the
+            file begins with them, less what the umask takes off, and has all of them before
+            anybody can connect.
+    """
     sock: socket.socket
     if family == socket.AF_UNIX and not sockaddr.startswith("\0"):
         _remove_stale(sockaddr)
@@ -175,9 +301,13 @@ def _bound(
         if family == socket.AF_INET6:
             # "[::]" is IPv6 alone: "0.0.0.0" is written out beside it where both are meant
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if where is not None and where.mode is not None:
+            os.fchmod(sock.fileno(), where.mode)  # what the file begins with (Linux' unix_bind())
         sock.bind(sockaddr)
         if isinstance(sock, UnixListener):
             sock.remember(sockaddr)
+            if where is not None:
+                sock.admit(where.mode, where.owner)
         sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:

@@ -89,6 +89,7 @@ class ServerSignals:
         else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            os._exit(128 + number)  # to the first process of a container it does nothing
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a fork that a callback made: it is not what is to stop

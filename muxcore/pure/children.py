@@ -11,6 +11,7 @@ import os
 import signal
 import time
 
+from muxcore.parts.first import ours
 from muxcore.pure.forking import signal_name
 from muxcore.pure.shared_counters import DRAINING, STOPPING, SharedCounters
 
@@ -36,6 +37,7 @@ class Children:
 
     def add(self, pid: int, slot: int) -> None:
         self._slots[pid] = slot
+        ours.add(pid)
 
     # -- their ends
 
@@ -55,6 +57,7 @@ class Children:
             except ChildProcessError:  # the program waited for any child, and took ours
                 ended, status = pid, 0
             if ended:
+                ours.discard(pid)
                 code = os.waitstatus_to_exitcode(status)
                 killed = f"killed by {signal_name(-code)}" if code < 0 else ""
                 failed = f"ended with status {code}" if code > 0 else ""

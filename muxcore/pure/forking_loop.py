@@ -22,6 +22,7 @@ from muxcore.limits import Limits
 from muxcore.parts import dispatch, draining, opening, sockets
 from muxcore.parts.balance import PAUSE, Balance
 from muxcore.parts.cells import Cells
+from muxcore.parts.timers import Timer, Timers
 from muxcore.parts.waker import Waker
 from muxcore.protocol import Service
 from muxcore.pure.children import Children
@@ -53,6 +54,7 @@ class ForkingLoop(Engine):
         self._steps: Iterator[float] | None = None  # of a drain
         self._step_at = 0.0  # monotonic()
         self._calls: deque[Callable[[], object]] = deque()  # from signal handlers
+        self._alarms = Timers(0)
         self._wakened = False  # SIGCHLD wakes us; else every turn has to look for ended children
         self._parent = 0  # pid of the process that forks the children, while it runs
         self._control: socket.socket | None = None  # in the acceptor: to its parent
@@ -87,6 +89,9 @@ class ForkingLoop(Engine):
             self._counters.stopped = self.stopped
             self.close()
 
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Timer:
+        return self._alarms.add_own(delay, call, *args)
+
     # -- one turn
 
     def _turn(self) -> None:
@@ -103,6 +108,7 @@ class ForkingLoop(Engine):
                 self._accept(*self._listeners[fd])
             else:
                 self._obey()
+        self._alarms.run_due()
 
     def _wait(self) -> list[int]:
         """Wait for clients while there is room for them, for children that end, and for orders."""
@@ -110,7 +116,8 @@ class ForkingLoop(Engine):
         poll.register(self._waker.fileno(), select.POLLIN)
         if self._control is not None:
             poll.register(self._control.fileno(), select.POLLIN)
-        timeout = min(_TICK, self._until_step())
+        alarm = self._alarms.delay()
+        timeout = min(_TICK, self._until_step(), _TICK if alarm is None else alarm)
         rest = self._rest_until - time.monotonic()
         if rest > 0:
             timeout = min(timeout, rest)
@@ -170,6 +177,7 @@ class ForkingLoop(Engine):
             if left <= 0 or (self._abort_asked and deadline is not None):
                 return False
             events = self._wait_briefly(min(left, _NUDGE))
+            self._alarms.run_due()
             if not events:
                 self._children.nudge()
             for fd in events:

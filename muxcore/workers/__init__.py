@@ -2,8 +2,7 @@
 
 In the order to read:
 
-- ``bootstrap``, ``fresh``, ``channel``: a process is started fresh, and what is said between it and
-  its starter;
+- ``bootstrap``, ``fresh``: a process is started fresh, and hears of its starter by a channel;
 - ``task``: what a worker is to do, as one can be told it;
 - ``worker``: the program of a worker;
 - ``replacing``: when a worker that died is replaced;

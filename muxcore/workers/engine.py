@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from muxcore.abc import Engine
@@ -98,6 +98,9 @@ class Workers(Engine):
     def listen(self, sock: socket.socket, service: Service) -> None:
         self._places.listen(sock, self.limits)
 
+    def beside(self) -> Sequence[socket.socket]:
+        return self._places.beside()
+
     def adopt(self, sock: socket.socket, service: Service) -> None:
         self.need("adopt")
 
@@ -116,6 +119,13 @@ class Workers(Engine):
 
     def call_from_signal(self, call: Callable[[], object]) -> None:
         self._parent.call(call)
+
+    def skip_delay(self) -> None:
+        super().skip_delay()
+        self._parent.skip_delay()
+
+    def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
+        return self._parent.alarms.add_own(delay, call, *args)
 
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))

@@ -1,8 +1,8 @@
 """A process that is started fresh: nothing of its starter's state is in it, least of all a lock.
 
-It inherits one descriptor, a channel to its starter (``channel.py``), through which all else comes:
-where to import from, what to run, and the listening sockets by their names; there it says when it
-is ready. The starter's end is the channel's, so that no process is left behind.
+It inherits one descriptor, a channel to its starter (``parts/channel.py``), through which all else
+comes: where to import from, what to run, and the listening sockets by their names; there it says
+when it is ready. The starter's end is the channel's, so that no process is left behind.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 
+from muxcore.parts.channel import Channel
+from muxcore.parts.first import ours
 from muxcore.workers import bootstrap
-from muxcore.workers.channel import Channel
 
 _TICK = 0.02  # s between two looks at a process's end, where Linux (before 5.3) has no pidfd
 
@@ -54,6 +55,7 @@ class Process:
         finally:
             theirs.close()
         self.pid = self._popen.pid
+        ours.add(self.pid)
         self._end = _pidfd(self.pid)
         first = [sys.path, sys.argv, main.__module__, main.__name__]
         self.channel.write(json.dumps(first).encode())
@@ -68,9 +70,11 @@ class Process:
         Once there is one nothing of it is left but the channel.
         """
         status = self._popen.poll()
-        if status is not None and self._end >= 0:
-            os.close(self._end)
-            self._end = -1
+        if status is not None:
+            ours.discard(self.pid)
+            if self._end >= 0:
+                os.close(self._end)
+                self._end = -1
         return status
 
     def wait(self, timeout: float | None = None) -> int | None:

@@ -9,6 +9,7 @@ of Python's start. Whoever waits in the queue of its sockets stays there meanwhi
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import math
 import select
@@ -22,10 +23,11 @@ from muxcore.abc import logger
 from muxcore.errors import WorkerFailed
 from muxcore.limits import Limits
 from muxcore.parts.cells import Cells
+from muxcore.parts.channel import Message
+from muxcore.parts.timers import Timers
 from muxcore.parts.waker import Waker
 from muxcore.pure.forking import signal_name
 from muxcore.stats import Stats
-from muxcore.workers.channel import Message
 from muxcore.workers.crew import Worker, most_of
 from muxcore.workers.places import Place, Places
 from muxcore.workers.replacing import Replacing
@@ -52,6 +54,7 @@ class Parent:
     Attributes:
         drain_asked, stop_asked, abort_asked: how it is to end: set by anybody, who then wakes it.
         timeout: seconds that a drain gives clients; None: as long as they like.
+        alarms: calls that are due later.
         serves: every place has had a worker that is ready.
         drained: no worker had to cut a client short.
         stopped: clients that drains have ended.
@@ -68,6 +71,7 @@ class Parent:
     ) -> None:
         self.drain_asked = self.stop_asked = self.abort_asked = False
         self.timeout = limits.drain_timeout
+        self.alarms = Timers(0)
         self.serves = False
         self.drained = True
         self.stopped = 0
@@ -98,6 +102,10 @@ class Parent:
         self._calls.append(call)
         self._waker.wake()
 
+    def skip_delay(self) -> None:
+        """Let no drain wait for ``drain_delay``, here and in the workers."""
+        self._limits = dataclasses.replace(self._limits, drain_delay=0.0)
+
     def order(self, word: str) -> None:
         """Tell every worker that serves."""
         for worker in self._workers:
@@ -125,7 +133,8 @@ class Parent:
         """Its place is nobody's any more: let it drain."""
         worker.leaves = True
         self._cells[worker.cell].serving = False
-        worker.process.channel.send("drain", timeout=self._limits.drain_timeout)
+        limits = self._limits
+        worker.process.channel.send("drain", timeout=limits.drain_timeout, delay=limits.drain_delay)
 
     def stats(self) -> Stats:
         """Return what all workers have counted; from any thread."""
@@ -148,6 +157,7 @@ class Parent:
             self._waker.drain()
         while self._calls:
             self._calls.popleft()()
+        self.alarms.run_due()
         for worker in list(self._workers):
             if worker.process.channel.fileno() in readable:
                 self._hear(worker)
@@ -186,6 +196,8 @@ class Parent:
     def _due(self) -> float:
         """Return when there is something to do that nobody tells of."""
         dues = [self._until, self._closes_at, self._over_at]
+        if (delay := self.alarms.delay()) is not None:
+            dues.append(monotonic() + delay)
         if self._phase == _Phase.SERVING:
             dues += [place.due for place in self._empty() if place.due > monotonic()]
             if self._lacks() > 0:
@@ -363,7 +375,7 @@ class Parent:
         for worker in self._workers:
             channel = worker.process.channel
             if phase == _Phase.DRAINING:
-                channel.send("drain", timeout=self.timeout)
+                channel.send("drain", timeout=self.timeout, delay=self._limits.drain_delay)
             elif phase == _Phase.STOPPING:
                 channel.send("stop")
             elif phase == _Phase.ABORTING:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from muxcore import address
 from muxcore.limits import Limits
 from muxcore.parts import opening
+from muxcore.restarting.predecessor import predecessor
 from muxcore.workers.replacing import Replacing
 
 
@@ -67,13 +68,27 @@ class Places:
         self._limits = limits
         for place in self.every:
             self._listen_at(place, sock)
+        while (other := predecessor.beside(sock)) is not None:  # it had more places
+            self._serve_also(other)
 
     def _listen_at(self, place: Place, sock: socket.socket) -> None:
         ours = sock
         if place.number > 1 and not self.exact and _shares(sock):
-            ours = opening.open_beside(sock, self._limits)
+            ours = predecessor.beside(sock) or opening.open_beside(sock, self._limits)
             self._beside.append(ours)
         place.sockets[f"{place.number}: {address.of_socket(sock)}"] = ours
+
+    def _serve_also(self, sock: socket.socket) -> None:
+        """Serve whoever waits in a socket for which there is no place: a sibling does it."""
+        opening.listen_on(sock, self._limits)
+        self._beside.append(sock)
+        fewest = min(self.every, key=lambda place: len(place.sockets))
+        for place in self.every if self.exact else (fewest,):
+            place.sockets[f"left {len(self._beside)}: {address.of_socket(sock)}"] = sock
+
+    def beside(self) -> list[socket.socket]:
+        """Return what was not given, but bound beside that."""
+        return self._beside
 
     def one_less(self) -> tuple[Place, Place, dict[str, int]]:
         """Leave the last place; what only it has goes to the place with the fewest sockets.

@@ -22,9 +22,11 @@ from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
+from muxcore.parts import notify
 from muxcore.parts.cells import Cells
+from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.pure.forking import flush
-from muxcore.workers.channel import Channel, Message, Orders
+from muxcore.restarting import program
 from muxcore.workers.task import Task, unpacked
 
 FAILED = 70  # EX_SOFTWARE of sysexits.h: it has said why it cannot serve, or logged it
@@ -36,6 +38,8 @@ _FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, si
 def main(sock: socket.socket) -> int:
     """Be a worker; return its exit status."""
     channel = Channel(sock)
+    program.why_not = "this is a worker, and its parent is who starts the program anew"
+    os.environ.pop(notify.VARIABLE, None)  # the parent tells the supervisor, for all
     for number in _FOR_SERVERS:
         signal.signal(number, _not_yet)
     try:
@@ -113,6 +117,8 @@ def _obey(server: Any, order: Message | None) -> None:
         _end_by(server._phases.until)
     elif order.word == "drain":
         server._phases.quiet = True
+        if not order.details["delay"]:
+            server._engine.skip_delay()
         server.request_drain(order.details["timeout"])
     elif order.word == "stop":
         server.request_stop()

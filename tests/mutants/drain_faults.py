@@ -5,7 +5,7 @@ from __future__ import annotations
 from .faults import LOOP, PROCESS, READINESS, STREAM, Mutant
 
 DRAINING = "parts/draining.py"
-SERVER = "server.py"
+LIFE = "_life.py"
 _LAST = """    engine.stopped += engine.stop_clients(engine.clients())
     engine.on_phase("over")
     engine.stop()
@@ -150,7 +150,7 @@ DRAIN_MUTANTS = [
     Mutant(
         "a server that drains is ready",
         "PureSelect",
-        ((SERVER, "self._phases.asked or engine.draining or engine.ending", "engine.ending"),),
+        ((LIFE, "self._phases.asked or engine.draining or engine.ending", "engine.ending"),),
         ("a_drain_accepts_until_its_delay_is_over_and_is_not_ready",),
     ),
     Mutant(

@@ -9,6 +9,7 @@ SIGNALS = "parts/signals.py"
 _THIRD = """        else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+            os._exit(128 + number)  # to the first process of a container it does nothing
 """
 
 LIFE_MUTANTS = [

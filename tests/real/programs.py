@@ -26,6 +26,7 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = {
     **dict.fromkeys("initdb pg_dump pg_isready pgbench postgres psql".split(), "postgresql"),
     **dict.fromkeys(("redis-benchmark", "redis-cli"), "redis-tools"),
+    **dict.fromkeys(("systemd-analyze", "systemd-socket-activate"), "systemd"),
 }
 
 # Debian has PostgreSQL's programs in a folder for each version, and none of them on the path.

@@ -1,4 +1,4 @@
-"""What a process that was started fresh and its starter say to each other: orders, and answers.
+"""What a process and its starter say to each other: orders, and answers.
 
 A message is a word, details as JSON, and listening sockets by their names, whose descriptors the
 kernel hands over (SCM_RIGHTS, unix(7)). The end of one process is the other's end of file, however
@@ -48,6 +48,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._so_far: dict[str, int] = {}  # descriptors of a message of which more is to come
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
@@ -69,8 +70,15 @@ class Channel:
         Returns:
             Whether it is on its way: the other end may be closed, or read nothing any more.
         """
-        given = descriptors or {}
-        return self.write(json.dumps([word, details, list(given)]).encode(), *given.values())
+        given = list((descriptors or {}).items())
+        for at in range(0, max(len(given), 1), _SOCKETS):
+            some = dict(given[at : at + _SOCKETS])
+            more = at + _SOCKETS < len(given)
+            if not self.write(
+                json.dumps([word, details, list(some), more]).encode(), *some.values()
+            ):
+                return False
+        return True
 
     def write(self, data: bytes, *descriptors: int) -> bool:
         """Send bytes as they are; returns as :meth:`send` does."""
@@ -94,18 +102,22 @@ class Channel:
             BlockingIOError: none is there.
         """
         flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
-        try:
-            space = socket.CMSG_SPACE(_SOCKETS * array("i").itemsize)
-            data, ancillary, _, _ = self._sock.recvmsg(_MOST, space, flags)
-        except ConnectionError:  # what we said was never read
-            return None
-        if not data:
-            return None
-        descriptors = array("i")
-        for _, _, given in ancillary:
-            descriptors.frombytes(given)
-        word, details, names = json.loads(data)
-        return Message(word, details, dict(zip(names, descriptors, strict=True)))
+        space = socket.CMSG_SPACE(_SOCKETS * array("i").itemsize)
+        while True:
+            try:
+                data, ancillary, _, _ = self._sock.recvmsg(_MOST, space, flags)
+            except ConnectionError:  # what we said was never read
+                return None
+            if not data:
+                return None
+            descriptors = array("i")
+            for _, _, given in ancillary:
+                descriptors.frombytes(given)
+            word, details, names, more = json.loads(data)
+            self._so_far.update(zip(names, descriptors, strict=True))
+            if not more:
+                all_of_it, self._so_far = self._so_far, {}
+                return Message(word, details, all_of_it)
 
     def close(self) -> None:
         self._sock.close()
@@ -119,14 +131,15 @@ def _ancillary(descriptors: tuple[int, ...]) -> list[tuple[int, int, array[int]]
 
 
 class Orders:
-    """The orders of a process's starter, heard by SIGIO: beside any loop, and without a thread.
+    """What comes through a channel, heard by SIGIO: beside any loop, and without a thread.
 
     The kernel raises the signal when a message comes, and when the other end is closed. A signal
     wakes every engine, since SIGTERM has to.
 
     Args:
-        channel: to the starter.
-        obey: called in the main thread with each message, and with None once the starter is gone.
+        channel: where it comes from.
+        obey: called in the main thread with each message, and with None once the other end is
+            closed.
     """
 
     def __init__(self, channel: Channel, obey: Callable[[Message | None], object]) -> None:
@@ -135,15 +148,20 @@ class Orders:
         self._over = False
 
     def begin(self) -> None:
-        """Hear from now on, and what has come before."""
-        signal.signal(signal.SIGIO, self._signalled)
+        """Hear from now on, and what has come before; in the main thread."""
+        _heard.append(self)
+        signal.signal(signal.SIGIO, _signalled)
         fd = self._channel.fileno()
         fcntl(fd, F_SETOWN, os.getpid())
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | os.O_ASYNC)
         self._hear()
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._hear()
+    def end(self) -> None:
+        """Hear nothing any more, and close the channel: no signal comes of it from now on."""
+        self._over = True
+        if self in _heard:
+            _heard.remove(self)
+        self._channel.close()
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -151,3 +169,11 @@ class Orders:
                 message = self._channel.receive()
                 self._over = message is None
                 self._obey(message)
+
+
+_heard: list[Orders] = []  # of this process: the signal does not say whose channel it is
+
+
+def _signalled(number: int, frame: FrameType | None) -> None:
+    for orders in list(_heard):
+        orders._hear()
