@@ -31,6 +31,7 @@ typedef struct mux_transit {
         mux_sendq queue;
         uint64_t in, out;
         uint32_t high, low;
+        bool ended_first; /* that is told before its end is heard again, maybe with the other's */
     } sides[2];
 } mux_transit;
 

@@ -121,9 +121,12 @@ static bool take_over(mux_mover *mover, mux_slot *origin)
     __atomic_store_n(&origin->moved.there, slots[0], __ATOMIC_RELEASE);
     if (second)
         __atomic_store_n(&second->moved.there, slots[1], __ATOMIC_RELEASE);
-    mux_sys_free(transit);
     (void)mux_relay(mover->loop, slots[0]->index, slots[0]->generation, slots[1]->index,
                     slots[1]->generation, "", 0, "", 0); /* both are open, and under no verb */
+    for (int i = 0; i < 2; i++)
+        if (transit->sides[i].ended_first)
+            (void)mux_relay_more(mover->loop, slots[i]->index, slots[i]->generation, NULL, 0); /* they are joined */
+    mux_sys_free(transit);
     return true;
 }
 

@@ -219,6 +219,34 @@ TEST(a_pair_goes_to_the_mover_and_its_end_comes_back)
     end();
 }
 
+/* False: the machine stood still, and the pair left before its loop could hear. */
+static bool has_heard_an_end(const side *heard_by)
+{
+    struct pollfd ready = {.fd = heard_by->far, .events = POLLIN};
+    return poll(&ready, 1, 0) == 1;
+}
+
+TEST(who_has_ended_before_they_left_is_still_the_first)
+{
+    for (int first = 0; first < 2; first++) {
+        bool heard = false;
+        while (!heard) {
+            begin();
+            (void)join(pairs[0], 0);
+            greeted(pairs[0]);
+            CHECK(!shutdown(pairs[0][first].far, SHUT_WR));
+            leave();
+            heard = has_heard_an_end(&pairs[0][1 - first]);
+            CHECK(!shutdown(pairs[0][1 - first].far, SHUT_WR));
+            start(); /* it is told of both at once */
+            hear_all(1);
+            CHECK(!heard || (life[2] != 0) == (first == 0));
+            hang_up(pairs[0]);
+            end();
+        }
+    }
+}
+
 TEST(both_sides_hear_of_an_end_where_both_are_seen)
 {
     begin();
