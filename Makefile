@@ -20,6 +20,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 export MUXCORE_BUILD ?=
+# Where it is set each start of Python compiles all it imports, and the tests start a thousand.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 python := $(VENV)/bin/python

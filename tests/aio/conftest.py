@@ -31,8 +31,11 @@ class Runs(Protocol):
     def __call__(self, main: Main, deadline: float = DEADLINE) -> Any: ...
 
 
-# each engine in asyncio's loop, and the first in every other
-PLACES = [(name, LOOPS[0]) for name in GUESTS] + [(GUESTS[0], loop) for loop in LOOPS[1:]]
+# Each engine in asyncio's loop, and the first in every other: that is deep, since of a loop no more
+# is asked than a timer, and a descriptor to be watched.
+PLACES = [(name, LOOPS[0]) for name in GUESTS] + [
+    pytest.param((GUESTS[0], loop), marks=pytest.mark.deep) for loop in LOOPS[1:]
+]
 
 
 @pytest.fixture(params=PLACES, ids="-".join)

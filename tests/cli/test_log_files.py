@@ -14,6 +14,7 @@ import pytest
 import muxcore
 from muxcore.testing import Peer, eventually
 from muxcore.testing.suite import meanwhile
+from tests.usual import usual
 
 Start = Callable[..., Any]
 
@@ -26,7 +27,7 @@ def _play(where: str, times: int) -> None:
         Peer.play(where, "send 10; read 10; shutdown-write; read-eof; close")
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_no_line_is_lost_when_the_file_is_moved_away_under_load(
     command: Start, tmp_path: Path, engine: str, number: signal.Signals

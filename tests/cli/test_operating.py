@@ -12,13 +12,14 @@ import pytest
 
 import muxcore
 from muxcore.testing import Peer
+from tests.usual import usual
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 # elsewhere protocols hear in processes of their own, which may be late
 _ENGINES = [i.name for i in muxcore.engines() if i.available and "shared_state" in i.capabilities]
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_the_example_prints_what_the_page_shows(
     command: Callable[..., Any], tmp_path: Path, engine: str
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 import muxcore
 from muxcore.cli import _output
 from muxcore.testing import DEADLINE, Peer, eventually
+from tests.usual import usual
 
 _ROOT = Path(__file__).parents[2]
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
@@ -101,7 +102,7 @@ def lost(complaint: str) -> int:
     )
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_lines_that_nobody_reads_stop_neither_the_serving_nor_the_end(
     server: Callable[..., Server], engine: str
 ) -> None:
@@ -114,7 +115,7 @@ def test_lines_that_nobody_reads_stop_neither_the_serving_nor_the_end(
     assert len(lines) + lost(echo.errors.read()) == 2 * _CLIENTS
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_an_access_log_that_nobody_reads_stops_neither_the_relay_nor_its_end(
     server: Callable[..., Server], engine: str
 ) -> None:
@@ -134,7 +135,7 @@ def test_an_access_log_that_nobody_reads_stops_neither_the_relay_nor_its_end(
     assert len(lines) + lost(relay.errors.read()) == _CLIENTS + 1
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_a_reader_that_goes_away_takes_nobody_with_it(
     server: Callable[..., Server], engine: str
 ) -> None:

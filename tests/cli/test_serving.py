@@ -17,6 +17,7 @@ from muxcore import cli
 from muxcore.cli import _serving
 from muxcore.testing import Peer, eventually
 from muxcore.testing.peer import SMALL
+from tests.usual import usual
 
 Start = Callable[..., Any]
 
@@ -35,7 +36,7 @@ class Upper:
 """
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_the_first_line_tells_the_address_that_port_0_became(command: Start, engine: str) -> None:
     echo = command("echo", "0", "--engine", engine)
     line = rf"listening on 127\.0\.0\.1:[1-9]\d* \(engine {engine}(, level-triggered)?, pid \d+\)"
@@ -92,7 +93,7 @@ def test_sigterm_lets_a_client_finish_and_ends_with_0(command: Start, tmp_path: 
     assert re.fullmatch(r"muxcore: 1 finished, 0 stopped after \d+\.\d s", ended)
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_an_idle_client_is_ended_where_that_is_asked_for(command: Start, engine: str) -> None:
     options = ("--drain-timeout", "600", "--drain-idle", "0.05", "--engine", engine)
     echo = command("echo", "0", *options)
@@ -177,7 +178,7 @@ def test_a_drain_that_is_cut_short_ends_with_1(command: Start, tmp_path: Path) -
 # -- what they print
 
 
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_v_prints_a_line_when_a_client_comes_and_goes(command: Start, engine: str) -> None:
     echo = command("echo", "0", "-v", "--engine", engine)
     with Peer(echo.address) as peer:

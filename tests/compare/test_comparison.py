@@ -37,7 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A small comparison of two real engines."""
     subjects = [echo_subject("pure-epoll", handler) for handler in ("verb", "callback")]
     cell = replace(CELL, rounds=15)
-    chosen = Plan((cell,), fractions=(0.2,), latency_rounds=2, latency_seconds=0.05)
+    chosen = Plan((cell,), 1, fractions=(0.2,), latency_rounds=2, latency_seconds=0.05)
     return compare(subjects, chosen, random.Random(1))
 
 

@@ -122,7 +122,7 @@ def test_a_stubborn_server_and_its_children_end_with_who_started_them(
 
 
 @pytest.mark.parametrize("number", _SIGNALS)
-@pytest.mark.parametrize("command", ["compare", "demo"])
+@pytest.mark.parametrize("command", ["compare", pytest.param("demo", marks=pytest.mark.deep)])
 def test_a_command_that_is_ended_leaves_nobody_behind(
     start: Any, tmp_path: Path, command: str, number: signal.Signals
 ) -> None:

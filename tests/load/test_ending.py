@@ -44,7 +44,7 @@ def load() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-@pytest.mark.parametrize("generator", ["auto", "pure"])
+@pytest.mark.parametrize("generator", ["auto", pytest.param("pure", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_ends_the_run_early_with_its_result_and_a_status_that_tells(
     serve: Any, answers: Any, load: Any, number: signal.Signals, generator: str, processes: str

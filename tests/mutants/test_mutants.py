@@ -28,7 +28,7 @@ from .relay_faults import RELAY_MUTANTS
 _ALL = [*ENGINE_MUTANTS, *EDGE_MUTANTS, *RELAY_MUTANTS, *LIFE_MUTANTS, *DRAIN_MUTANTS]
 # Each is a start of pytest. Every fifth shows with each change that the suites judge, of whatever
 # kind; all of them are the deep tests'.
-FIRST = _ALL[::12]
+FIRST = _ALL[::20]
 MUTANTS = [*FIRST, *(each for each in _ALL if each not in FIRST)]
 
 _PACKAGE = Path(muxcore.__file__).parent

@@ -67,13 +67,8 @@ def _is_found(program: Path) -> bool:
     return result.returncode != 0
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(fault, marks=() if number < 1 else pytest.mark.deep)  # each compiles the core
-        for number, fault in enumerate(_FAULTS)
-    ],
-)
+@pytest.mark.deep  # each compiles the core
+@pytest.mark.parametrize("fault", _FAULTS)
 def test_a_fault_is_found_when_everything_is_late(program: Callable[..., Path], fault: str) -> None:
     found = {
         backend: [

@@ -27,7 +27,7 @@ def who(peer: Peer) -> int:
     return int(peer.read_line())
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
+@pytest.mark.parametrize("where", ["127.0.0.1:0", pytest.param("unix", marks=pytest.mark.deep)])
 @pytest.mark.parametrize("engine", _ENGINES)
 def test_every_worker_has_as_many_clients_as_the_others(
     engine: str, where: str, tmp_path_factory: pytest.TempPathFactory

@@ -10,6 +10,7 @@ import pytest
 
 import muxcore
 from muxcore.testing import Peer, eventually
+from tests.usual import usual
 from tests.workers.services import Pid
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
@@ -22,7 +23,7 @@ def who(peer: Peer) -> int:
 
 
 @pytest.mark.parametrize("service", [Pid, muxcore.Echo])
-@pytest.mark.parametrize("engine", _ENGINES)
+@pytest.mark.parametrize("engine", usual(_ENGINES))
 def test_what_every_worker_counts_adds_up(engine: str, service: object) -> None:
     server = muxcore.Server(service, "127.0.0.1:0", workers=2, engine=engine)  # type: ignore[arg-type]
     with server:

@@ -94,7 +94,7 @@ def test_every_planted_fault_is_found(builder: Builder, capsys: pytest.CaptureFi
     assert not [fault.name for fault, what in zip(FAULTS, found, strict=True) if not what]
 
 
-@pytest.mark.parametrize("number", range(0, len(FAULTS), 16), ids=lambda n: FAULTS[n].name)
+@pytest.mark.parametrize("number", range(0, len(FAULTS), 40), ids=lambda n: FAULTS[n].name)
 def test_a_planted_fault_is_found(builder: Builder, number: int) -> None:
     assert _found(builder, number)
 
