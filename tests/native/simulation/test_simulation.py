@@ -36,6 +36,7 @@ def _run(program: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE)
 
 
+@pytest.mark.deep  # `make simulate` has more seeds
 def test_no_invariant_is_broken(builder: Builder) -> None:
     result = _run(builder.program(), "--seeds", f"1..{_SEEDS}")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -60,6 +61,7 @@ def test_the_simulated_kernel_says_what_the_real_one_says_call_by_call(builder: 
     assert real.stdout.splitlines() == simulated.stdout.splitlines()
 
 
+@pytest.mark.deep
 def test_a_seed_is_replayed_call_by_call_and_shrunk_to_a_short_script(builder: Builder) -> None:
     fault = next(fault for fault in FAULTS if fault.name == "EOF is told twice")
     program = builder.program(changes=fault.changes)
