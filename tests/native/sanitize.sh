@@ -12,7 +12,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 export CC="${CC:-cc}"
-pytest() { "$python" -m pytest -q -p no:cacheprovider "$@"; }
+pytest() { "$python" -m pytest -q -p no:cacheprovider -n 2 --dist worksteal "$@"; }
 
 echo "== C programs: address, undefined behaviour"
 MUXCORE_SANITIZE=address,undefined UBSAN_OPTIONS=halt_on_error=1 pytest tests/native/test_units.py
