@@ -67,7 +67,7 @@ class Stalling:
         self._sleep(server)
 
     def _sleep(self, server: muxcore.Server) -> None:
-        time.sleep(STALL)
+        time.sleep(STALL)  # this is the stall
         server.call_later(EVERY - STALL, self._sleep, server)
 
 
@@ -164,7 +164,7 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
             for client in clients:
                 client.start()
             for _ in range(options.seconds):
-                time.sleep(1.0)
+                time.sleep(1.0)  # the load goes on: a kill each second is what is measured
                 with seen.lock:
                     known = set(seen.servers)
                 alive = [pid for pid in known - set(killed) if os.path.exists(f"/proc/{pid}")]
@@ -204,7 +204,7 @@ def _replaced(seen: Seen, known: set[int], begun: float) -> list[float]:
             new = [at for pid, at in seen.servers.items() if pid not in known]
         if new:
             return [min(new) - begun]
-        time.sleep(0.001)
+        time.sleep(0.001)  # between two looks: how exactly it is known
     raise SystemExit("nobody has replaced a worker within 10 s")
 
 

@@ -96,7 +96,6 @@ class Life:
         """Serve whoever waits in what a predecessor had bound beside a socket, for workers."""
         while (other := predecessor.beside(sock)) is not None:
             opening.listen_on(other, self._engine.limits)
-            other.setblocking(False)
             self._listening.append(("", other))
             self._engine.listen(other, self._service)
 

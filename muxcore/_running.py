@@ -17,16 +17,15 @@ from muxcore.restarting.predecessor import predecessor
 from muxcore.restarting.successor import Restart
 
 
-class Running(Life):
+class Running(Life, Asked):
     """What ``Server`` does in ``run()``, and in ``run_async()``."""
 
     def _run(
         self,
-        asked: Asked,
         on_ready: Callable[[Any], object] | None,
         pidfile: str | os.PathLike[str] | None,
     ) -> int:
-        """Do what ``run()`` does, for itself as what signals ask of it."""
+        """Do what ``run()`` does."""
         file = Pidfile(pidfile)
         file.check()
         self._open()
@@ -34,7 +33,7 @@ class Running(Life):
         if threading.current_thread() is threading.main_thread():
             self._restart = self._new_restart(file)
         try:
-            with signals_of(asked, self._engine, self._phases, self._restart) as signals:
+            with signals_of(self, self._engine, self._phases, self._restart) as signals:
                 try:
                     self._drained = self._serve(on_ready, file)
                 except BaseException as exc:

@@ -395,7 +395,7 @@ class Server(Running):
             BindError, RuntimeError: see :meth:`start`.
             PidfileError: the file cannot be written, or is another kind of file.
         """
-        return self._run(self, on_ready, pidfile)
+        return self._run(on_ready, pidfile)
 
     # -- in somebody else's loop
 

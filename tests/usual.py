@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
 
-_FIRST = ("native-epoll", "pure-process")  # a loop, and a process for each client
+_KINDS = ("native-epoll", "pure-process")  # a loop, and a process for each client
 
 
-def usual(engines: Sequence[str]) -> list[Any]:
-    """Return engines as parameters: one of each kind, and the others for the deep tests."""
-    first = [name for name in engines if name in _FIRST] or list(engines[:1])
-    return [
-        name if name in first else pytest.param(name, marks=pytest.mark.deep) for name in engines
-    ]
+def usual(values: Sequence[Any], first: Collection[str] = _KINDS) -> list[Any]:
+    """Return engines, or rows that begin with one, as parameters; the others are deep.
+
+    Args:
+        values: them.
+        first: those that are not deep; where none of them is there, the first value is not.
+    """
+    rows = [each if isinstance(each, tuple) else (each,) for each in values]
+    there = {row[0] for row in rows}.intersection(first) or {row[0] for row in rows[:1]}
+    return [pytest.param(*row, marks=() if row[0] in there else pytest.mark.deep) for row in rows]

@@ -21,6 +21,7 @@ from muxcore.aio.signals import heard
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
+from muxcore.services.behind_proxy import within
 from muxcore.services.relay.access_log import client_name
 
 
@@ -63,13 +64,15 @@ class Server:
         keep: int = KEEP,
         movers: int | None = None,
     ) -> None:
-        inner = handler.service if isinstance(handler, muxcore.BehindProxy) else handler
-        self._handling = Handling(cast(Handler, inner), keep) if is_handler(inner) else None
-        service = self._handling or inner
-        if isinstance(handler, muxcore.BehindProxy):
-            service = handler.around(service)
+        self._handling: Handling | None = None
+
+        def handled(inner: Any) -> Any:
+            if is_handler(inner):
+                inner = self._handling = Handling(cast(Handler, inner), keep)
+            return inner
+
         self._server = muxcore.Server(
-            cast(Service, service),
+            within(handler, handled),
             *where,
             engine=engine,
             limits=limits,

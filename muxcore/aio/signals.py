@@ -31,6 +31,7 @@ class Asked(Protocol):
 
 _servers: list[Asked] = []  # of the main thread
 _before: dict[signal.Signals, Any] = {}
+_restart: Restart | None = None  # the latest: of those servers
 
 
 @contextlib.contextmanager
@@ -78,9 +79,6 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_signal_handler(number)
         # None stands for one that was not set from Python; it cannot be put back
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-_restart: Restart | None = None
 
 
 def _end_all(number: signal.Signals) -> None:

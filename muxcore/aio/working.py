@@ -20,6 +20,7 @@ from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.serving import Client, Server
 from muxcore.errors import CapabilityMissing
 from muxcore.protocol import Service
+from muxcore.services.behind_proxy import within
 from muxcore.workers.engine import Workers
 
 
@@ -38,13 +39,6 @@ class Handled:
         return getattr(self.handler, "__qualname__", None) or repr(self.handler)
 
 
-def _within(service: Any, change: Callable[[Any], Any]) -> Any:
-    """Return another service, or another one behind the proxy."""
-    if isinstance(service, muxcore.BehindProxy):
-        return service.around(change(service.service))
-    return change(service)
-
-
 class LoopServer:
     """The server of a worker: it runs in an event loop of its own.
 
@@ -57,7 +51,7 @@ class LoopServer:
 
     def __init__(self, service: Any, *where: socket.socket, loop: str, **options: Any) -> None:
         del options["allow_threads"]
-        handler = _within(service, lambda each: each.handler if isinstance(each, Handled) else each)
+        handler = within(service, lambda each: each.handler if isinstance(each, Handled) else each)
         self._in_loop = Server(handler, *where, **options)
         self._server = self._in_loop._server
         self._engine = self._in_loop._engine
@@ -121,7 +115,7 @@ class WorkersServer(Server):
         movers: int | None,
         **options: Any,
     ) -> None:
-        service = _within(handler, lambda each: Handled(each) if is_handler(each) else each)
+        service = within(handler, lambda each: Handled(each) if is_handler(each) else each)
         uvloop = type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop"
         name = "uvloop" if uvloop else "asyncio"
         make = functools.partial(LoopServer, keep=keep, movers=movers, loop=name)

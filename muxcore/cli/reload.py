@@ -17,9 +17,7 @@ from muxcore.errors import PidfileError
 from muxcore.restarting.pidfile import pid_in
 
 _LOOK = 0.05  # s between two looks at the file
-_PATIENCE = (
-    90.0  # s; Limits.restart_timeout, after which the server has given up, and some to spare
-)
+_PATIENCE = 90.0  # s; more than Limits.restart_timeout, after which the server has given up
 
 _EXAMPLES = """\
 examples:

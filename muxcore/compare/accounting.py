@@ -10,10 +10,13 @@ In a virtual machine the hypervisor may give a core to somebody else; the kernel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Collection
 from pathlib import Path
+
+from muxcore.parts.processes import children
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PROCESS_CLOCK = 2  # CPUCLOCK_SCHED of the kernel's posix-timers: the low bits of a CPU clock's id
@@ -23,12 +26,8 @@ def descendants(pid: int) -> list[int]:
     """Return the living processes below this one, itself first."""
     found = [pid]
     for parent in found:
-        for task in _tasks(parent):
-            try:
-                text = Path(f"/proc/{parent}/task/{task}/children").read_text()
-            except OSError:
-                continue  # it has just ended: its parent has its time now
-            found += [int(child) for child in text.split()]
+        with contextlib.suppress(OSError):  # it has just ended: its parent has its time now
+            found += children(parent)
     return found
 
 
@@ -72,13 +71,6 @@ def memory(pid: int) -> int:
             int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")
         )
     return total
-
-
-def _tasks(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
 
 
 def _children_ns(pid: int) -> int:

@@ -91,10 +91,7 @@ def report(series: Series, questions: Iterable[Question], comparisons: int) -> C
         questions: what is judged; one whose subjects were not both measured is left out.
         comparisons: in the whole report, for the correction.
     """
-    by_subject: dict[str, list[Sample]] = {name: [] for name in series.order}
-    for sample in series.samples:
-        by_subject[sample.subject].append(sample)
-    by_subject = {name: taken for name, taken in by_subject.items() if taken}
+    by_subject = _by_subject(series)
     figures = {name: _figures(name, taken) for name, taken in by_subject.items()}
     twin = {metric: _twin(by_subject, metric) for metric in METRICS}
     findings = [
@@ -138,6 +135,14 @@ def _figures(name: str, taken: Sequence[Sample]) -> Figures:
     )
 
 
+def _by_subject(series: Series) -> dict[str, list[Sample]]:
+    """Return the samples of each subject that has some, in the subjects' order."""
+    found: dict[str, list[Sample]] = {name: [] for name in series.order}
+    for sample in series.samples:
+        found[sample.subject].append(sample)
+    return {name: taken for name, taken in found.items() if taken}
+
+
 def _by_round(taken: Iterable[Sample], metric: str) -> dict[int, float]:
     return {sample.round: METRICS[metric](sample) for sample in taken}
 
@@ -153,10 +158,7 @@ def _twin(by_subject: dict[str, list[Sample]], metric: str) -> Interval:
 
 def is_precise(series: Series) -> bool:
     """Whether it is known well enough what two identical servers differ by."""
-    by_subject: dict[str, list[Sample]] = {}
-    for sample in series.samples:
-        by_subject.setdefault(sample.subject, []).append(sample)
-    return _twin(by_subject, "cpu").reach <= 1 + PRECISE
+    return _twin(_by_subject(series), "cpu").reach <= 1 + PRECISE
 
 
 def _finding(

@@ -25,5 +25,6 @@ In the order to read:
   for, the logs to be opened again; the server's;
 - ``channel``: what a process and its starter say to each other, listening sockets among it;
 - ``notify``: what is said to the supervisor that started the process, systemd or another;
-- ``first``: the first process of a container, which waits for those whose parents are gone.
+- ``processes``, ``first``: who a process's children are; and the first one of a container, which
+  waits for those whose parents are gone.
 """

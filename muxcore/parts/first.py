@@ -14,10 +14,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
 from muxcore.abc import logger
+from muxcore.parts.processes import children
 
 ours: set[int] = set()
 """The pids of children that somebody in this process waits for."""
@@ -92,8 +92,4 @@ def sigterm_ends() -> Iterator[None]:
 
 def _children() -> set[int]:
     """Return the pids of this process's children, those that have ended included."""
-    found: set[int] = set()
-    for thread in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # that thread has ended
-            found.update(map(int, thread.read_text().split()))
-    return found
+    return set(children("self"))

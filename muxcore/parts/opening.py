@@ -236,23 +236,27 @@ def path_of(sock: socket.socket) -> str:
 
 
 def taken(descriptor: int, path: str) -> socket.socket:
-    """Return a listener that another process has handed over; its path is not ours yet.
+    """Return a listener that another process has handed over, non-blocking.
+
+    Its path is not ours yet.
 
     Args:
         descriptor: it, which is the socket's from now on.
         path: what goes with it, or "".
     """
-    if not path:
-        return socket.socket(fileno=descriptor)
-    sock = UnixListener(fileno=descriptor)
-    sock.remember(path)
-    disown(sock)
+    sock: socket.socket
+    if path:
+        sock = UnixListener(fileno=descriptor)
+        sock.remember(path)
+        disown(sock)
+    else:
+        sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
     return sock
 
 
 def _take(sock: socket.socket, limits: Limits, reuse_port: bool) -> None:
     """Make a socket that was handed over as one is that we open ourselves."""
-    sock.setblocking(False)
     if reuse_port and sock.family != socket.AF_UNIX:
         # for those that are bound beside it from now on, as reuseport_add_sock() of Linux has it
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

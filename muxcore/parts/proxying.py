@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class Told(Protocol):
@@ -26,7 +26,7 @@ def header_for(send: str, client: Told | None) -> bytes:
     from muxcore.parsers.proxy import CRC32C, NOOP, ProxyHeader
     from muxcore.parsers.proxy_building import build_proxy_header
 
-    version, checksum = (1 if send == "v1" else 2), send == "v2-crc32c"
+    version: Literal[1, 2] = 1 if send == "v1" else 2
     came: ProxyHeader | None = client.get_extra_info("proxy") if client is not None else None
     local = client is None or (came is not None and came.command == "LOCAL")
     ends: tuple[Any, Any] = (None, None)
@@ -35,8 +35,8 @@ def header_for(send: str, client: Told | None) -> bytes:
     tlvs = came.tlvs if came is not None and version == 2 else ()
     return build_proxy_header(
         *ends,
-        version=1 if version == 1 else 2,
+        version=version,
         local=local,
         tlvs=[tlv for tlv in tlvs if tlv[0] not in (CRC32C, NOOP)],
-        checksum=checksum,
+        checksum=send == "v2-crc32c",
     )

@@ -12,7 +12,7 @@ import signal
 import time
 
 from muxcore.parts.first import ours
-from muxcore.pure.forking import signal_name
+from muxcore.parts.processes import signal_name
 from muxcore.pure.shared_counters import DRAINING, STOPPING, SharedCounters
 
 _TICK = 1.0  # s; an end that no SIGCHLD told of is noticed by then

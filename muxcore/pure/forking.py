@@ -44,14 +44,6 @@ def sigchld_wakes(note: Callable[[], object]) -> Iterator[bool]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
-def signal_name(number: int) -> str:
-    """Return a signal's name; a realtime one has none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def end_with_parent(parent: int, stop: Callable[[], object]) -> None:
     """Ask Linux for a SIGTERM when the parent ends, however it ends (prctl(2))."""
     if sys.platform == "linux":

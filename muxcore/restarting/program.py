@@ -9,9 +9,11 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import subprocess
 
 _VARIABLE = "MUXCORE_PREDECESSOR"  # a descriptor, and the inode by which it is known
 
@@ -71,6 +73,8 @@ def start(channel: socket.socket) -> subprocess.Popen[bytes]:
     Raises:
         OSError: it cannot be.
     """
+    import subprocess  # most programs are never started once more
+
     return subprocess.Popen(
         _command(), cwd=_folder, env=_told(channel), pass_fds=(channel.fileno(),)
     )

@@ -16,18 +16,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from muxcore.abc import logger
 from muxcore.errors import CapabilityMissing
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.parts.first import ours
 from muxcore.parts.notify import notify
+from muxcore.parts.processes import signal_name
 from muxcore.restarting import handed, program
 from muxcore.restarting.predecessor import INIT, predecessor
+
+if TYPE_CHECKING:
+    import subprocess
 
 _LOOK = 0.02  # s between two looks at whether it has ended: the channel is closed a little earlier
 _LIVES_ON = 1.0  # s after the channel was closed: then it has not ended
@@ -228,7 +232,7 @@ class Restart:
         self._successor = None
         if self._ends:
             return
-        how = f"was ended by {_name(-status)}" if status < 0 else f"ended with {status}"
+        how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with {status}"
         if successor.given_up:
             how = f"was ended, since {successor.given_up}"
         why = successor.why and f" ({successor.why})"
@@ -282,10 +286,3 @@ def _wait_for(pid: int, flags: int = 0) -> bool:
         return os.waitpid(pid, flags)[0] != 0
     except ChildProcessError:  # somebody else has
         return True
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a realtime signal
-        return f"signal {number}"

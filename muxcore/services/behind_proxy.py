@@ -11,7 +11,7 @@ import copy
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeAlias
 
 from muxcore._seldom import Seldom
@@ -149,6 +149,13 @@ class BehindProxy:
         self.counts[what] += 1
         self._log.tell("connection from %s is closed: %s", dispatch.peer_of(transport), why)
         transport.abort()
+
+
+def within(service: Any, change: Callable[[Any], Any]) -> Any:
+    """Return what a service is changed to; of one that is behind a proxy, that one is changed."""
+    if isinstance(service, BehindProxy):
+        return service.around(change(service.service))
+    return change(service)
 
 
 def _network(text: str) -> Network:

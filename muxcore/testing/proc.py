@@ -6,17 +6,7 @@ import os
 import socket
 import sys
 
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process, each of its threads, has forked, and not waited for."""
-    found: list[int] = []
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children") as children:
-                found += map(int, children.read().split())
-        except FileNotFoundError:
-            pass  # it has ended, and what it had forked is another thread's
-    return found
+from muxcore.parts.processes import children as children
 
 
 def descriptors(pid: int) -> list[str]:

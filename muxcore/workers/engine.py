@@ -122,7 +122,7 @@ class Workers(Engine):
 
     def skip_delay(self) -> None:
         super().skip_delay()
-        self._parent.skip_delay()
+        self._parent.limits = self.limits
 
     def alarm(self, delay: float, call: Callable[..., object], *args: Any) -> Handle:
         return self._parent.alarms.add_own(delay, call, *args)

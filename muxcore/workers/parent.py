@@ -9,7 +9,6 @@ of Python's start. Whoever waits in the queue of its sockets stays there meanwhi
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
 import math
 import select
@@ -24,9 +23,9 @@ from muxcore.errors import WorkerFailed
 from muxcore.limits import Limits
 from muxcore.parts.cells import Cells
 from muxcore.parts.channel import Message
+from muxcore.parts.processes import signal_name
 from muxcore.parts.timers import Timers
 from muxcore.parts.waker import Waker
-from muxcore.pure.forking import signal_name
 from muxcore.stats import Stats
 from muxcore.workers.crew import Worker, most_of
 from muxcore.workers.places import Place, Places
@@ -54,6 +53,7 @@ class Parent:
     Attributes:
         drain_asked, stop_asked, abort_asked: how it is to end: set by anybody, who then wakes it.
         timeout: seconds that a drain gives clients; None: as long as they like.
+        limits: the whole service's.
         alarms: calls that are due later.
         serves: every place has had a worker that is ready.
         drained: no worker had to cut a client short.
@@ -80,7 +80,7 @@ class Parent:
         self._task.write(task)
         self._task.flush()
         self._places = places
-        self._limits = limits
+        self.limits = limits
         self._waker = waker
         self._tell = tell
         self._workers: list[Worker] = []
@@ -101,10 +101,6 @@ class Parent:
         """Have something called between two turns; from any thread and signal handler."""
         self._calls.append(call)
         self._waker.wake()
-
-    def skip_delay(self) -> None:
-        """Let no drain wait for ``drain_delay``, here and in the workers."""
-        self._limits = dataclasses.replace(self._limits, drain_delay=0.0)
 
     def order(self, word: str) -> None:
         """Tell every worker that serves."""
@@ -133,7 +129,7 @@ class Parent:
         """Its place is nobody's any more: let it drain."""
         worker.leaves = True
         self._cells[worker.cell].serving = False
-        limits = self._limits
+        limits = self.limits
         worker.process.channel.send("drain", timeout=limits.drain_timeout, delay=limits.drain_delay)
 
     def stats(self) -> Stats:
@@ -239,7 +235,7 @@ class Parent:
         worker.cell = self._free.pop()
         self._cells[worker.cell].clear()
         worker.place = place
-        limits = self._limits
+        limits = self.limits
         count = len(self._places.every)
         shares = {
             name: getattr(limits, name) // count + (place.number <= getattr(limits, name) % count)
@@ -342,7 +338,7 @@ class Parent:
 
     def _end(self) -> None:
         """Do what was asked for, and what is due of it."""
-        now, limits = monotonic(), self._limits
+        now, limits = monotonic(), self.limits
         if now >= self._until:
             self.abort_asked = True
         if self.abort_asked and self._phase == _Phase.ABORTING and now >= self._until:
@@ -375,7 +371,7 @@ class Parent:
         for worker in self._workers:
             channel = worker.process.channel
             if phase == _Phase.DRAINING:
-                channel.send("drain", timeout=self.timeout, delay=self._limits.drain_delay)
+                channel.send("drain", timeout=self.timeout, delay=self.limits.drain_delay)
             elif phase == _Phase.STOPPING:
                 channel.send("stop")
             elif phase == _Phase.ABORTING:

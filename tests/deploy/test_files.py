@@ -73,7 +73,7 @@ def seconds(text: str) -> float:
 def test_the_units_are_what_ini_files_are() -> None:
     for text in (_SERVICE, _SOCKET):
         parser = configparser.ConfigParser(strict=False, interpolation=None)
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys keep their case
         parser.read_string(text)
         assert set(parser) - {"DEFAULT"} == set(unit(text))
 

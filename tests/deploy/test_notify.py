@@ -239,7 +239,7 @@ def test_of_two_servers_the_last_ones_end_is_the_services(
 def test_an_engine_without_timers_says_that_it_cannot_feed_a_watchdog(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Timeless(muxcore.engine("pure-process")):  # type: ignore[misc]
+    class Timeless(muxcore.engine("pure-process")):  # type: ignore[misc]  # a class at run time
         name = "timeless"
         alarm = muxcore.abc.Engine.alarm
 

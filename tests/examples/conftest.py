@@ -14,10 +14,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,6 +24,7 @@ import muxcore
 from muxcore.testing import Peer
 from muxcore.testing.hosted import is_here
 from muxcore.testing.peer import DEADLINE
+from tests.usual import usual
 
 from .model import MODELS, Start, running
 
@@ -47,18 +47,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" not in metafunc.fixturenames:
         return
     if "guest" not in getattr(metafunc.module, "REQUIRES", ()):
-        metafunc.parametrize("engine", _marked(_ENGINES), indirect=True, scope="module")
+        metafunc.parametrize("engine", usual(_ENGINES, _USUAL), indirect=True, scope="module")
     elif "loop" not in metafunc.fixturenames:
-        metafunc.parametrize("engine", _marked(_GUESTS), indirect=True, scope="module")
+        metafunc.parametrize("engine", usual(_GUESTS, _USUAL), indirect=True, scope="module")
     else:
         hosted = list(zip(_GUESTS, itertools.cycle(_LOOPS), strict=False))
-        metafunc.parametrize(("engine", "loop"), _marked(hosted), indirect=True, scope="module")
-
-
-def _marked(values: Sequence[Any]) -> list[Any]:
-    """Return parameters, engines or rows that begin with one; those that are not usual are deep."""
-    rows = [each if isinstance(each, tuple) else (each,) for each in values]
-    return [pytest.param(*row, marks=() if row[0] in _USUAL else pytest.mark.deep) for row in rows]
+        rows = usual(hosted, _USUAL)
+        metafunc.parametrize(("engine", "loop"), rows, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")

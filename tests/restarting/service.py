@@ -29,7 +29,7 @@ if TOLD["fails"] == "at import":
 if TOLD["fails"] == "by an exit":
     os._exit(3)
 if TOLD["fails"] == "never ready":
-    time.sleep(600)
+    time.sleep(600)  # it never serves, until it is ended
 
 
 class Greets:
