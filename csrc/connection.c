@@ -308,6 +308,7 @@ void mux_conn_end(mux_loop *loop, mux_slot *slot, int32_t error)
         return;
     bool lingered = slot->state == MUX_LINGERING;
     leave_rates(loop, slot);
+    slot->hold &= (uint8_t)~MUX_HOLD_RATE;
     mux_conn_become(loop, slot, MUX_LOST);
     loop->backend->ops->detach(loop->backend, slot);
     if (!lingered)

@@ -193,11 +193,19 @@ void mux_rates_drop(mux_rates *rates, uint32_t which)
 
 /* -- who waits */
 
+/* One of those that it was promised to has it, or has found it gone. */
+static void keep_promise(bucket *it)
+{
+    it->promised = it->promised > it->quantum ? it->promised - it->quantum : 0;
+}
+
 static void wait_for(mux_rates *rates, uint32_t slot, uint8_t number)
 {
     limited *it = &rates->slots[slot];
     bucket *in = &rates->buckets[it->buckets[number]];
     const bool front = it->turns >> number & 1;
+    if (front)
+        keep_promise(in);
     it->waits = (uint8_t)(number + 1);
     it->next = front ? in->first : NONE;
     it->prev = front ? NONE : in->last;
@@ -354,7 +362,7 @@ void mux_rates_spend(mux_rates *rates, uint32_t slot, size_t size)
         bucket *in = &rates->buckets[it->buckets[i]];
         in->level -= (double)size;
         if (it->turns >> i & 1)
-            in->promised = in->promised > in->quantum ? in->promised - in->quantum : 0;
+            keep_promise(in);
         if (in->waiting) {
             in->due = next_turn(in);
             sift(rates, it->buckets[i]);
