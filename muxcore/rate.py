@@ -85,25 +85,27 @@ class Rate:
             self._bucket.change(*new)
         self._bytes_per_second, self._burst = new
 
-    def bucket_of(self, engine: Any, make: Callable[[Rate], B]) -> B:
-        """Return what an engine keeps of it; for engines.
 
-        Args:
-            engine: it.
-            make: makes the bucket, at the first time.
+def bucket_of(rate: Rate, engine: Any, make: Callable[[Rate], B]) -> B:
+    """Return what an engine keeps of a rate.
 
-        Raises:
-            ValueError: it is in use by another server.
-        """
-        owner = None if self._bucket is None else self._bucket.engine()
-        if owner is not engine:
-            if owner is not None and not _is_over(owner):
-                raise ValueError(
-                    f"limit(): {self!r} is another server's, which still runs: make one for each"
-                )
-            self._bucket = make(self)
-        bucket: B = self._bucket
-        return bucket
+    Args:
+        rate: it.
+        engine: the engine.
+        make: makes the bucket, at the first time.
+
+    Raises:
+        ValueError: it is in use by another server.
+    """
+    owner = None if rate._bucket is None else rate._bucket.engine()
+    if owner is not engine:
+        if owner is not None and not _is_over(owner):
+            raise ValueError(
+                f"limit(): {rate!r} is another server's, which still runs: make one for each"
+            )
+        rate._bucket = make(rate)
+    bucket: B = rate._bucket
+    return bucket
 
 
 def _is_over(engine: Any) -> bool:

@@ -16,7 +16,7 @@ from muxcore.native.native_rates import NativeBucket, refuse_failed
 from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, OPEN
 from muxcore.parts.transport import BaseTransport
 from muxcore.protocol import Bytes, Verb, handles
-from muxcore.rate import Rate
+from muxcore.rate import Rate, bucket_of
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
@@ -41,7 +41,7 @@ class NativeVerbs(NativeKnown, BaseTransport):
 
     def _limit(self, rates: tuple[Rate, ...]) -> None:
         engine = self._engine
-        numbers = [each.bucket_of(engine, self._bucket).number for each in rates]
+        numbers = [bucket_of(each, engine, self._bucket).number for each in rates]
         slot = engine.loop, self._slot, self._generation
         refuse_failed(engine.lib.mux_limit(*slot, numbers, len(numbers)))
 

@@ -9,7 +9,7 @@ from muxcore.parts.states import HOLD_RATE
 from muxcore.protocol import AnyProtocol
 from muxcore.pure.deadlines import Deadlines
 from muxcore.pure.watching_loop import WatchingLoop
-from muxcore.rate import Rate
+from muxcore.rate import Rate, bucket_of
 
 
 class Rated(Deadlines):
@@ -26,7 +26,7 @@ class Rated(Deadlines):
         super().__init__(engine, protocol, peername)
 
     def _limit(self, rates: tuple[Rate, ...]) -> None:
-        buckets = tuple(rate.bucket_of(self._engine, self._bucket) for rate in rates)
+        buckets = tuple(bucket_of(each, self._engine, self._bucket) for each in rates)
         self._leave_rates()
         if buckets:
             self._limited = Limited(buckets, self._has_turn)

@@ -84,6 +84,7 @@ TEST(a_relay_has_a_rate_for_each_direction_and_ends_after_the_last_byte)
     (void)poll_now();
     CHECK_EQUAL(stats.bytes_in, 100 + 1000);
     CHECK(!ended(right));
+    CHECK_EQUAL(mux_waits(loop, slot, generation), 1); /* for the other side */
     (void)pass(SECOND / 2);
     CHECK_EQUAL(stats.bytes_in, 400 + 1000);
     CHECK(ended(right) && !released(left));

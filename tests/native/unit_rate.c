@@ -127,10 +127,39 @@ TEST(who_waits_is_not_overtaken_by_who_comes)
     CHECK_EQUAL(mux_rates_next(rates, SECOND), 2);
     CHECK_EQUAL(mux_rates_next(rates, SECOND), NOBODY);
     CHECK_EQUAL(take(0, 100, SECOND), 100); /* an event came first */
-    CHECK_EQUAL(take(2, 100, SECOND), 0);
     CHECK_EQUAL(take(0, 100, SECOND), 0);
+    CHECK_EQUAL(take(2, 100, SECOND), 0);
     CHECK_EQUAL(take(1, 100, SECOND + 101 * MS), 50); /* its share */
     CHECK_EQUAL(mux_rates_next(rates, SECOND + 101 * MS), 2); /* its turn was in vain: it is the first again */
+    CHECK_EQUAL(mux_rates_next(rates, 2 * SECOND), 0);
+    CHECK_EQUAL(take(1, 100, 3 * SECOND), 100); /* a share is a turn's */
+    mux_rates_close(rates);
+}
+
+TEST(what_a_turn_leaves_is_the_next_ones_at_once)
+{
+    rates = mux_rates_open();
+    uint32_t which = bucket(1000, 100);
+    for (uint32_t i = 0; i < 3; i++)
+        limited(i, which);
+    CHECK_EQUAL(take(0, 100, 0), 100);
+    CHECK_EQUAL(take(1, 100, 0), 0);
+    CHECK_EQUAL(take(2, 100, 0), 0);
+    CHECK_EQUAL(mux_rates_next(rates, 51 * MS), 1);
+    CHECK(mux_rates_due(rates) > 99 * MS);
+    CHECK_EQUAL(take(1, 10, 51 * MS), 10);
+    CHECK_EQUAL(mux_rates_due(rates), 60 * MS + 1);
+    mux_rates_close(rates);
+}
+
+TEST(a_burst_may_be_a_single_byte)
+{
+    rates = mux_rates_open();
+    limited(0, bucket(100, 1));
+    CHECK_EQUAL(take(0, 100, 0), 1);
+    CHECK_EQUAL(take(0, 100, 0), 0);
+    CHECK_EQUAL(mux_rates_next(rates, 10 * MS + 1), 0);
+    CHECK_EQUAL(take(0, 100, 10 * MS + 1), 1);
     mux_rates_close(rates);
 }
 

@@ -21,8 +21,8 @@ RATES = [
     one(
         "a change does not reach those who wait",
         RATE,
-        "    if (it->waiting) {\n        it->due = next_turn(it);\n        sift(rates, which);\n    }\n}\n\nvoid",
-        "}\n\nvoid",
+        "    set(it, per_second, burst);\n    if (it->waiting) {",
+        "    set(it, per_second, burst);\n    if (false) {",
     ),
     one(
         "the next life of a slot has its rates",
