@@ -100,6 +100,21 @@ class TestOfAnEngine(EngineSuite):
                 assert run.server.stats().bytes_in == 100
 
 
+class TestInPython(EngineSuite):
+    engine = "pure-select"
+
+    def test_who_has_ended_is_in_no_queue(self) -> None:
+        rate = Rate(1, 100)
+        with self.serving(limits(rate)) as run:
+            for end in ("close", "abort"):
+                peer = run.connect()
+                peer.send(1000)
+                eventually(lambda: rate._bucket and rate._bucket.waiting, "nobody waits")
+                run.call(getattr(run.protocol(peer).transport, end))
+                run.life(peer)
+                assert not rate._bucket.waiting
+
+
 class TestInC(EngineSuite):
     engine = "native-epoll"
 
