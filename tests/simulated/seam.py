@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from muxcore.parts import connecting, draining, rates, sockets, timers, waker
-from muxcore.pure import attempt, deadlines, epoll_engine, lingering, select_engine
+from muxcore.pure import attempt, deadlines, epoll_engine, lingering, rated, select_engine
 from muxcore.pure import stream_transport as streams
 
 from . import kernel as kernels
@@ -210,6 +210,7 @@ def installed() -> Iterator[None]:
         (deadlines, "monotonic", _monotonic),
         (streams, "monotonic", _monotonic),
         (draining, "monotonic", _monotonic),
+        (rated, "monotonic", _monotonic),
         (rates, "monotonic", _monotonic),
         (timers, "time", SimpleNamespace(monotonic=_monotonic)),
     ]
