@@ -45,7 +45,6 @@ class Bucket:
         self._per_second = bytes_per_second
         self._burst = burst
         self.quantum = max(1.0, min(burst / 2, max(_PAGE, bytes_per_second * _TICK)))
-        self.level = min(self.level, burst)
 
     def fill(self) -> None:
         now = monotonic()
