@@ -12,7 +12,7 @@ import pickle
 import runpy
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,15 @@ class Task:
     """What a worker runs.
 
     Attributes:
-        make: called with the service, the listening sockets and the options; returns a server.
-        service: what is served.
+        make: called with a mapping of listening sockets to services, and the options; returns a
+            server.
+        services: what is served; each once.
         options: of ``make``.
         first: called before it, where there is one.
     """
 
     make: Callable[..., Any]
-    service: Any
+    services: Sequence[Any]
     options: dict[str, Any] = field(default_factory=dict)
     first: Callable[[], object] | None = None
 
@@ -49,7 +50,7 @@ def packed(task: Task) -> bytes:
     Raises:
         ServiceError: it has no name that can be imported, and cannot be pickled.
     """
-    name = dispatch.describe(task.service)
+    name = ", ".join(map(dispatch.describe, task.services))
     advice = (
         "each worker is a process of its own: define it at the top of a module, from where it is "
         "imported there, or let its objects be pickled"

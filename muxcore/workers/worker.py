@@ -27,6 +27,7 @@ from muxcore.parts.cells import Cells
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.pure.forking import flush
 from muxcore.restarting import program
+from muxcore.workers.places import served
 from muxcore.workers.task import Task, unpacked
 
 FAILED = 70  # EX_SOFTWARE of sysexits.h: it has said why it cannot serve, or logged it
@@ -81,12 +82,12 @@ def contents(descriptor: int) -> bytes:
 
 def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     """Serve on the sockets that came along, until the end; return the exit status."""
-    sockets = [socket.socket(fileno=fd) for fd in message.descriptors.values()]
+    where = {sock: task.services[n] for sock, n in served(message.descriptors).items()}
     options: dict[str, Any] = dict(task.options)
     options["limits"] = dataclasses.replace(options["limits"], **message.details["limits"])
     if task.first is not None:
         task.first()
-    server = task.make(task.service, *sockets, **options)
+    server = task.make(where, **options)
     mine = message.details["cell"]
     server._engine.count_in(cells[mine])
     if message.details["exact"]:
@@ -123,8 +124,8 @@ def _obey(server: Any, order: Message | None) -> None:
     elif order.word == "stop":
         server.request_stop()
     elif order.word == "listen":
-        for fd in order.descriptors.values():
-            server._listen_also(socket.socket(fileno=fd))
+        for sock, which in served(order.descriptors).items():
+            server._listen_also(sock, which)
     elif order.word == "reload":
         server.reload()
     elif order.word == "reopen":
