@@ -137,6 +137,14 @@ class Life:
         given = (sock, self.services[which])
         self._engine.call_from_signal(lambda: dispatch.run_call(self._engine.listen_also, given))
 
+    def _renew(self, news: bytes) -> None:
+        """Let workers have what has changed in service objects; those that come later as well.
+
+        Args:
+            news: for ``renewed(news)`` of each service object in the workers that there are.
+        """
+        self._engine.renew(news)
+
     def _is_ready(self) -> bool:
         """Whether it listens and goes on to."""
         engine = self._engine

@@ -308,6 +308,14 @@ class Engine(abc.ABC):
         """Tell the processes that do its work to "reload" or "reopen"; here there are none."""
         return
 
+    def renew(self, news: bytes) -> None:
+        """Let the processes that do its work have the services as they are now; here are none.
+
+        Args:
+            news: what those that serve are to be told: see ``Server``.
+        """
+        return
+
     @abc.abstractmethod
     def signal_fileno(self) -> int:
         """Return the descriptor that ``signal.set_wakeup_fd`` writes to, to wake the engine."""

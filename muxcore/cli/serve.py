@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from muxcore._near import near
 from muxcore.cli import _serving
-from muxcore.cli._arguments import near
 from muxcore.errors import ServiceError
 from muxcore.parts import first
 from muxcore.protocol import CALLBACKS

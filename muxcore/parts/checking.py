@@ -31,11 +31,13 @@ def begin(pool: Pool, engine: Connects) -> None:
         pool: it; once its checks run, nothing is done.
         engine: the engine, or ``transport.server``.
     """
-    check = pool.check
-    if check is None or pool.on_added is not None:
+    if pool.check is None or pool.on_added is not None:
         return
 
     def added(upstream: Upstream) -> None:
+        check = pool.check
+        if check is None:  # there were some, once
+            return
         _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check))
         if check.agent is not None and not upstream.address.path:
             _Checks(pool, engine, upstream, check, _Agent(pool, upstream))
@@ -54,9 +56,13 @@ class _Verdict:
         self._check = check
         self._in_a_row = 0  # above 0: successes, below: failures
         self.where = upstream.address
-        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
-        self.send = header_for(send, None) + check.send
         self.asks = bool(check.send or check.expect)
+
+    @property
+    def send(self) -> bytes:
+        pool, upstream = self._pool, self._upstream
+        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
+        return header_for(send, None) + self._check.send
 
     def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
         """Return whether an answer is what was expected; None: it may become that."""
@@ -126,8 +132,12 @@ class _Checks:
         self._patience: Handle | None = None  # while one goes on: the end of that
         engine.call_later(check.every * random.random(), self._begin)
 
+    def _is_wanted(self) -> bool:
+        pool = self._pool
+        return pool.check is self._check and self._upstream in pool.upstreams
+
     def _begin(self) -> None:
-        if self._upstream not in self._pool.upstreams:
+        if not self._is_wanted():
             return
         self._answer = b""
         try:
@@ -158,13 +168,15 @@ class _Checks:
 
     def _fail(self, why: str) -> None:
         self._end()
-        self._judge.failed(why)
-        self._next()
+        if self._is_wanted():
+            self._judge.failed(why)
+            self._next()
 
     def _succeed(self) -> None:
         self._end()
-        self._judge.succeeded(self._answer)
-        self._next()
+        if self._is_wanted():
+            self._judge.succeeded(self._answer)
+            self._next()
 
     def _end(self) -> None:
         """Let go of the connection, of which nothing more is heard."""

@@ -18,7 +18,7 @@ from typing import Any
 from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
-from muxcore.pool import policies
+from muxcore.pool import changing, policies
 from muxcore.pool.checks import Check
 from muxcore.pool.trials import Trials
 from muxcore.pool.upstream import (
@@ -204,6 +204,21 @@ class Pool:
         self.upstreams = tuple(each for each in self.upstreams if each is not gone)
         self.changed()
         return gone
+
+    def change(self, *upstreams: str | int | Address | Upstream, **settings: Any) -> None:
+        """Be as a new pool would be that is made with this; in the engine's thread.
+
+        Clients stay with their upstreams. What is known of one that stays, too, is kept.
+
+        Args:
+            upstreams: all of them, from now on. An ``Upstream`` of this pool stays as it is, while
+                an address that it has gets what is given for it. None at all: they stay.
+            settings: those that are to be others, as of ``Pool``.
+
+        Raises:
+            AddressError, TypeError, ValueError: see ``Pool``; nothing has changed then.
+        """
+        changing.change(self, upstreams, settings)
 
     def upstream(self, name: str) -> Upstream:
         """Return the upstream of an address.

@@ -95,6 +95,22 @@ class Trials:
             return None
         return cls(pool, eject_after, timeout, max_ejected)
 
+    def become(self, other: Trials, pool: Steered | None = None) -> None:
+        """Judge as others would from now on.
+
+        Args:
+            other: they.
+            pool: whose they are; None: they stay this one's.
+        """
+        self._pool = pool or self._pool
+        self.timeout, self._eject_after = other.timeout, other._eject_after
+        self._max_ejected = other._max_ejected
+        self.on_begun = None  # who looks does it as often as the time-out wants
+
+    def end(self) -> None:
+        """Judge nobody any more: those that are under way go on."""
+        self.timeout = self._eject_after = None
+
     def begin(self, upstream: Upstream, transport: Any, began: float, before: int = 0) -> Trial:
         """Put a connection on trial.
 

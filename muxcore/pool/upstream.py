@@ -145,12 +145,15 @@ class Upstream:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of it is one process's."""
-        named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
-        named |= {"max_active": self.max_active, "send_proxy": self.send_proxy}
-        return _remade, (self.address, named)
+        return _remade, (self.address, self.settings())
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} active={self.active}>"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what it is told, and not what is known of it: the arguments behind its address."""
+        named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
+        return named | {"max_active": self.max_active, "send_proxy": self.send_proxy}
 
     @property
     def is_up(self) -> bool:

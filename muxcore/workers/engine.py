@@ -80,7 +80,7 @@ class Workers(Engine):
         if count > least:
             raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
         self.count, self._most = count, most_of(count)
-        self._services = task.services
+        self._task = task
         self.on_end: Callable[[], object] = lambda: None
         self._is_ready = threading.Event()  # or has ended
         self._waker = Waker()
@@ -97,7 +97,7 @@ class Workers(Engine):
     # -- what it serves
 
     def listen(self, sock: socket.socket, service: Service) -> None:
-        which = next(n for n, each in enumerate(self._services) if each is service)
+        which = next(n for n, each in enumerate(self._task.services) if each is service)
         self._places.listen(sock, self.limits, which)
 
     def beside(self) -> Sequence[socket.socket]:
@@ -131,6 +131,10 @@ class Workers(Engine):
 
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))
+
+    def renew(self, news: bytes) -> None:
+        task = packed(self._task)
+        self._parent.call(lambda: self._parent.renew(task, news))
 
     def resize(self, count: int) -> None:
         """Have so many workers from now on; from any thread and signal handler.

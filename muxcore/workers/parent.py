@@ -12,7 +12,6 @@ import contextlib
 import enum
 import math
 import select
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from muxcore.stats import Stats
 from muxcore.workers.crew import Worker, most_of
 from muxcore.workers.places import Place, Places
 from muxcore.workers.replacing import Replacing
+from muxcore.workers.task import file_of
 
 _TICK = 0.05  # s between two looks at who has ended, where a process has no descriptor (Linux 5.3)
 _MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
@@ -76,9 +76,7 @@ class Parent:
         self.drained = True
         self.stopped = 0
         self.failure: WorkerFailed | None = None
-        self._task = tempfile.TemporaryFile()  # noqa: SIM115
-        self._task.write(task)
-        self._task.flush()
+        self._task = file_of(task)
         self._places = places
         self.limits = limits
         self._waker = waker
@@ -107,6 +105,22 @@ class Parent:
         for worker in self._workers:
             if worker.place is not None:
                 worker.process.channel.send(word)
+
+    def renew(self, task: bytes, news: bytes) -> None:
+        """Have workers do something else from now on; in its thread.
+
+        Args:
+            task: for those that do not serve yet.
+            news: for the others: see ``worker``.
+        """
+        self._task.close()
+        self._task = file_of(task)
+        with file_of(news) as file:
+            for worker in self._workers:
+                if worker.place is None:
+                    worker.process.channel.send("prepare", {"task": self._task.fileno()})
+                elif not worker.process.channel.send("renew", {"news": file.fileno()}):
+                    logger.error("%s cannot be told what has changed", worker.name())
 
     def resize(self, count: int) -> None:
         """Have so many workers; in its thread."""

@@ -11,11 +11,12 @@ import os
 import pickle
 import runpy
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from muxcore.errors import ServiceError
 from muxcore.parts import dispatch
@@ -81,6 +82,22 @@ def unpacked(data: bytes) -> Task:
     task = pickle.loads(body)
     assert isinstance(task, Task)
     return task
+
+
+def file_of(data: bytes) -> IO[bytes]:
+    """Return a file without a name, for other processes to read."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(data)
+    file.flush()
+    return file
+
+
+def contents(descriptor: int) -> bytes:
+    """Return what is in a file that several processes have open, and close it."""
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _main_module() -> tuple[str, str] | None:
