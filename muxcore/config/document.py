@@ -169,7 +169,7 @@ class _Reader:
         try:
             found = node.read(value)
         except (TypeError, ValueError) as exc:
-            self._document.wrong(path, str(exc))
+            self._document.wrong(path, str(exc).removeprefix(f"{path[-1]} "))
             return None
         if isinstance(node, Name) and found not in node.others:
             known = self._raw.get(node.section)

@@ -150,19 +150,17 @@ class Search:
 
     def _has_place(self) -> None:
         """It is its turn, and a place may be free."""
-        patience, self._patience = self._patience, None
-        assert patience is not None
+        waits = False
         try:
             if self._try_next(first=True):
-                if self._handle is None:  # it waits on
-                    self._patience, patience = patience, None
+                waits = self._handle is None  # it waits on, and no longer than it was to
                 return
             exc: BaseException = self._nobody()
         except OSError as raised:  # it cannot be connected to: the server is ending
             exc = raised
         finally:
-            if patience is not None:
-                patience.cancel()
+            if not waits:
+                self._wait_no_more()
         self._give_up(exc)
 
     def _waited_too_long(self) -> None:

@@ -1,0 +1,247 @@
+"""A file is read again while it is served: all of it or nothing, and no connection is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import muxcore
+from muxcore.config import Reloading, Served, contents
+from muxcore.testing import Peer, eventually
+from muxcore.testing.proc import children
+from muxcore.testing.upstream import Upstream
+from tests.usual import usual
+
+# pure-process in the background accepts in a process of its own, and no reload reaches that
+_ENGINES = usual(
+    [
+        i.name
+        for i in muxcore.engines()
+        if i.available and {"relay", "shared_state"} <= i.capabilities
+    ]
+)
+
+
+class Says:
+    """A server that says its name to whoever connects, and then what it is sent."""
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        self.server = muxcore.Server(self._protocol, "127.0.0.1:0", engine="pure-select")
+
+    def _protocol(self) -> Any:
+        says = self
+
+        class Greeting:
+            def connection_made(self, transport: Any) -> None:
+                self._transport = transport
+                transport.write(says._name)
+
+            def data_received(self, data: bytes) -> None:
+                self._transport.write(data)
+
+        return Greeting()
+
+
+@pytest.fixture
+def upstreams() -> Iterator[tuple[str, str]]:
+    """Addresses of a server that says "a", and of one that says "b"."""
+    with Says(b"a").server as a, Says(b"b").server as b:
+        yield a.addresses[0], b.addresses[0]
+
+
+class File:
+    """A file, and the server of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "relay.toml"
+
+    def write(self, *upstreams: str, rest: str = "", listener: str = "", pool: str = "web") -> None:
+        lines = ", ".join(f'"{each}"' for each in upstreams)
+        self.path.write_text(
+            f'[listeners.web]\naddress = "127.0.0.1:0"\npool = "{pool}"\n{listener}\n'
+            f"[pools.{pool}]\nupstreams = [{lines}]\n{rest}\n"
+        )
+
+    @contextlib.contextmanager
+    def serve(self, **options: Any) -> Iterator[muxcore.Server]:
+        self.served = Served(contents(str(self.path)))
+        server = muxcore.Server(self.served.where(), **options)
+        server.on_reload.append(Reloading(str(self.path), self.served))
+        with server:
+            yield server
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path)
+
+
+def said(server: muxcore.Server) -> bytes:
+    with Peer(server.addresses[0]) as peer:
+        return peer.read(1)
+
+
+def told(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    eventually(lambda: words in caplog.text, f"nobody said {words!r}")
+
+
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_who_comes_has_the_new_pool_and_who_is_there_stays(
+    engine: str, file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    a, b = upstreams
+    file.write(a)
+    with file.serve(engine=engine) as server, Peer(server.addresses[0]) as peer:
+        assert peer.read(1) == b"a"
+        file.write(b)
+        server.reload()
+        told(caplog, "was read again, and is applied")
+        assert said(server) == b"b"
+        file.write(a, pool="other")
+        server.reload()
+        eventually(lambda: said(server) == b"a", "the listener has the old pool")
+        peer.send(b"still here")
+        assert peer.read(10) == b"still here"
+
+
+def test_a_file_that_is_broken_or_asks_for_too_much_changes_nothing_and_says_why(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = upstreams
+    file.write(a)
+    with file.serve(engine="pure-process", allow_threads=True) as server:
+        for rest, words in {
+            "polcy = 1": "relay.toml:7: pools.web.polcy: there is no such key",
+            "queue = 5": "relay.toml: the service requires shared_state, timers, which engine",
+            "[server]\nengine = 'auto'": "relay.toml:8: server.engine: cannot change while it is",
+            "[log]\nmessages = 'x'": "relay.toml:8: log.messages: cannot change",
+            "[listeners.b]\naddress=1\npool='web'": "relay.toml:8: listeners.b.address: cannot ch",
+        }.items():
+            caplog.clear()
+            file.write(b, rest=rest)
+            server.reload()
+            told(caplog, "is not applied, and nothing has changed")
+            assert words in caplog.text
+            assert said(server) == b"a"
+        file.path.unlink()
+        server.reload()
+        told(caplog, "relay.toml: cannot be read: No such file")
+
+
+def test_a_file_that_says_the_same_is_told_to(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file.write(upstreams[0])
+    with file.serve() as server:
+        file.path.write_text("# a remark\n" + file.path.read_text())
+        server.reload()
+        told(caplog, "it says what it said before")
+
+
+def test_what_is_steered_stays_unless_the_file_says_something_else_of_it(
+    file: File, upstreams: tuple[str, str]
+) -> None:
+    file.write(*upstreams)
+    served = Served(contents(str(file.path)))
+    first, second = served.pools["web"].upstreams
+    first.out = second.out = True
+    now = f'{{address = "{upstreams[1]}", weight = 3}}'
+    file.path.write_text(file.path.read_text().replace(f'"{upstreams[1]}"', now))
+    served.change(contents(str(file.path)))
+    assert served.pools["web"].upstreams == (first, second)
+    assert (first.out, second.out, second.weight) == (True, False, 3)
+
+
+def test_what_a_listener_wants_of_proxies_changes(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file.write(upstreams[0])
+    with file.serve() as server:
+        file.write(upstreams[0], listener='accept_proxy = ["127.0.0.0/8"]')
+        server.reload()
+        told(caplog, "is applied")
+        with Peer(server.addresses[0]) as peer:
+            peer.send(b"PROXY UNKNOWN\r\nhello")
+            assert peer.read(6) == b"ahello"
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_who_waits_for_a_place_of_a_pool_that_is_gone_has_an_answer(
+    gone: bool, file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = "max_active = 1\nqueue = 5\nqueue_timeout = "
+    with Upstream() as upstream:
+        file.write(upstream.address, rest=settings + ('"200ms"' if gone else "60"))
+        with file.serve() as server, Peer(server.addresses[0]) as first:
+            there = upstream.accept()
+            with Peer(server.addresses[0]) as second:
+                old = file.served.pools["web"]
+                eventually(lambda: old.waiting == 1, "it does not wait")
+                file.write(upstream.address, pool="other")
+                server.reload()
+                told(caplog, "is applied")
+                with Peer(server.addresses[0]) as peer, upstream.accept() as new:
+                    peer.send(b"hello")
+                    assert new.read(5) == b"hello"
+                if not gone:  # it has its place, in the old pool
+                    first.close()
+                    there.close()
+                    with upstream.accept() as there:
+                        second.send(b"hello")
+                        assert there.read(5) == b"hello"
+                else:
+                    second.read_end()
+    assert "failed" not in caplog.text
+
+
+def test_a_pool_that_is_gone_is_checked_no_more(file: File) -> None:
+    file.write("a:1", rest="check = 9")
+    served = Served(contents(str(file.path)))
+    gone = served.pools["web"]
+    file.write("a:1", rest="check = 9", pool="other")
+    served.change(contents(str(file.path)))
+    assert (gone.check, served.pools["other"].check) == (None, muxcore.Check(every=9))
+
+
+def test_all_workers_have_the_new_file_and_those_that_come_later_begin_with_it(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    a, b = upstreams
+    file.write(a)
+    with file.serve(workers=2) as server:
+        eventually(lambda: len(children(os.getpid())) == 3, "there is no spare")
+        with Peer(server.addresses[0]) as peer:
+            assert peer.read(1) == b"a"
+            file.write(b)
+            server.reload()
+            eventually(lambda: [said(server) for _ in range(20)] == [b"b"] * 20, "one has the old")
+            peer.send(b"still here")
+            assert peer.read(10) == b"still here"
+        file.path.unlink()  # nobody reads it but the parent
+        for each in children(os.getpid()):
+            os.kill(each, signal.SIGKILL)
+        eventually(lambda: caplog.text.count("was killed by SIGKILL") >= 2, "none was killed")
+        eventually(lambda: len(children(os.getpid())) == 3, "none is replaced")
+        assert [said(server) for _ in range(20)] == [b"b"] * 20
+
+
+def test_a_worker_that_cannot_do_what_the_file_says_tells_so(
+    file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write("a:1")
+    served = Served(contents(str(file.path)))
+    served.entrances["web"].renewed(b"what no parent sends")
+    assert "cannot do what the file says now" in caplog.text
