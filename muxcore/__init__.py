@@ -35,6 +35,7 @@ from muxcore.server import Server
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
+from muxcore.services.guard import Guard
 from muxcore.services.relay import Relay
 from muxcore.stats import Stats
 
@@ -56,6 +57,7 @@ __all__ = [
     "EngineInfo",
     "EngineUnavailable",
     "FirstByteTimeout",
+    "Guard",
     "HalfCloseTimeout",
     "IdleTimeout",
     "Limits",

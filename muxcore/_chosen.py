@@ -51,7 +51,7 @@ def engine_for(
 
     count = number_of(workers)
     if count > 1:
-        _demands.refuse_shared_state(service, count)
+        _demands.refuse_shared_state(dispatch.share_of(service, 1, count), count)
     options = {
         "engine": chosen.name,
         "limits": _demands.Complete(**dataclasses.asdict(limits)),

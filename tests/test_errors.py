@@ -50,7 +50,10 @@ def test_an_upstream_that_nobody_could_have_is_told_of_with_each_reason() -> Non
     )
     full = errors.NoUpstream((), 2)
     assert full.reasons == ()
-    assert full.strerror == "no upstream could be had: 2 already with max_active clients"
+    assert (
+        full.strerror
+        == "no upstream could be had: 2 already with max_active clients, or their rate of new ones"
+    )
     assert isinstance(full, ConnectionError)
 
 

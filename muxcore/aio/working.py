@@ -20,7 +20,7 @@ from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.serving import Client, Server
 from muxcore.errors import CapabilityMissing
 from muxcore.protocol import Service
-from muxcore.services.behind_proxy import within
+from muxcore.services.wrapping import within
 from muxcore.workers.engine import Workers
 
 

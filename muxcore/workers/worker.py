@@ -22,7 +22,7 @@ from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
-from muxcore.parts import notify
+from muxcore.parts import dispatch, notify
 from muxcore.parts.cells import Cells
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.pure.forking import flush
@@ -86,7 +86,8 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     options["limits"] = dataclasses.replace(options["limits"], **message.details["limits"])
     if task.first is not None:
         task.first()
-    server = task.make(task.service, *sockets, **options)
+    service = dispatch.share_of(task.service, *message.details["share"])
+    server = task.make(service, *sockets, **options)
     mine = message.details["cell"]
     server._engine.count_in(cells[mine])
     if message.details["exact"]:
