@@ -199,7 +199,7 @@ class NoUpstream(MuxcoreError, ConnectionError):
         self._made_of = (self.reasons, full, waited)
         why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
         why += (
-            [f"{full} already with max_active clients, or their rate of new ones"] if full else []
+            [f"{full} already with max_active clients, or at their rate"] if full else []
         )
         why += [f"no place came free within {waited:g} s"] if waited is not None else []
         super().__init__(
