@@ -1,4 +1,4 @@
-"""New connections a second: a bucket of tokens, of which one number is kept for each who is limited.
+"""New connections a second: a bucket of tokens, one number for each who is limited.
 
 The number is when the bucket would be full again (the "theoretical arrival time" of the generic
 cell rate algorithm, ITU-T I.371): a table of thousands needs no timer, and a new rate holds for all
@@ -8,6 +8,7 @@ of them at once.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 _SLACK = 1e-3  # of the time for a token: what sums of floats are off by is less
 FASTEST = 1_000_000.0  # a second: more than any machine accepts
@@ -42,7 +43,7 @@ class Pace:
         return max(now, min(full_at, now + self._span)) + self._step
 
 
-def checked_rate(owner: str, name: str, value: object) -> Pace | None:
+def checked_rate(owner: str, name: str, value: Any) -> Pace | None:
     """Return the pace of so many a second, or refuse them.
 
     Args:

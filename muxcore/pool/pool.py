@@ -155,7 +155,7 @@ class Pool(Waiting):
         for upstream in upstreams:
             self._admit(upstream)
         self.changed()
-        caps = max_active or rate or any(u.max_active or u.pace for u in self.upstreams)
+        caps = max_active or rate or any(each.max_active or each.pace for each in self.upstreams)
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
         timed = {"timers"} if queue or check or self.trials is not None else set()
