@@ -37,6 +37,7 @@ from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
 from muxcore.services.guard import Guard
 from muxcore.services.relay import Relay
+from muxcore.services.router import First, Route, Router
 from muxcore.stats import Stats
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "EndOfStream",
     "EngineInfo",
     "EngineUnavailable",
+    "First",
     "FirstByteTimeout",
     "Guard",
     "HalfCloseTimeout",
@@ -67,6 +69,8 @@ __all__ = [
     "PidfileError",
     "Pool",
     "Relay",
+    "Route",
+    "Router",
     "Server",
     "ServiceError",
     "Stats",

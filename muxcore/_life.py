@@ -122,6 +122,11 @@ class Life:
         if "threadsafe_calls" in self._engine.capabilities:
             self._engine.call_soon_threadsafe(self._service.server_started, self)
 
+    def _tell_ended(self) -> None:
+        """Let a service object hear that it serves no more, in whatever thread waits for that."""
+        if not isinstance(self._service, type) and hasattr(self._service, "server_ended"):
+            dispatch.run_call(self._service.server_ended, ())
+
     def _listen_also(self, sock: socket.socket) -> None:
         """Serve one more listening socket, while it runs; from signal handlers."""
         sock.setblocking(False)
@@ -204,6 +209,7 @@ class Life:
     def _ended(self) -> None:
         if self._state == "running":
             self._phases.ended()
+            self._tell_ended()
         self._state = "ended"
         self._over.set()
         if self._hook is not None:

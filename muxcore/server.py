@@ -46,7 +46,8 @@ class Server(Running):
             attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
             of ``Limits`` to values that are laid over those given here, are respected if present.
             A service object's ``server_started(server)`` is called in the engine's thread once it
-            listens, on engines with ``threadsafe_calls``.
+            listens, on engines with ``threadsafe_calls``; ``server_ended()`` by whoever waited for
+            the end.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
             once. A unix socket gets the permissions that the umask leaves, or those that an
             ``Address`` has, and is removed at the end if it is still the one that was bound.

@@ -2,7 +2,7 @@
 
 Every upstream has a check of its own, which begins at a random moment of the first interval, so
 that neither the upstreams of a pool nor the relays of an upstream are checked at once. It goes on
-until the server ends, or the upstream has left the pool.
+until the server ends, the upstream has left the pool, or nobody is relayed to that any more.
 
 Each process checks for itself: what one worker finds, it alone knows.
 """
@@ -35,14 +35,22 @@ def begin(pool: Pool, engine: Connects) -> None:
     if check is None or pool.on_added is not None:
         return
 
+    def goes_on() -> bool:
+        return pool.on_added is added
+
     def added(upstream: Upstream) -> None:
-        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check))
+        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check), goes_on)
         if check.agent is not None and not upstream.address.path:
-            _Checks(pool, engine, upstream, check, _Agent(pool, upstream))
+            _Checks(pool, engine, upstream, check, _Agent(pool, upstream), goes_on)
 
     pool.on_added = added
     for upstream in pool.upstreams:
         added(upstream)
+
+
+def end(pool: Pool) -> None:
+    """Check the upstreams no more, until they are wanted again; what is under way ends first."""
+    pool.on_added = None
 
 
 class _Verdict:
@@ -115,19 +123,21 @@ class _Checks:
         upstream: Upstream,
         check: Check,
         judge: _Verdict | _Agent,
+        goes_on: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._engine = engine
         self._upstream = upstream
         self._check = check
         self._judge = judge
+        self._goes_on = goes_on
         self._answer = b""
         self._transport: Any = None
         self._patience: Handle | None = None  # while one goes on: the end of that
         engine.call_later(check.every * random.random(), self._begin)
 
     def _begin(self) -> None:
-        if self._upstream not in self._pool.upstreams:
+        if self._upstream not in self._pool.upstreams or not self._goes_on():
             return
         self._answer = b""
         try:

@@ -155,7 +155,8 @@ class Pool(Waiting):
         for upstream in upstreams:
             self._admit(upstream)
         self.changed()
-        caps = max_active or rate or any(each.max_active or each.pace for each in self.upstreams)
+        own = [each for each in upstreams if isinstance(each, Upstream)]
+        caps = max_active or rate or any(each.max_active or each.pace for each in own)
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
         timed = {"timers"} if queue or check or self.trials is not None else set()

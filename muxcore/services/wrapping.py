@@ -52,6 +52,11 @@ class Wrapper:
         if not isinstance(self.service, type) and hasattr(self.service, "server_started"):
             self.service.server_started(server)
 
+    def server_ended(self) -> None:
+        """Let it hear of the end."""
+        if not isinstance(self.service, type) and hasattr(self.service, "server_ended"):
+            self.service.server_ended()
+
     def share_of(self, number: int, count: int) -> Self:
         """Return what one of several workers serves: see ``dispatch.share_of``."""
         return self.around(dispatch.share_of(self.service, number, count))
