@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from muxcore.parts import dispatch
 from muxcore.pool import Pool
-from muxcore.protocol import Handle
+from muxcore.protocol import Handle, ServerCalls
 from muxcore.services.relay import access_log as log
 from muxcore.services.router.first import First
 from muxcore.services.router.heard import Heard
 
 if TYPE_CHECKING:
-    from muxcore.services.router.deciding import Decision
-    from muxcore.services.router.router import Router
+    from muxcore.services.router.deciding import Decision, Decisions
+    from muxcore.services.router.plan import Plan
 
 logger = logging.getLogger("muxcore")
 
 _ROOM = 4096  # bytes of a read: nearly every first message, and no more for one who says nothing
+
+
+class Routing(Protocol):
+    """What is asked of the ``Router``."""
+
+    plan: Plan
+    first_bytes: float
+    decide_timeout: float
+    max_bytes: int
+    log: log.AccessLog | None
+    counts: Counter[str]
+
+    def decisions(self, server: ServerCalls) -> Decisions: ...
+
+    def refused(self, transport: Any, what: str, why: str) -> None: ...
 
 
 class Choosing:
@@ -38,9 +54,9 @@ class Choosing:
         "_why",
     )
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Routing) -> None:
         self._router = router
-        self._plan = router._plan
+        self._plan = router.plan
         self._heard = Heard()
         self._began = monotonic()
         self._patience: Handle | None = None  # the end of what is waited for

@@ -67,6 +67,7 @@ class Router:
             route, or the decision said so), "failed" (the decision), "late" (that, too) and "ended"
             (by themselves, before it was known where) did not.
         limits, requires: as of ``Relay``.
+        plan: what it goes by now.
 
     Raises:
         TypeError: something is no ``Route``, no pool, or not callable.
@@ -105,7 +106,7 @@ class Router:
         self._seldom = Seldom(logger.warning)
         self._server: Any = None
         self._thread: InThread | None = None
-        self._plan = self._planned(routes, default, decide, pools, {})
+        self.plan = self._planned(routes, default, decide, pools, {})
 
     def __call__(self) -> Choosing:
         from muxcore.services.router.choosing import Choosing  # who routes nobody needs no parser
@@ -131,13 +132,13 @@ class Router:
             TypeError, ValueError: see ``Router``.
             CapabilityMissing: the engine lacks what a pool requires. Nothing has changed then.
         """
-        before = self._plan.relays
+        before = self.plan.relays
         plan = self._planned(routes, default, decide, pools, before)
         server = self._server
         if server is not None:
             for capability in sorted(_required(plan) - server.capabilities):
                 server._engine.need(capability)
-        self._plan = plan
+        self.plan = plan
         for pool, relay in plan.relays.items():
             if pool not in before and server is not None:
                 relay.server_started(server)
@@ -165,12 +166,12 @@ class Router:
 
     @property
     def services(self) -> tuple[Relay, ...]:
-        return tuple(self._plan.relays.values())
+        return tuple(self.plan.relays.values())
 
     @property
     def requires(self) -> frozenset[str]:
         """What it requires of an engine, and what its pools do."""
-        return _required(self._plan)
+        return _required(self.plan)
 
     def server_started(self, server: Any) -> None:
         """Check the upstreams from the server's start on, if that is wanted."""
