@@ -28,8 +28,10 @@ class _Both:
         self._second = second
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._first.connection_lost(exc)
-        self._second.connection_lost(exc)
+        try:
+            self._first.connection_lost(exc)
+        finally:
+            self._second.connection_lost(exc)
 
 
 class Known(abc.ABC):
