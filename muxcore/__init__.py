@@ -30,6 +30,7 @@ from muxcore.errors import (
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
+from muxcore.rate import Rate
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server
 from muxcore.services.behind_proxy import BehindProxy
@@ -68,6 +69,7 @@ __all__ = [
     "ParseError",
     "PidfileError",
     "Pool",
+    "Rate",
     "Relay",
     "Route",
     "Router",

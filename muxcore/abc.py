@@ -37,6 +37,7 @@ CAPABILITIES = {
     "hears_resets": "a reset is heard while reading is paused, and after the peer's EOF",
     "half_close": "write_eof, and sending after the peer's EOF",
     "native_verbs": "verbs run without Python",
+    "rates": "transport.limit()",
     "relay": "transport.relay()",
     "shared_state": "all connections live in one process and can reach one another",
     "threadsafe_calls": "call_soon_threadsafe()",

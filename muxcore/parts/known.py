@@ -110,6 +110,10 @@ class Known(abc.ABC):
     @abc.abstractmethod
     def abort(self) -> None: ...
 
+    def _waits_for_rate(self) -> bool:
+        """Whether it, or a relay's other side, has bytes that only a rate keeps back."""
+        return False
+
     @abc.abstractmethod
     def _fail(self, exc: BaseException | None) -> None:
         """End at once: drop what is queued; ``connection_lost(exc)`` follows soon."""
