@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "loop.h"
 #include "moved.h"
+#include "rate.h"
 #include "verb.h"
 
 int64_t mux_adopt(mux_loop *loop, int handle, int verb, int seen, uint32_t *generation)
@@ -58,6 +59,59 @@ int mux_hold(mux_loop *loop, uint32_t index, uint32_t generation, int on)
     else
         mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON);
     return 0;
+}
+
+int64_t mux_rate_new(mux_loop *loop, double per_second, double burst)
+{
+    if (!loop || mux_loop_foreign(loop))
+        return loop ? -EPERM : -ESTALE;
+    if (!loop->rates)
+        loop->rates = mux_rates_open();
+    return loop->rates ? mux_rates_add(loop->rates, per_second, burst, mux_sys_now()) : -ENOMEM;
+}
+
+int mux_rate_change(mux_loop *loop, uint32_t rate, double per_second, double burst)
+{
+    if (!loop || mux_loop_foreign(loop))
+        return loop ? -EPERM : -ESTALE;
+    if (!loop->rates || !mux_rates_has(loop->rates, rate))
+        return -EINVAL;
+    mux_rates_change(loop->rates, rate, per_second, burst, mux_sys_now());
+    return 0;
+}
+
+int mux_rate_drop(mux_loop *loop, uint32_t rate)
+{
+    if (!loop || mux_loop_foreign(loop))
+        return loop ? -EPERM : -ESTALE;
+    if (!loop->rates || !mux_rates_has(loop->rates, rate))
+        return -EINVAL;
+    mux_rates_drop(loop->rates, rate);
+    return 0;
+}
+
+int mux_limit(mux_loop *loop, uint32_t index, uint32_t generation, const uint32_t *rates, uint32_t count)
+{
+    FIND(loop, index, generation);
+    if (slot->state == MUX_MOVED)
+        return -EBUSY;
+    if (count > MUX_RATES_MOST)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++)
+        if (!loop->rates || !mux_rates_has(loop->rates, rates[i]))
+            return -EINVAL;
+    if (slot->state != MUX_OPEN || !loop->rates)
+        return 0; /* what comes is dropped, or there never was a rate */
+    int failed = mux_rates_limit(loop->rates, index, rates, count);
+    if (!failed)
+        mux_conn_unhold(loop, slot, MUX_HOLD_RATE); /* these decide anew */
+    return failed;
+}
+
+int mux_waits(mux_loop *loop, uint32_t index, uint32_t generation)
+{
+    FIND(loop, index, generation);
+    return mux_loop_waits(loop, slot);
 }
 
 int mux_write_eof(mux_loop *loop, uint32_t index, uint32_t generation)
@@ -216,7 +270,7 @@ uint32_t mux_stop_unseen(mux_loop *loop, uint32_t most, uint64_t *moved)
         if (slot->state == MUX_MOVED && slot->eof_wanted)
             continue; /* it was asked already */
         const mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : NULL;
-        if ((peer && peer->seen) || (moved && !(rests(slot, &moved[i]) && (!peer || !peer->queue.size))))
+        if ((peer && peer->seen) || (moved && !(rests(slot, &moved[i]) && (!peer || !peer->queue.size) && !mux_loop_waits(loop, slot))))
             continue; /* the first: it ends with the side that Python sees */
         ended++;
         clients += (slot->outgoing ? 0U : 1U) + (peer && !peer->outgoing ? 1U : 0U);

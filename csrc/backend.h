@@ -75,8 +75,9 @@ typedef struct mux_room {
 typedef struct mux_sink {
     bool (*may_wait)(const mux_loop *loop); /* nothing has happened that somebody has yet to hear of */
     bool (*full)(const mux_loop *loop);     /* no room for what one more connection may bring */
-    /* False: the batch is full, or has data of this slot already; the bytes wait. */
-    bool (*room)(mux_loop *loop, const mux_slot *slot, mux_room *room);
+    /* False: the batch is full, or has data of this slot already, or its rates have nothing for it, which holds it;
+     * the bytes wait. */
+    bool (*room)(mux_loop *loop, mux_slot *slot, mux_room *room);
     /* `size`: bytes, at most what there was room for; 0 at the peer's EOF; or -errno, which is always taken.
      * `more`: others may wait. False: not now. */
     bool (*received)(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t size, bool more);

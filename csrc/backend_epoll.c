@@ -202,9 +202,11 @@ static int wait(mux_epoll *self, int64_t timeout)
     return ready == -EINTR ? 0 : ready;
 }
 
-/* Do what was left for this turn; what that leaves again is the next one's. */
-static void run_todo(mux_epoll *self)
+/* Do what was left for this turn; what that leaves again is the next one's. Whether something was received, sent or
+ * accepted: that may have set a deadline, which the coming wait was not told of. */
+static bool run_todo(mux_epoll *self)
 {
+    bool any = false;
     for (uint32_t count = self->todo.count; count && self->todo.count; count--) {
         mux_slot *slot = mux_todo_first(&self->todo);
         uint8_t what = mux_todo_remove(&self->todo, slot);
@@ -219,7 +221,9 @@ static void run_todo(mux_epoll *self)
             mux_epoll_ready(self, slot, (what & READ_ON ? EPOLLIN | EPOLLRDHUP : 0u) |
                                          (what & SEND_ON ? EPOLLOUT : 0u) |
                                          (what & BROKEN ? EPOLLERR : 0u));
+        any = true;
     }
+    return any;
 }
 
 static int epoll_turn(mux_backend *backend, int64_t timeout)
@@ -227,9 +231,9 @@ static int epoll_turn(mux_backend *backend, int64_t timeout)
     mux_epoll *self = (mux_epoll *)backend;
     if (self->retired >= 0)
         close_retired(self);
-    run_todo(self);
+    const bool any = run_todo(self);
     if (self->cursor == self->ready) {
-        int ready = wait(self, self->todo.count || !self->base.sink->may_wait(self->base.loop) ? 0 : timeout);
+        int ready = wait(self, any || self->todo.count || !self->base.sink->may_wait(self->base.loop) ? 0 : timeout);
         if (ready < 0)
             return ready;
     }

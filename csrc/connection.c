@@ -13,6 +13,7 @@
 
 #include <errno.h>
 
+#include "rate.h"
 #include "verb.h"
 
 mux_slot *mux_conn_open(mux_loop *loop, int handle, int verb, bool seen, int *failed)
@@ -202,18 +203,36 @@ static size_t room_in_batch(const mux_loop *loop, const mux_slot *slot)
     return left < loop->options.read_chunk ? left : loop->options.read_chunk;
 }
 
-bool mux_on_room(mux_loop *loop, const mux_slot *slot, mux_room *room)
+/* How much its rates let it receive; nothing: it is held until it has its turn. */
+static size_t room_in_rates(mux_loop *loop, mux_slot *slot, size_t size)
+{
+    size_t room = mux_rates_room(loop->rates, slot->index, size, loop->now);
+    if (!room)
+        mux_conn_hold(loop, slot, MUX_HOLD_RATE);
+    return room;
+}
+
+/* They have no say in what is dropped, and none in who has ended. */
+static void leave_rates(mux_loop *loop, const mux_slot *slot)
+{
+    if (loop->rates)
+        mux_rates_forget(loop->rates, slot->index);
+}
+
+bool mux_on_room(mux_loop *loop, mux_slot *slot, mux_room *room)
 {
     const mux_verb_ops *verb = mux_verb_of(loop, slot);
     room->drop = slot->state != MUX_OPEN || verb->into == MUX_INTO_NOTHING;
     if (room->drop || verb->into == MUX_INTO_SCRATCH) {
         room->to = loop->scratch;
         room->size = room->drop || verb->large ? loop->scratch_size : loop->options.read_chunk;
-        return true;
+    } else {
+        mux_batch_align(&loop->batch);
+        room->to = loop->batch.arena + loop->batch.used;
+        room->size = room_in_batch(loop, slot);
     }
-    mux_batch_align(&loop->batch);
-    room->to = loop->batch.arena + loop->batch.used;
-    room->size = room_in_batch(loop, slot);
+    if (loop->rates && room->size)
+        room->size = room_in_rates(loop, slot, room->size);
     return room->size > 0;
 }
 
@@ -256,6 +275,11 @@ bool mux_on_received(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t 
     slot->moved_at = loop->now;
     MUX_COUNT(slot->bytes_in, size);
     MUX_COUNT(loop->stats->bytes_in, size);
+    if (loop->rates) {
+        mux_rates_spend(loop->rates, slot->index, (size_t)size);
+        if (more) /* to wait now saves the event that would say so */
+            (void)room_in_rates(loop, slot, 1);
+    }
     if (verb->received)
         verb->received(loop, slot, bytes, (size_t)size);
     return true;
@@ -267,7 +291,8 @@ void mux_conn_close(mux_loop *loop, mux_slot *slot)
 {
     if (slot->state != MUX_OPEN)
         return;
-    mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON | MUX_HOLD_BACKLOG); /* what comes is dropped */
+    leave_rates(loop, slot);
+    mux_conn_unhold(loop, slot, MUX_HOLD_PYTHON | MUX_HOLD_BACKLOG | MUX_HOLD_RATE); /* what comes is dropped */
     slot->moved_at = loop->now = mux_sys_now();
     mux_conn_become(loop, slot, MUX_CLOSING);
     const mux_verb_ops *verb = mux_verb_of(loop, slot);
@@ -282,6 +307,8 @@ void mux_conn_end(mux_loop *loop, mux_slot *slot, int32_t error)
     if (mux_slot_is_dead(slot))
         return;
     bool lingered = slot->state == MUX_LINGERING;
+    leave_rates(loop, slot);
+    slot->hold &= (uint8_t)~MUX_HOLD_RATE;
     mux_conn_become(loop, slot, MUX_LOST);
     loop->backend->ops->detach(loop->backend, slot);
     if (!lingered)

@@ -19,7 +19,7 @@ void mux_conn_choked(mux_loop *loop, mux_slot *slot);
 void mux_conn_relieved(mux_loop *loop, mux_slot *slot, bool relieved);
 
 /* The backend's reports: see mux_sink. */
-bool mux_on_room(mux_loop *loop, const mux_slot *slot, mux_room *room);
+bool mux_on_room(mux_loop *loop, mux_slot *slot, mux_room *room);
 bool mux_on_received(mux_loop *loop, mux_slot *slot, const char *bytes, ssize_t size, bool more);
 void mux_on_sent(mux_loop *loop, mux_slot *slot, ssize_t size);
 

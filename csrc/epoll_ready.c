@@ -37,7 +37,7 @@ static void receive(mux_epoll *self, mux_slot *slot, bool ended)
         if (received >= 0 && !full && !ended)
             return;
     }
-    if (self->edge)
+    if (self->edge && !slot->hold)
         mux_todo_add(&self->todo, slot, READ_ON);
 }
 

@@ -7,6 +7,7 @@
 #include "gather.h"
 #include "listener.h"
 #include "moved.h"
+#include "rate.h"
 #include "verb.h"
 #include "verb_relay.h"
 
@@ -143,6 +144,7 @@ static void free_now(mux_loop *loop)
     mux_sys_free(loop->scratch);
     mux_sys_free(loop->gather);
     mux_sys_free(loop->joined);
+    mux_rates_close(loop->rates);
     mux_sys_free(loop);
 }
 
@@ -195,12 +197,25 @@ static void bury(mux_loop *loop)
 
 /* -- turns */
 
+/* Let those read on whose turn it is. */
+static void keep_rates(mux_loop *loop)
+{
+    for (uint32_t index; (index = mux_rates_next(loop->rates, loop->now)) != MUX_NONE;)
+        mux_conn_unhold(loop, mux_slots_at(&loop->slots, index), MUX_HOLD_RATE);
+}
+
 static void keep_deadlines(mux_loop *loop)
 {
     uint32_t looks = MUX_EXPIRIES;
     mux_slot *slot;
-    while ((slot = mux_wheel_expired(&loop->wheels[0], loop->told_at, &looks)))
-        mux_conn_expire(loop, slot, MUX_IDLE);
+    while ((slot = mux_wheel_expired(&loop->wheels[0], loop->told_at, &looks))) {
+        if (mux_loop_waits(loop, slot)) { /* that is no idleness */
+            slot->moved_at = loop->told_at;
+            mux_wheel_add(&loop->wheels[0], slot);
+        } else {
+            mux_conn_expire(loop, slot, MUX_IDLE);
+        }
+    }
     const int closing = idle_ends_closing(&loop->options) ? MUX_IDLE : MUX_NOT_TAKEN;
     while ((slot = mux_wheel_expired(&loop->wheels[MUX_CLOSING - MUX_OPEN], loop->told_at, &looks)))
         mux_conn_expire(loop, slot, closing);
@@ -225,6 +240,8 @@ static int64_t next_deadline(const mux_loop *loop, int64_t until)
         until = mux_relay_due(loop);
     if (mux_moved_due(loop) < until)
         until = mux_moved_due(loop);
+    if (loop->rates && mux_rates_due(loop->rates) < until)
+        until = mux_rates_due(loop->rates);
     if (loop->resting && loop->rest_until && loop->rest_until < until)
         until = loop->rest_until;
     return until;
@@ -253,6 +270,8 @@ static int serve(mux_loop *loop, int64_t deadline)
             break; /* Python closes them first: what a wait would tell of them is no use to anybody */
         if (mux_listeners_may_resume(loop))
             mux_listeners_resume(loop);
+        if (loop->rates)
+            keep_rates(loop);
         int done = loop->backend->ops->turn(loop->backend, how_long(loop, deadline));
         if (done < 0)
             return done;

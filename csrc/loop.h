@@ -72,6 +72,16 @@ const uint32_t *mux_loop_left(const mux_loop *loop);
 int64_t mux_queued(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_marks(mux_loop *loop, uint32_t slot, uint32_t generation, uint32_t high, uint32_t low);
 int mux_hold(mux_loop *loop, uint32_t slot, uint32_t generation, int on);
+/* A bucket for mux_limit: its number, or -errno. It is Python's until mux_rate_drop, and lives on while connections
+ * count against it. Bytes a second, from 1; bytes, from 1. */
+int64_t mux_rate_new(mux_loop *loop, double per_second, double burst);
+int mux_rate_change(mux_loop *loop, uint32_t rate, double per_second, double burst);
+int mux_rate_drop(mux_loop *loop, uint32_t rate);
+/* What it receives counts against these rates, and no others; it is not read while one of them is empty. -EINVAL: they
+ * are more than four, or one of them is none; -EBUSY: a mover has the connection. */
+int mux_limit(mux_loop *loop, uint32_t slot, uint32_t generation, const uint32_t *rates, uint32_t count);
+/* Whether it, or its peer, has bytes that only a rate keeps back; 1 or 0, or -ESTALE. */
+int mux_waits(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_write_eof(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_close(mux_loop *loop, uint32_t slot, uint32_t generation);
 int mux_abort(mux_loop *loop, uint32_t slot, uint32_t generation, int reset); /* reset: RST, not FIN */

@@ -56,6 +56,7 @@ struct mux_loop {
     bool woken;
     bool draining;   /* each unseen connection that ends is to be noticed */
     bool room;       /* one has ended: a listener at the cap may go on */
+    struct mux_rates *rates;  /* rate.h; NULL: nobody has asked for one */
     struct mux_mover *movers; /* moved.h: whom joined pairs go to */
     struct mux_joined *joined; /* verb_relay.c: pairs that may go there, by their first sides */
     uint32_t joined_first, joined_count, joined_room; /* joined[joined_first..joined_count), the oldest first */
@@ -91,6 +92,13 @@ static inline bool mux_loop_foreign(mux_loop *loop)
     FIND(loop, index, generation);                                                                 \
     if (slot->state == MUX_MOVED)                                                                  \
         return 0
+
+/* Whether a connection, or the other side of its pair, has bytes that only a rate keeps back. */
+static inline bool mux_loop_waits(const mux_loop *loop, const mux_slot *slot)
+{
+    const mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : slot;
+    return (slot->hold | peer->hold) & MUX_HOLD_RATE;
+}
 
 /* Python was at work since the last wait, perhaps for long: what moves now moves now. Without an idle
  * deadline nobody would ask. */

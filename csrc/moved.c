@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "connection.h"
+#include "rate.h"
 #include "verb_relay.h"
 
 /* -- the queues */
@@ -109,6 +110,8 @@ static void leave(mux_loop *loop, mux_slot *slot)
     mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : NULL;
     if (!mover || !peer || slot->state != MUX_OPEN || peer->state != MUX_OPEN)
         return; /* they have ended, or are about to */
+    if (loop->rates && (mux_rates_limits(loop->rates, slot->index) || mux_rates_limits(loop->rates, peer->index)))
+        return; /* what they count against is this loop's: they stay here */
     mux_transit *transit = mux_sys_allocate(1, sizeof *transit);
     if (!transit)
         return; /* they stay here, which is as good */

@@ -43,7 +43,8 @@ enum {
     MUX_HOLD_EOF = 4,     /* the peer has ended */
     MUX_HOLD_REST = 8,    /* a listener at the cap, or after a failed accept */
     MUX_HOLD_FIRST = 16,  /* with MUX_HOLD_EOF, under a relay: its peer had not ended yet */
-    MUX_HOLD_GONE = 32    /* its handle is a mover's, or was */
+    MUX_HOLD_GONE = 32,   /* its handle is a mover's, or was */
+    MUX_HOLD_RATE = 64    /* it waits for its rates: rate.h */
 };
 
 /* Counters are read by other threads: stored in one piece, ordered against nothing. With 32 bits that

@@ -30,12 +30,15 @@ from muxcore.errors import (
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream, UpstreamStats
 from muxcore.protocol import BufferedProtocol, StreamProtocol, Transport, Verb
+from muxcore.rate import Rate
 from muxcore.registry import EngineInfo, engine, engines
 from muxcore.server import Server
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
+from muxcore.services.guard import Guard
 from muxcore.services.relay import Relay
+from muxcore.services.router import First, Route, Router
 from muxcore.stats import Stats
 
 __all__ = [
@@ -55,7 +58,9 @@ __all__ = [
     "EndOfStream",
     "EngineInfo",
     "EngineUnavailable",
+    "First",
     "FirstByteTimeout",
+    "Guard",
     "HalfCloseTimeout",
     "IdleTimeout",
     "Limits",
@@ -64,7 +69,10 @@ __all__ = [
     "ParseError",
     "PidfileError",
     "Pool",
+    "Rate",
     "Relay",
+    "Route",
+    "Router",
     "Server",
     "ServiceError",
     "Stats",

@@ -9,6 +9,7 @@ from typing import Any
 from muxcore import _demands, registry
 from muxcore.abc import Engine
 from muxcore.limits import Limits
+from muxcore.parts import dispatch
 from muxcore.protocol import Service
 
 
@@ -50,7 +51,8 @@ def engine_for(
 
     count = number_of(workers)
     if count > 1:
-        _demands.refuse_shared_state(services, count)
+        shares = [dispatch.share_of(each, 1, count) for each in services]
+        _demands.refuse_shared_state(shares, count)
     options = {
         "engine": chosen.name,
         "limits": _demands.Complete(**dataclasses.asdict(limits)),

@@ -126,6 +126,12 @@ class Life:
             if not isinstance(service, type) and hasattr(service, "server_started"):
                 self._engine.call_soon_threadsafe(service.server_started, self)
 
+    def _tell_ended(self) -> None:
+        """Let service objects hear that they serve no more, in whatever thread waits for that."""
+        for service in self.services:
+            if not isinstance(service, type) and hasattr(service, "server_ended"):
+                dispatch.run_call(service.server_ended, ())
+
     def _listen_also(self, sock: socket.socket, which: int) -> None:
         """Serve one more listening socket, while it runs; from signal handlers.
 
@@ -221,6 +227,7 @@ class Life:
     def _ended(self) -> None:
         if self._state == "running":
             self._phases.ended()
+            self._tell_ended()
         self._state = "ended"
         self._over.set()
         if self._hook is not None:

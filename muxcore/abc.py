@@ -37,6 +37,7 @@ CAPABILITIES = {
     "hears_resets": "a reset is heard while reading is paused, and after the peer's EOF",
     "half_close": "write_eof, and sending after the peer's EOF",
     "native_verbs": "verbs run without Python",
+    "rates": "transport.limit()",
     "relay": "transport.relay()",
     "shared_state": "all connections live in one process and can reach one another",
     "threadsafe_calls": "call_soon_threadsafe()",
@@ -98,6 +99,7 @@ class Engine(abc.ABC):
         self.ending = False  # from then on nothing is connected to
         self.draining = False  # clients are asked to finish
         self.may_rest: set[object] = set()  # connections that draining() answered so for
+        self.witnesses: dict[Any, Any] = {}  # of connections' ends: see Known.add_witness
         self.stopped = 0  # clients that a drain has ended because its time was over
         self.on_phase: Callable[[str], object] = _nobody  # see drain()
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its

@@ -52,6 +52,7 @@ from typing import Any, Protocol, TypeAlias
 
 from muxcore.address import Address
 from muxcore.pool import Pool
+from muxcore.rate import Rate
 from muxcore.stats import Stats
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview"
@@ -193,6 +194,19 @@ class Transport(Protocol):
     def is_reading(self) -> bool: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+
+    def limit(self, *rates: Rate) -> None:
+        """Let what is received count against these rates from now on, and against no others.
+
+        The connection is not read while one of them is used up, whoever used it; without a rate it
+        is read as before. Under a verb it holds too. Who waits for a rate is not idle.
+
+        Raises:
+            TypeError: one is no ``Rate``.
+            ValueError: they are more than four; or one is another server's, which still runs.
+            CapabilityMissing: the engine has no ``rates``.
+            RuntimeError: a mover has the pair (``movers=``).
+        """
 
     def write(self, data: Bytes) -> None:
         """Send ``data``, or queue what the kernel does not take at once.

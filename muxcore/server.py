@@ -47,9 +47,10 @@ class Server(Running):
             attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
             of ``Limits`` to values that are laid over those given here, are respected if present.
             A service object's ``server_started(server)`` is called in the engine's thread once it
-            listens, on engines with ``threadsafe_calls``. Or a mapping of addresses and bound
-            sockets to services, as in ``{"[::1]:9000": Echo, "unix:/run/app.sock": Other}``: then
-            the server is all of theirs, and their limits must not contradict one another.
+            listens, on engines with ``threadsafe_calls``; ``server_ended()`` by whoever waited for
+            the end. Or a mapping of addresses and bound sockets to services, as in
+            ``{"[::1]:9000": Echo, "unix:/run/app.sock": Other}``: then the server is all of theirs,
+            and their limits must not contradict one another.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
             once. Nothing beside a mapping, which says it. A unix socket gets the permissions that
             the umask leaves, or those that an ``Address`` has, and is removed at the end if it is

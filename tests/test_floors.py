@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[1]
 
 # From the ground up; a package stands for all its files, which may import one another.
 _FLOORS = [
-    ["_version", "_forks", "_near", "_seldom", "_units", "errors", "limits", "stats"],
+    ["_version", "_forks", "_near", "_seldom", "_units", "errors", "limits", "rate", "stats"],
     ["address", "parsers"],
     ["pool"],
     ["protocol"],

@@ -9,6 +9,7 @@ _PARTS = {
         "models",
         "engines",
         "verbs",
+        "rates",
         "aio",
         "from-asyncio",
         "from-a-proxy",

@@ -20,8 +20,8 @@ from muxcore.aio.signals import heard
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
-from muxcore.services.behind_proxy import within
 from muxcore.services.relay.access_log import client_name
+from muxcore.services.wrapping import within
 
 Handlers: TypeAlias = "Handler | Service | Mapping[Where, Handler | Service]"
 

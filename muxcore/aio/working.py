@@ -19,7 +19,7 @@ from muxcore._demands import Where, each_changed
 from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.serving import Client, Handlers, Server
 from muxcore.errors import CapabilityMissing
-from muxcore.services.behind_proxy import within
+from muxcore.services.wrapping import within
 from muxcore.workers.engine import Workers
 
 

@@ -67,6 +67,7 @@ class NativeEpollEngine(Draining):
         "guest",
         "hears_resets",
         "native_verbs",
+        "rates",
     }
 
     @classmethod

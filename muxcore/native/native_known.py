@@ -56,6 +56,10 @@ class NativeKnown(ToItsEnd):
             return -1
         return max(-1, int(engine.lib.mux_handle(engine.loop, self._slot, self._generation)))
 
+    def _waits_for_rate(self) -> bool:
+        engine = self._engine
+        return bool(engine.lib.mux_waits(engine.loop, self._slot, self._generation) == 1)
+
     def _counted_in_c(self) -> tuple[int, int]:
         engine = self._engine
         in_out = engine.ffi.new("uint64_t[2]")

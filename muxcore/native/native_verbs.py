@@ -12,9 +12,11 @@ from typing import Self
 
 from muxcore.native.core_loop import CoreLoop
 from muxcore.native.native_known import NativeKnown
+from muxcore.native.native_rates import NativeBucket, refuse_failed
 from muxcore.parts.states import HOLD_CLOSING, HOLD_EOF, OPEN
 from muxcore.parts.transport import BaseTransport
 from muxcore.protocol import Bytes, Verb, handles
+from muxcore.rate import Rate, bucket_of
 
 VERBS = {None: 0, Verb.ECHO: 1, Verb.DISCARD: 2, Verb.RELAY: 3}
 """enum mux_verb, by its name in Python."""
@@ -36,6 +38,15 @@ class NativeVerbs(NativeKnown, BaseTransport):
     @abc.abstractmethod
     def _cross(self) -> None:
         """Let gathered writes cross into C."""
+
+    def _limit(self, rates: tuple[Rate, ...]) -> None:
+        engine = self._engine
+        numbers = [bucket_of(each, engine, self._bucket).number for each in rates]
+        slot = engine.loop, self._slot, self._generation
+        refuse_failed(engine.lib.mux_limit(*slot, numbers, len(numbers)))
+
+    def _bucket(self, rate: Rate) -> NativeBucket:
+        return NativeBucket(self._engine, rate)
 
     def _begin(self, verb: Verb) -> None:
         self._verb = verb
@@ -87,7 +98,8 @@ class NativeVerbs(NativeKnown, BaseTransport):
             if side._hold & HOLD_EOF:  # it was heard before: pass it on now
                 side._give_to_peer(b"")
         for side in (self, peer):
-            if side._state == OPEN and not handles(side._protocol, "connection_lost"):
+            is_heard = handles(side._protocol, "connection_lost") or side in engine.witnesses
+            if side._state == OPEN and not is_heard:
                 side._forget()
 
     def _take_kept(self) -> bytes:

@@ -8,6 +8,7 @@ In the order to read:
 - ``known``: what can be asked of a connection to its end;
 - ``transport``: the rules of one connection, without the bytes;
 - ``verbs``: what every transport refuses in the same words, and the verbs' beginnings;
+- ``rates``: how much a connection may receive now, and whose turn it is;
 - ``relay``, ``joining``, ``searching``: the rules of two that are joined, and what brings the
   second; a first reader skips them, as well as
 - ``outgoing``, ``checking``, ``first_bytes``: who connects by an engine, the checks of a pool's

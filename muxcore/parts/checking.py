@@ -2,7 +2,7 @@
 
 Every upstream has a check of its own, which begins at a random moment of the first interval, so
 that neither the upstreams of a pool nor the relays of an upstream are checked at once. It goes on
-until the server ends, or the upstream has left the pool.
+until the server ends, the upstream has left the pool, or nobody is relayed to that any more.
 
 Each process checks for itself: what one worker finds, it alone knows.
 """
@@ -34,17 +34,25 @@ def begin(pool: Pool, engine: Connects) -> None:
     if pool.check is None or pool.on_added is not None:
         return
 
+    def goes_on() -> bool:
+        return pool.on_added is added
+
     def added(upstream: Upstream) -> None:
         check = pool.check
         if check is None:  # there were some, once
             return
-        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check))
+        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check), goes_on)
         if check.agent is not None and not upstream.address.path:
-            _Checks(pool, engine, upstream, check, _Agent(pool, upstream))
+            _Checks(pool, engine, upstream, check, _Agent(pool, upstream), goes_on)
 
     pool.on_added = added
     for upstream in pool.upstreams:
         added(upstream)
+
+
+def end(pool: Pool) -> None:
+    """Check the upstreams no more, until they are wanted again; what is under way ends first."""
+    pool.on_added = None
 
 
 class _Verdict:
@@ -121,12 +129,14 @@ class _Checks:
         upstream: Upstream,
         check: Check,
         judge: _Verdict | _Agent,
+        goes_on: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._engine = engine
         self._upstream = upstream
         self._check = check
         self._judge = judge
+        self._goes_on = goes_on
         self._answer = b""
         self._transport: Any = None
         self._patience: Handle | None = None  # while one goes on: the end of that
@@ -134,7 +144,8 @@ class _Checks:
 
     def _is_wanted(self) -> bool:
         pool = self._pool
-        return pool.check is self._check and self._upstream in pool.upstreams
+        is_its = pool.check is self._check and self._upstream in pool.upstreams
+        return is_its and self._goes_on()
 
     def _begin(self) -> None:
         if not self._is_wanted():

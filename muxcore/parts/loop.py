@@ -283,7 +283,7 @@ class LoopEngine(Engine):
 
     def _rests(self, transport: Known) -> bool:
         """Whether nothing is on its way in a connection in which no byte moves."""
-        if transport.get_write_buffer_size():
+        if transport.get_write_buffer_size() or transport._waits_for_rate():
             return False
         if not isinstance(transport, Verbs):  # C has it, and its peer, to their end
             return True

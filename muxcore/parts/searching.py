@@ -146,6 +146,9 @@ class Search:
             return False
         if self._patience is None:
             self._patience = self._engine.call_later(pool.queue_timeout, self._waited_too_long)
+        if not pool.is_watched and (wait := pool.next_token()) is not None:
+            pool.is_watched = True
+            self._engine.call_later(wait, _wake, pool, self._engine)
         return True
 
     def _has_place(self) -> None:
@@ -227,3 +230,11 @@ class Search:
             self._blame(upstream, why)
         if not self._try_next():
             self._give_up(self._nobody())
+
+
+def _wake(pool: Pool, engine: Connects) -> None:
+    """Let those who wait for an upstream's rate go on, and look again while there are some."""
+    wait = pool.wake_paced()
+    pool.is_watched = wait is not None
+    if wait is not None:
+        engine.call_later(wait, _wake, pool, engine)

@@ -22,6 +22,7 @@ from muxcore.parts.joining import Joining
 from muxcore.parts.known import Known
 from muxcore.pool import Pool, key_of
 from muxcore.protocol import Bytes, Transport, Verb, handles
+from muxcore.rate import MOST_RATES, Rate
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -40,6 +41,21 @@ class Verbs(Known):
     _eof_written: bool
     _low: int
     _high: int
+
+    # -- reading
+
+    def limit(self, *rates: Rate) -> None:
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("limit()")
+        self._engine.need("rates")
+        for rate in rates:
+            if not isinstance(rate, Rate):
+                raise TypeError(f"limit() needs rates (muxcore.Rate), not {rate!r}")
+        once = tuple(dict.fromkeys(rates))
+        if len(once) > MOST_RATES:
+            raise ValueError(f"limit() takes {MOST_RATES} rates at the most, not {len(once)}")
+        if not self.is_closing():  # else what comes is dropped
+            self._limit(once)
 
     # -- writing
 
@@ -222,6 +238,10 @@ class Verbs(Known):
     @abc.abstractmethod
     def _marks_changed(self) -> None:
         """``_high`` and ``_low`` are others now."""
+
+    def _limit(self, rates: tuple[Rate, ...]) -> None:
+        """Let what is received count against these; asked where the engine has ``rates``."""
+        raise NotImplementedError(f"{type(self).__name__} does not do what its engine says it can")
 
     @abc.abstractmethod
     def _begin(self, verb: Verb) -> None:

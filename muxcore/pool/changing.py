@@ -16,7 +16,8 @@ from muxcore.pool.trials import Trials
 from muxcore.pool.upstream import Upstream
 
 # What a pool knows, and not what it was told; the first three are told one by one.
-_KNOWN = {"check", "trials", "upstreams", "on_added", "_waiting", "_turn", "_is_plain"}
+_KNOWN = {"check", "trials", "upstreams", "on_added", "is_watched"}
+_KNOWN |= {"_waiting", "_turn", "_is_plain"}
 
 
 def change(
@@ -36,8 +37,7 @@ def change(
             new.freed, new.came_up = pool._freed, pool.clock()
             news.append(new)
         elif given is not mine:  # one of the pool's own stays as it is
-            for name in given.settings():
-                setattr(mine, name, getattr(new, name))
+            mine.become(new)
     _try(pool, model.trials)
     _check(pool, model.check, news)
     pool.changed()

@@ -48,6 +48,8 @@ class Deadlines(BaseTransport):
             left = self._idle_in(limit)
         if self._state == LOST:
             return
+        if left <= 0 and self._waits_for_rate():
+            left = limit  # bytes are there, and only a rate keeps them back
         if left <= 0:
             self._idle(limit)
         else:

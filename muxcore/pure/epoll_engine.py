@@ -171,6 +171,8 @@ class EdgeTransport(StreamTransport):
                 if size == chunk and not self._hold & HOLD_EOF:
                     self._unread = True  # it was told of, and is left
                 return
+            if self._limited is not None and not (chunk := self._room()):
+                return
             size = self._receive(chunk)
             if size < 0 or (size < chunk and not to_the_end):
                 return
@@ -199,6 +201,7 @@ class EpollEngine(ReadinessEngine):
         "edge_trigger",
         "guest",
         "hears_resets",
+        "rates",
     }
     poller = EpollPoller
     _poller: EpollPoller

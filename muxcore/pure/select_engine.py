@@ -78,5 +78,5 @@ class SelectEngine(ReadinessEngine):
 
     name = "pure-select"
     model = "select"
-    capabilities: ClassVar[frozenset[str]] = ReadinessEngine.capabilities
+    capabilities: ClassVar[frozenset[str]] = ReadinessEngine.capabilities | {"rates"}
     poller = SelectPoller

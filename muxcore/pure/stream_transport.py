@@ -26,14 +26,15 @@ from muxcore.parts.states import (
     HOLD_CLOSING,
     HOLD_CONNECT,
     HOLD_EOF,
+    HOLD_RATE,
     HOLD_USER,
     LOST,
     OPEN,
 )
 from muxcore.parts.transport_socket import TransportSocket
 from muxcore.protocol import AnyProtocol, Bytes, Verb
-from muxcore.pure.deadlines import Deadlines
 from muxcore.pure.poller import ANYTHING, ERROR, READ, WRITE
+from muxcore.pure.rated import Rated
 from muxcore.pure.send_queue import SendQueue
 from muxcore.pure.watching_loop import WatchingLoop
 
@@ -45,7 +46,7 @@ _SENDS_PER_TURN = 4
 _NOT_OURS = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOENT})
 
 
-class StreamTransport(Deadlines):
+class StreamTransport(Rated):
     """A connection served by readiness.
 
     Args:
@@ -111,8 +112,8 @@ class StreamTransport(Deadlines):
         if self._hold and (self._hold != HOLD_CLOSING or self._state == LOST):
             if not self._hold & HOLD_EOF:
                 self._unread = True  # it was told of, and is left
-        else:
-            self._receive(self._engine.limits.read_chunk)
+        elif room := self._engine.limits.read_chunk if self._limited is None else self._room():
+            self._receive(room)
 
     def _receive(self, chunk: int) -> int:
         """Receive once and deliver; return the bytes received, or -1 when there is no more now."""
@@ -131,6 +132,8 @@ class StreamTransport(Deadlines):
             self._moved_at = monotonic()
         self._bytes_in += size
         engine.counters.bytes_in += size
+        if self._limited is not None:
+            self._limited.spend(size)
         if self._state != OPEN:
             return size  # it was closed: what comes is dropped
         try:
@@ -146,7 +149,7 @@ class StreamTransport(Deadlines):
         protocol = self._protocol
         try:
             buffer = memoryview(protocol.get_buffer(-1)).cast("B")
-            room = len(buffer)
+            room = len(buffer) if self._limited is None else min(chunk, len(buffer))
             if not room:
                 raise RuntimeError("get_buffer() returned an empty buffer")
             if buffer.readonly:
@@ -158,7 +161,7 @@ class StreamTransport(Deadlines):
             self._unread = True  # it was told of, and is left
             return chunk  # get_buffer() changed the connection: begin again
         try:
-            size = self._sock.recv_into(buffer, 0, MSG_DONTWAIT)
+            size = self._sock.recv_into(buffer, room, MSG_DONTWAIT)
         except OSError as exc:
             return self._not_received(exc)
         finally:
@@ -171,6 +174,8 @@ class StreamTransport(Deadlines):
             self._moved_at = monotonic()
         self._bytes_in += size
         engine.counters.bytes_in += size
+        if self._limited is not None:
+            self._limited.spend(size)
         dispatch.call(self, protocol, "buffer_updated", size)
         return size if size < room else chunk
 
@@ -285,6 +290,7 @@ class StreamTransport(Deadlines):
     # -- for the base class
 
     def _drop(self, exc: BaseException | None) -> None:
+        self._leave_rates()
         self._queue.clear()
         self._engine.release(self, exc)
 
@@ -295,10 +301,12 @@ class StreamTransport(Deadlines):
     def _reading_changed(self) -> None:
         if self._state == LOST:
             return
-        if self._hold & (HOLD_USER | HOLD_BACKLOG | HOLD_CONNECT):
+        if self._hold & (HOLD_USER | HOLD_BACKLOG | HOLD_CONNECT | HOLD_RATE):
             self._unread = True  # what comes from now on is not seen
-        elif self._state == CLOSING and self._queue.size:
-            self._watch_close()  # this is close()
+        elif self._state == CLOSING:  # this is close()
+            self._leave_rates()
+            if self._queue.size:
+                self._watch_close()
         self._update_interest()
 
     def _update_interest(self) -> None:
@@ -337,7 +345,7 @@ class StreamTransport(Deadlines):
         self._end_deadlines()
         self._lingers = self._lingers and self._has_to_linger()
         try:
-            dispatch.call(self, self._protocol, "connection_lost", exc)
+            dispatch.lost(self, self._protocol, exc)
         finally:
             self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
             if not self._lingers:

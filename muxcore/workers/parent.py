@@ -259,6 +259,7 @@ class Parent:
             "serve",
             place.descriptors(),
             limits=shares,
+            share=(place.number, count),
             cell=worker.cell,
             exact=self._places.exact,
         )

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 from types import FrameType
@@ -76,7 +77,8 @@ def _not_yet(number: int, frame: FrameType | None) -> None:
 
 def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     """Serve on the sockets that came along, until the end; return the exit status."""
-    where = {sock: task.services[n] for sock, n in served(message.descriptors).items()}
+    services = [dispatch.share_of(each, *message.details["share"]) for each in task.services]
+    where = {sock: services[n] for sock, n in served(message.descriptors).items()}
     options: dict[str, Any] = dict(task.options)
     options["limits"] = dataclasses.replace(options["limits"], **message.details["limits"])
     if task.first is not None:
@@ -86,7 +88,7 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     server._engine.count_in(cells[mine])
     if message.details["exact"]:
         server._engine.balance_with(cells, mine)
-    orders = Orders(channel, lambda order: _obey(server, order, task))
+    orders = Orders(channel, lambda order: _obey(server, order, services))
 
     server.on_drain.append(lambda server: channel.send("leaves"))
 
@@ -101,12 +103,12 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     return status
 
 
-def _obey(server: Any, order: Message | None, task: Task) -> None:
+def _obey(server: Any, order: Message | None, services: Sequence[Any]) -> None:
     """Do what the parent wants; in the main thread, between two bytecodes of whatever runs there.
 
     Args:
         order: None: the parent is gone, and nobody would replace this worker.
-        task: what it has begun with.
+        services: what it has begun with.
     """
     if order is None:
         server.request_drain()
@@ -125,7 +127,7 @@ def _obey(server: Any, order: Message | None, task: Task) -> None:
         server.reload()
     elif order.word == "renew":
         news = contents(order.descriptors["news"])
-        for each in task.services:
+        for each in services:
             if hasattr(each, "renewed"):
                 server._engine.call_from_signal(partial(dispatch.run_call, each.renewed, (news,)))
     elif order.word == "reopen":

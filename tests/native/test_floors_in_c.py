@@ -24,7 +24,7 @@ CSRC = Path(__file__).resolve().parents[2] / "csrc"
 _FLOORS = [
     ["syscalls"],
     ["balance", "sendq", "slots"],
-    ["batch", "todo", "wheel"],
+    ["batch", "rate", "todo", "wheel"],
     ["epoll_ready"],
     ["backend_epoll"],
     ["connection"],

@@ -69,17 +69,13 @@ class Relay:
         max_connections: int | None = None,
         access_log: str | log.AccessLog | None = None,
     ) -> None:
-        given = {
-            "connect_timeout": ("connect_timeout", connect_timeout),
-            "idle_timeout": ("idle_timeout", idle_timeout),
-            "half_close_timeout": ("half_close_timeout", half_close_timeout),
-            "max_connections": ("connections", max_connections),
-        }
-        self.limits = {
-            limit: checked("Relay", limit, value, name)
-            for name, (limit, value) in given.items()
-            if value is not None
-        }
+        self.limits = limits_of(
+            "Relay",
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+            half_close_timeout=half_close_timeout,
+            max_connections=max_connections,
+        )
         self.pool = _pool_of(upstreams, policy, connect_timeout)
         self.requires = frozenset({"connect", "relay"}) | self.pool.requires
         self.log = log.sink(access_log)
@@ -87,6 +83,15 @@ class Relay:
 
     def __call__(self) -> _Client:
         return _Client(self)
+
+    def client(self, first: bytes, age: float) -> _Client:
+        """Return the protocol of a client that has been here for a while, and was read from.
+
+        Args:
+            first: what it has sent.
+            age: seconds since its accept.
+        """
+        return _Client(self, first, age)
 
     def server_started(self, server: Any) -> None:
         """Check the upstreams from the server's start on, if that is wanted."""
@@ -114,10 +119,21 @@ class Relay:
 class _Client:
     """A client, from its accept to the join; with an access log, to its end."""
 
-    __slots__ = ("_began", "_lease", "_reasons", "_refused", "_relay", "_search", "_transport")
+    __slots__ = (
+        "_began",
+        "_first",
+        "_lease",
+        "_reasons",
+        "_refused",
+        "_relay",
+        "_search",
+        "_transport",
+    )
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, first: bytes = b"", age: float = 0.0) -> None:
         self._relay = relay
+        self._first = first
+        self._began = relay.pool.clock() - age
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
         self._reasons: tuple[tuple[str, str], ...] = ()  # (address, why) of those that failed
@@ -127,7 +143,6 @@ class _Client:
         transport.pause_reading()  # nobody is there yet to take what it sends
         self._transport = transport
         relay = self._relay
-        self._began = relay.pool.clock()
         relay._look_at(transport.server)
         try:
             key = key_of(transport.get_extra_info("peername"))
@@ -166,6 +181,7 @@ class _Client:
         """Join it with its upstream, of which ``transport`` is the connection."""
         self._searched()
         relay, side = self._relay, self._transport
+        first, self._first = self._first, b""
         self._lease = lease
         if isinstance(lease, Upstream):
             transport.set_protocol(None)  # of its end this side tells
@@ -176,7 +192,7 @@ class _Client:
             side.set_protocol(None if isinstance(lease, Trial) else lease)
             self._transport = None  # else each would keep the other
         try:
-            side.relay(transport)
+            side.relay(transport, first=first)
         except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
             transport.abort()
             side.abort()
@@ -187,6 +203,27 @@ class _Client:
         if isinstance(exc, NoUpstream):
             self._refused, self._reasons = True, exc.reasons
         self._transport.abort()
+
+
+_LIMITS = {"max_connections": "connections"}  # the argument that has not its limit's name
+
+
+def limits_of(owner: str, **given: Any) -> dict[str, Any]:
+    """Return the fields of ``Limits`` that a relay's arguments are, but those that are None.
+
+    Args:
+        owner: the class that they were given to.
+        given: by their names there.
+
+    Raises:
+        ValueError: one cannot work.
+    """
+    limits = {name: _LIMITS.get(name, name) for name in given}
+    return {
+        limits[name]: checked(owner, limits[name], value, name)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _pool_of(

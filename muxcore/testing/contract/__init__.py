@@ -9,6 +9,7 @@ from muxcore.testing.contract.connecting import Connecting
 from muxcore.testing.contract.ejecting import Ejecting
 from muxcore.testing.contract.flow import Flow
 from muxcore.testing.contract.joining import Joining
+from muxcore.testing.contract.limiting import Limiting
 from muxcore.testing.contract.lingering import Lingering
 from muxcore.testing.contract.opening import Opening
 from muxcore.testing.contract.pooling import Pooling
@@ -26,6 +27,7 @@ class ContractSuite(
     Reading,
     Writing,
     Flow,
+    Limiting,
     Closing,
     Lingering,
     Protocols,

@@ -23,6 +23,7 @@ from .fault import (
 )
 from .faults_ends import ENDS
 from .faults_guest import GUEST
+from .faults_rates import RATES
 
 FAULTS = [
     # -- names, slots and their lives
@@ -121,7 +122,7 @@ FAULTS = [
     one(
         "the budget of reads is spent and nobody comes back",
         READY,
-        "    if (self->edge)\n        mux_todo_add(&self->todo, slot, READ_ON);\n}",
+        "    if (self->edge && !slot->hold)\n        mux_todo_add(&self->todo, slot, READ_ON);\n}",
         "}",
     ),
     one(
@@ -259,4 +260,5 @@ FAULTS = [
     ),
     *ENDS,
     *GUEST,
+    *RATES,
 ]

@@ -207,6 +207,7 @@ void final_check(int how)
     }
     TRACE("the end begins");
     model.ending = true;
+    side_rates_end();
     final_settle("no fault is left", model.options.accept_pause + MS);
     for (int i = 0; i < model.conn_count && world_simulated; i++) {
         const conn *of = conn_at(i);

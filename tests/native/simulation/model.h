@@ -19,6 +19,7 @@
 #define GATHERED_MOST 16
 #define PARTS_MOST 40
 #define SLOTS_MOST 4096
+#define RATES 3
 #define UNLIMITED UINT64_MAX
 
 typedef struct part {
@@ -62,6 +63,8 @@ typedef struct conn {
     uint64_t seen, kept_from, written, closed_at;
     int64_t closed_time;
     uint32_t high, low;
+    uint8_t rated;       /* a bit for each rate that it counts against */
+    uint64_t rated_from; /* what it had received when it began to */
     uint64_t most_queued; /* under a verb: what it may have queued at the most */
     int lost, connected; /* how often the event came */
     int32_t why;         /* what MUX_EV_LOST said */
@@ -83,6 +86,12 @@ struct model {
         int fd, verb;
         int64_t slot; /* -1: not listening */
     } listeners[LISTENERS];
+    struct {
+        bool made;
+        uint32_t number;
+        int64_t since;
+        uint64_t received; /* by those that count no more */
+    } rates[RATES];
     int16_t owner[SLOTS_MOST]; /* of a slot: a connection; -1: nobody */
     uint32_t refused_batch[SLOTS_MOST];
     uint32_t batch; /* polls so far */
@@ -153,6 +162,11 @@ void side_dial(int index, bool hasty); /* hasty: it sends, and resets at once */
 void side_adopt(int verb, bool seen);
 void side_connect(int kind);
 void side_close_unseen(bool at_once);
+
+/* side_rates.c */
+void side_limit(conn *of, uint32_t dice);
+void side_rates_check(void);
+void side_rates_end(void); /* all may go on */
 
 /* batch.c: what Python does with a batch of events */
 void side_poll(int64_t wait);

@@ -67,6 +67,7 @@ static void connection_op(const op *now, conn *of)
     case OP_RELEASE: side_release(of); break;
     case OP_STALE: side_stale(of, now->b); break;
     case OP_FOREIGN: side_foreign(of, now->b); break;
+    case OP_LIMIT: side_limit(of, now->b); break;
     default: break;
     }
     if (now->code == OP_RELEASE && of->side == SIDE_READY)
@@ -184,6 +185,7 @@ const char *script_run(const script *what)
     } else if (begin(what)) {
         for (int i = 0; i < what->count; i++) {
             operation(&what->ops[i]);
+            side_rates_check();
             if (what->plain)
                 final_settle("an operation", MS);
         }

@@ -9,7 +9,7 @@ const char *const op_names[OP_CODES] = {
     "poll", "dial", "adopt", "connect", "listen", "unlisten", "wake", "fork", "full", "pass",
     "close_unseen", "misuse", "stray", "flood", "remote_send", "remote_read", "remote_stall", "remote_end",
     "remote_eof", "send", "gather", "hold", "verb", "relay", "close", "abort", "eof", "marks",
-    "release", "stale", "foreign",
+    "release", "stale", "foreign", "limit",
 };
 
 /* How often each is drawn. */
@@ -20,7 +20,7 @@ static const uint8_t weights[OP_CODES] = {
     [OP_REMOTE_SEND] = 40, [OP_REMOTE_READ] = 4, [OP_REMOTE_STALL] = 5, [OP_REMOTE_END] = 4,
     [OP_REMOTE_EOF] = 4, [OP_SEND] = 14, [OP_GATHER] = 6, [OP_HOLD] = 6, [OP_VERB] = 3, [OP_RELAY] = 5,
     [OP_CLOSE] = 3, [OP_ABORT] = 2, [OP_EOF] = 2, [OP_MARKS] = 1, [OP_RELEASE] = 4, [OP_STALE] = 3,
-    [OP_FOREIGN] = 1,
+    [OP_FOREIGN] = 1, [OP_LIMIT] = 6,
 };
 
 static uint32_t draw(script_source *from, uint32_t bound)
@@ -50,7 +50,7 @@ static uint32_t weight(uint32_t code, bool plain)
 {
     switch (code) {
     case OP_POLL: case OP_STRAY: case OP_FOREIGN: case OP_FORK: case OP_FULL: case OP_PASS:
-    case OP_FLOOD: case OP_REMOTE_STALL:
+    case OP_FLOOD: case OP_REMOTE_STALL: case OP_LIMIT: /* it takes time */
         return plain ? 0 : weights[code];
     case OP_CLOSE: case OP_ABORT: case OP_REMOTE_END:
         return plain ? 3u * weights[code] : weights[code];

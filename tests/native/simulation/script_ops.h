@@ -10,7 +10,7 @@ enum op_code {
     /* of one connection */
     OP_REMOTE_SEND, OP_REMOTE_READ, OP_REMOTE_STALL, OP_REMOTE_END, OP_REMOTE_EOF, OP_SEND, OP_GATHER,
     OP_HOLD, OP_VERB, OP_RELAY, OP_CLOSE, OP_ABORT, OP_EOF, OP_MARKS, OP_RELEASE, OP_STALE,
-    OP_FOREIGN, OP_CODES
+    OP_FOREIGN, OP_LIMIT, OP_CODES
 };
 
 extern const char *const op_names[OP_CODES];
