@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[1]
 # From the ground up; a package stands for all its files, which may import one another.
 _FLOORS = [
     ["_version", "_forks", "_near", "_seldom", "_units", "errors", "limits", "rate", "stats"],
-    ["address", "parsers"],
+    ["address", "parsers", "_imported"],
     ["pool"],
     ["protocol"],
     ["abc"],

@@ -93,6 +93,7 @@ def _run_file(options: argparse.Namespace) -> int:
         setattr(options, name, value)
     for name, value in server.get("limits", {}).items():
         setattr(options, name, math.inf if value is None else value)
+    options.foreign = any("decide" in its for its in served.document.section("routes").values())
     log = served.document.section("log")
     options.log, options.access_log_file = log.get("messages"), log.get("access_file")
     return _serve(options, served, Reloading(options.config, served))

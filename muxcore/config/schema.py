@@ -19,6 +19,7 @@ from muxcore.config.kinds import (
     FLAG,
     LISTENING,
     MODE,
+    NUMBER,
     SHARE,
     SIZE,
     TEXT,
@@ -32,6 +33,7 @@ from muxcore.config.kinds import (
 )
 from muxcore.limits import Limits
 from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
+from muxcore.services.guard import Guard
 from muxcore.workers.engine import BALANCES, number_of
 
 CLOSE = 1.0  # s without a byte: a client that is at work moves some by then
@@ -56,7 +58,8 @@ def _keys_of(kind: Callable[..., Any], **others: Node) -> dict[str, Node]:
     """
     named = inspect.signature(kind).parameters.values()
     types = {each.name: str(each.annotation) for each in named if each.kind == each.KEYWORD_ONLY}
-    return {name: _BY_TYPE[type_] for name, type_ in types.items() if type_ in _BY_TYPE} | others
+    kinds = {name: _BY_TYPE[type_] for name, type_ in types.items() if type_ in _BY_TYPE} | others
+    return {name: kind for name, kind in kinds.items() if name in types}
 
 
 def _read_idle(value: Any) -> float | None:
@@ -100,11 +103,48 @@ _LISTENER = Table(
         "accept_proxy": Each(TEXT),
         "proxy_timeout": DURATION,
         "pool": name_of("pools"),
+        "route": name_of("routes"),
+        "limits": name_of("limits"),
+        "proxy_limits": name_of("limits"),
     },
     needed=("address",),
 )
+_RULE = Table(
+    {
+        "tls_name": Each(TEXT),
+        "alpn": Each(TEXT),
+        "starts_with": Each(BYTES),
+        "protocol": Each(TEXT),
+        "pool": name_of("pools"),
+    },
+    needed=("pool",),
+)
+_ROUTE = Table(
+    {
+        "rules": Each(_RULE),
+        "default": name_of("pools", "refuse"),
+        "decide": TEXT,
+        "first_bytes": DURATION,
+        "decide_timeout": DURATION,
+        "max_bytes": SIZE,
+    }
+)
+_LIMITS = Table(
+    _keys_of(
+        Guard,
+        allow=Each(TEXT),
+        deny=Each(TEXT),
+        rate=NUMBER,
+        source_rate=NUMBER,
+        bytes_up=SIZE,
+        bytes_down=SIZE,
+        source_bytes_up=SIZE,
+        source_bytes_down=SIZE,
+        refuse=choice("close", "reset"),
+    )
+)
 _UPSTREAM = Table(
-    {"address": ADDRESS, **_keys_of(Upstream, send_proxy=_SEND)},
+    {"address": ADDRESS, **_keys_of(Upstream, rate=NUMBER, send_proxy=_SEND)},
     needed=("address",),
     short="address",
 )
@@ -114,6 +154,7 @@ _POOL = Table(
         **_keys_of(
             Pool,
             policy=choice(*POLICIES),
+            rate=NUMBER,
             max_ejected=SHARE,
             send_proxy=_SEND,
             check=Table(_keys_of(Check), short="every"),
@@ -134,6 +175,8 @@ FILE = Table(
         "server": _SERVER,
         "listeners": Each(_LISTENER, named=True, least=1),
         "pools": Each(_POOL, named=True),
+        "routes": Each(_ROUTE, named=True),
+        "limits": Each(_LIMITS, named=True),
         "log": _LOG,
     },
     needed=("listeners",),

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from muxcore import _demands, registry
 from muxcore.address import Address
 from muxcore.config.document import Document
+from muxcore.config.making import Making, is_file
 from muxcore.errors import MuxcoreError
-from muxcore.limits import Limits
-from muxcore.pool import Check, Pool, Upstream
+from muxcore.parts import checking
+from muxcore.pool import Pool
 from muxcore.protocol import Service
-from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.relay import Relay
-from muxcore.services.relay.own import is_own
 
 logger = logging.getLogger("muxcore")
 
 T = TypeVar("T")
-
-_BEHIND = {"trusted": "accept_proxy", "timeout": "proxy_timeout"}  # arguments that are other keys
 
 
 class Entrance:
@@ -54,6 +51,15 @@ class Entrance:
         """What the service requires of an engine."""
         return getattr(self.service, "requires", ())
 
+    def share_of(self, number: int, count: int) -> Entrance:
+        """Return what one of several workers serves."""
+        return self._served.shared(number, count).entrances[self._name]
+
+    def server_ended(self) -> None:
+        """Let the service hear of the end."""
+        if hasattr(self.service, "server_ended"):
+            self.service.server_ended()
+
     def server_started(self, server: Any) -> None:
         """Hear that a server serves it, and let the service hear so."""
         self._served.server = server
@@ -78,10 +84,11 @@ class Served:
 
     Args:
         document: the file.
+        share: (number, count) of a worker, which has its share of what all may do; None: all.
 
     Attributes:
         document: the same; after a change, the new one.
-        pools: by their names.
+        pools, guards, routers: by their names.
         entrances: the service of each listener.
         limits: the server's.
         warnings: what is right, and surely not meant.
@@ -91,26 +98,34 @@ class Served:
         ConfigError: the file says what cannot be.
     """
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, share: tuple[int, int] | None = None) -> None:
         self.document = document
-        self.pools: dict[str, Pool] = {}
         self.server: Any = None
-        self._relays: dict[str, Relay] = {}
-        self._making = _Making(document)
-        for name, table in document.section("pools").items():
-            pool = self._making.pool(name, table)
-            if pool is not None:
-                self.pools[name] = pool
-        self.limits = self._making.limits()
-        self._make_relays()
-        self._making.check()
-        services = self._services()
+        self._share = share
+        self._shared: Served | None = None
+        making = Making(document)
+        self.limits = making.limits()
+        access = document.section("log").get("access")
+        self.pools = _made(document.section("pools"), making.pool)
+        self.guards = _made(document.section("limits"), making.guard)
+        if share is not None:
+            self.guards = {name: each.share_of(*share) for name, each in self.guards.items()}
+        self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
+        self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
+        services = self._services(making)
+        making.check()
         document.refuse()
-        self.warnings = self._unused()
+        self.warnings = _unused(document)
         self.entrances = {name: Entrance(self, name, each) for name, each in services.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Served, (self.document,)
+        return Served, (self.document, self._share)
+
+    def shared(self, number: int, count: int) -> Served:
+        """Return what one of several workers serves."""
+        if self._shared is None or self._shared._share != (number, count):
+            self._shared = Served(self.document, (number, count))
+        return self._shared
 
     def where(self, owner: tuple[int, int] | None = None) -> dict[Any, Service]:
         """Return what is served where.
@@ -127,10 +142,13 @@ class Served:
     def told(self) -> Iterator[str]:
         """Yield a line for each address: who gets its clients."""
         for name, table in self.document.section("listeners").items():
-            pool = table["pool"]
-            upstreams = ", ".join(each.name for each in self.pools[pool].upstreams)
+            if "route" in table:
+                who = f"route {table['route']}"
+            else:
+                upstreams = self.pools[table["pool"]].upstreams
+                who = f"pool {table['pool']} of {', '.join(each.name for each in upstreams)}"
             for where in table["address"]:
-                yield f"{where} (listeners.{name}): pool {pool} of {upstreams}"
+                yield f"{where} (listeners.{name}): {who}"
 
     def demand(self, engine: str | None, workers: int) -> None:
         """Compare what is served with what an engine can do.
@@ -142,14 +160,15 @@ class Served:
         Raises:
             ConfigError: it cannot do all of that, or there is none such.
         """
-        services = list(self.entrances.values())
+        services: list[Any] = list(self.entrances.values())
         try:
             _demands.check_requirements(services, registry.engine(engine))
         except MuxcoreError as exc:
             self.document.wrong(("server", "engine"), str(exc))
         try:
             if workers > 1:
-                _demands.refuse_shared_state(services, workers)
+                shares = [each.share_of(1, workers) for each in services]
+                _demands.refuse_shared_state(shares, workers)
         except MuxcoreError as exc:
             self.document.wrong(("server", "workers"), str(exc))
         self.document.refuse()
@@ -165,20 +184,33 @@ class Served:
         """
         if document.tables == self.document.tables:  # it was told by another listener
             return
-        new = Served(document)
+        new = Served(document, self._share)
         before, now = self.document.section("pools"), document.section("pools")
-        for name, pool in self.pools.items():
-            if name in new.pools:
-                self._change_pool(pool, new.pools[name], before[name], now[name])
-            else:
-                pool.change(check=None)
-        self.pools = {name: self.pools.get(name, pool) for name, pool in new.pools.items()}
-        self.document, self._making = document, new._making
-        self._make_relays()
-        for name, service in self._services().items():
+        for name, pool in _kept(self.pools, new.pools):
+            self._change_pool(pool, new.pools[name], before[name], now[name])
+        gone = [pool for name, pool in self.pools.items() if name not in new.pools]
+        self.pools = new.pools | dict(_kept(self.pools, new.pools))
+        for name, guard in _kept(self.guards, new.guards):
+            guard.change(**new.guards[name]._door.given)
+        self.guards = new.guards | dict(_kept(self.guards, new.guards))
+        access = document.section("log").get("access")
+        relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
+        for name, relay in _kept(self._relays, relays):
+            relay.log, relay.requires = relays[name].log, relays[name].requires
+            relay._has_looked = False
+        self._relays = relays | dict(_kept(self._relays, relays))
+        making = Making(document)
+        routers = _made(document.section("routes"), partial(making.router, self.pools, access))
+        for name, router in _kept(self.routers, routers):
+            router.become(routers[name])
+        self.routers = routers | dict(_kept(self.routers, routers))
+        self.document = document
+        for name, service in self._services(making).items():
             self.entrances[name].service = service
             if self.server is not None:
                 self.entrances[name].server_started(self.server)
+        for pool in gone:
+            checking.end(pool)
 
     def _change_pool(
         self, pool: Pool, new: Pool, before: Mapping[str, Any], now: Mapping[str, Any]
@@ -192,128 +224,52 @@ class Served:
         ]
         pool.change(*upstreams, **new._made_with)
 
-    def _unused(self) -> list[str]:
-        document = self.document
-        used = {table["pool"] for table in document.section("listeners").values()}
-        return [
-            document.told(("pools", name), "nothing uses it")
-            for name in self.pools
-            if name not in used
-        ]
-
-    def _make_relays(self) -> None:
-        """Have one relay for each pool: all listeners that use it count together."""
-        access = self.document.section("log").get("access")
-        relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
-        for name, relay in self._relays.items():
-            if name in relays:
-                new = relays[name]
-                relay.log, relay.requires, relay._has_looked = new.log, new.requires, False
-                relays[name] = relay
-        self._relays = relays
-
-    def _services(self) -> dict[str, Service]:
-        listeners = self.document.section("listeners")
-        made = {
-            name: self._making.service(name, table, self._relays)
-            for name, table in listeners.items()
-        }
-        return {name: service for name, service in made.items() if service is not None}
+    def _services(self, making: Making) -> dict[str, Service]:
+        """Return the service of each listener."""
+        within: dict[str, Mapping[str, Service]] = {}
+        within["pool"], within["route"] = self._relays, self.routers
+        return _made(
+            self.document.section("listeners"), partial(making.service, within, self.guards)
+        )
 
 
-class _Making:
-    """Makes things of tables; what cannot be is noted in the document."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-
-    def limits(self) -> Limits | None:
-        given = self._document.section("server").get("limits", {})
-        return self._made(("server", "limits"), lambda: Limits(**given))
-
-    def pool(self, name: str, table: Mapping[str, Any]) -> Pool | None:
-        document, path = self._document, ("pools", name)
-        if document.is_wrong(*path):
-            return None
-        upstreams = [
-            self._made((*path, "upstreams", number), functools.partial(Upstream, **each))
-            for number, each in enumerate(table["upstreams"])
-        ]
-        settings = {key: value for key, value in table.items() if key != "upstreams"}
-        if "check" in settings:
-            settings["check"] = self._made((*path, "check"), lambda: Check(**table["check"]))
-        if document.is_wrong(*path):
-            return None
-        return self._made(path, lambda: Pool(*filter(None, upstreams), **settings))
-
-    def service(
-        self, name: str, table: Mapping[str, Any], relays: Mapping[str, Relay]
-    ) -> Service | None:
-        """Return the service of a listener."""
-        path = ("listeners", name)
-        if self._document.is_wrong(*path):
-            return None
-        if "pool" not in table:
-            self._document.wrong(path, "pool is missing: who gets its clients?")
-            return None
-        service: Service | None = relays.get(table["pool"])
-        if "accept_proxy" in table:
-            settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
-            return self._made(path, lambda: BehindProxy(service, **settings), _BEHIND)
-        if "proxy_timeout" in table:
-            what = "says how long a PROXY header may take: give accept_proxy, too"
-            self._document.wrong((*path, "proxy_timeout"), what)
-        return service
-
-    def check(self) -> None:
-        """Note what contradicts something elsewhere in the file."""
-        document = self._document
-        listeners = document.section("listeners")
-        whose: dict[Address, str] = {}
-        for name, table in listeners.items():
-            path = ("listeners", name)
-            places = table.get("address", [])
-            if document.is_wrong(*path):
-                continue
-            for where in places:
-                if whose.setdefault(where, name) != name or places.count(where) > 1:
-                    what = f"{where} is given twice: each is listened on once"
-                    document.wrong((*path, "address"), what)
-            if "socket_mode" in table and not any(map(_is_file, places)):
-                what = (
-                    "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
-                )
-                document.wrong((*path, "socket_mode"), what)
-        for name, table in document.section("pools").items():
-            if document.is_wrong("pools", name):
-                continue
-            for number, each in enumerate(table["upstreams"]):
-                if is_own(each["address"], list(whose)):
-                    what = (
-                        f"upstream {each['address']} is a listener here: each client would be "
-                        "joined with the relay itself, again and again; name another upstream"
-                    )
-                    document.wrong(("pools", name, "upstreams", number), what)
-
-    def _made(
-        self, path: tuple[str | int, ...], make: Callable[[], T], names: Mapping[str, str] = {}
-    ) -> T | None:
-        if self._document.is_wrong(*path):
-            return None
-        try:
-            return make()
-        except (TypeError, ValueError) as exc:
-            self._document.wrong_with(path, exc, names)
-            return None
+def _made(
+    tables: Mapping[str, Mapping[str, Any]], make: Callable[[str, Mapping[str, Any]], T | None]
+) -> dict[str, T]:
+    """Return what is made of tables, by their names; but for what cannot be, which is noted."""
+    made = {name: make(name, table) for name, table in tables.items()}
+    return {name: each for name, each in made.items() if each is not None}
 
 
-def _is_file(where: Address) -> bool:
-    return bool(where.path) and not where.path.startswith("@")
+def _kept(before: Mapping[str, T], now: Mapping[str, Any]) -> list[tuple[str, T]]:
+    """Return what there was before, and still is."""
+    return [(name, each) for name, each in before.items() if name in now]
+
+
+def _unused(document: Document) -> list[str]:
+    """Return what is in a file and nothing uses it, with its line."""
+    sections = {name: document.section(name) for name in ("listeners", "pools", "routes", "limits")}
+    listeners, routes = sections["listeners"].values(), sections["routes"].values()
+    rules = [rule for route in routes for rule in route.get("rules", ())]
+    named = [rule["pool"] for rule in rules] + [route.get("default") for route in routes]
+    used = {
+        "pools": {*named, *(each.get("pool") for each in listeners)},
+        "routes": {each.get("route") for each in listeners},
+        "limits": {each.get(key) for each in listeners for key in ("limits", "proxy_limits")},
+    }
+    if any("decide" in route for route in routes):  # it may name any
+        used["pools"] |= set(sections["pools"])
+    return [
+        document.told((section, name), "nothing uses it")
+        for section, names in used.items()
+        for name in sections[section]
+        if name not in names
+    ]
 
 
 def _with_rights(where: Address, mode: int | None, owner: tuple[int, int] | None) -> Address:
     """Return an address with the rights of the file that it makes, if it makes one."""
-    return replace(where, mode=mode, owner=owner) if _is_file(where) else where
+    return replace(where, mode=mode, owner=owner) if is_file(where) else where
 
 
 def _entrance(served: Served, name: str) -> Entrance:

@@ -77,7 +77,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         ),
         ('pool = "web"', 'pool = "x"', r":7: .*: write a table \[pools.x\]"),
         ('pool = "web"', "pool = 3", r":7: listeners.web.pool: must be a text, not 3"),
-        ('pool = "web"', "", r":5: listeners.web: pool is missing"),
+        ('pool = "web"', "", r":5: listeners.web: pool or route is missing"),
         # shapes
         (
             "[listeners.web]",

@@ -29,7 +29,8 @@ class Plan:
 
     Attributes:
         relays: one for each pool that is named.
-        decide: the same.
+        decide, routes: the same.
+        rest: what ``Router.change`` was told beside the routes.
 
     Raises:
         TypeError, ValueError: see ``Router``.
@@ -62,13 +63,14 @@ class Plan:
             raise ValueError("Router(pools=…): they are what decide may name, and there is none")
         self.decide = decide
         self.default = default
+        self.routes = routes
+        self.rest: dict[str, Any] = {"default": default, "decide": decide, "pools": pools}
         self._pools = dict(pools)
         self._access_log = access_log
         every = [*(route.pool for route in routes), *named.values(), *pools.values()]
         self.relays = {
             pool: before.get(pool) or Relay(pool, access_log=access_log) for pool in every
         }
-        self._routes = routes
         self._named: dict[str, list[int]] = {}  # routes by TLS name: there may be thousands
         self._others: list[int] = []  # routes without any
         for number, route in enumerate(routes):
@@ -87,11 +89,11 @@ class Plan:
         for number in self._candidates(heard):
             if number < 0:
                 return False, None
-            answer = self._routes[number].matches(heard)
+            answer = self.routes[number].matches(heard)
             if answer is None:
                 return False, None
             if answer:
-                return True, self._routes[number]
+                return True, self.routes[number]
         return True, None
 
     def _candidates(self, heard: Heard) -> Iterable[int]:

@@ -145,6 +145,19 @@ class Router:
         for pool in before.keys() - plan.relays.keys():
             checking.end(pool)
 
+    def become(self, other: Router) -> None:
+        """Be as another router that serves nobody; see :meth:`change`, beside which all may change.
+
+        Args:
+            other: it.
+        """
+        self.first_bytes, self.max_bytes = other.first_bytes, other.max_bytes
+        self.decide_timeout = other.decide_timeout
+        self.log, self._access_log = other.log, other._access_log
+        for relay in self.services:
+            relay.log = self.log
+        self.change(*other.plan.routes, **other.plan.rest)
+
     def _planned(
         self,
         routes: tuple[Route, ...],
