@@ -87,7 +87,7 @@ class Plan:
         for number in self._candidates(heard):
             if number < 0:
                 return False, None
-            answer = self._routes[number].matches(heard)
+            answer = self._routes[number]._matches(heard)
             if answer is None:
                 return False, None
             if answer:
