@@ -163,10 +163,12 @@ def test_a_relay_lets_clients_wait_for_the_rate_on_a_real_engine() -> None:
         pool = muxcore.Pool(upstream.address, rate=20, queue=50, queue_timeout=60)
         with muxcore.Server(muxcore.Relay(pool), "127.0.0.1:0") as server:
             peers = [Peer(server.addresses[0]) for _ in range(23)]
-            for _ in peers:
-                with upstream.accept():
-                    pass
+            there = [upstream.accept() for _ in peers]
+            for each in there:
+                each.send(b"x")
             for peer in peers:
-                peer.close()
+                assert peer.read(1) == b"x"
+            for each in (*there, *peers):
+                each.close()
     assert pool.upstreams[0].total == 23
     assert pool.waiting == 0

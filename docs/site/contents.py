@@ -15,6 +15,7 @@ _PARTS = {
         "from-a-proxy",
         "dropin",
         "relay",
+        "routes",
         "measuring",
         "load",
         "operating",

@@ -152,7 +152,7 @@ def call(transport: Failable, protocol: AnyProtocol, callback: str, *args: Any) 
 
 
 def lost(transport: Watched, protocol: AnyProtocol, exc: BaseException | None) -> None:
-    """Let a protocol hear of the end, and then who else is to: see ``Known.add_witness``."""
+    """Let a protocol hear of the end, and then who else is to: see ``witnesses.py``."""
     try:
         call(transport, protocol, "connection_lost", exc)
     finally:

@@ -18,22 +18,6 @@ class Proxied(dict[str, Any]):
     """What a PROXY header says of a connection, by the names that ``get_extra_info`` has."""
 
 
-class _Both:
-    """Two witnesses as one."""
-
-    __slots__ = ("_first", "_second")
-
-    def __init__(self, first: AnyProtocol, second: AnyProtocol) -> None:
-        self._first = first
-        self._second = second
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        try:
-            self._first.connection_lost(exc)
-        finally:
-            self._second.connection_lost(exc)
-
-
 class Known(abc.ABC):
     """A connection: who its peer is, what has moved, and that it is to end."""
 
@@ -77,16 +61,6 @@ class Known(abc.ABC):
             for name, end in (("peername", header.source), ("sockname", header.destination)):
                 told[name] = (*end, *six) if isinstance(end, tuple) else end
         self._peername = told
-
-    def add_witness(self, witness: AnyProtocol) -> None:
-        """Have ``witness.connection_lost(exc)`` called at the end, after the protocol's.
-
-        Whoever is the protocol by then, or a verb's, or nobody. A connection without a witness pays
-        nothing for it.
-        """
-        witnesses = self._engine.witnesses
-        before = witnesses.get(self)
-        witnesses[self] = witness if before is None else _Both(before, witness)
 
     # -- for an engine's transport to fill in
 

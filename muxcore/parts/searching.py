@@ -146,7 +146,7 @@ class Search:
             return False
         if self._patience is None:
             self._patience = self._engine.call_later(pool.queue_timeout, self._waited_too_long)
-        if not pool.is_watched and (wait := pool.next_token()) is not None:
+        if not pool.is_watched and (wait := pool._next_token()) is not None:
             pool.is_watched = True
             self._engine.call_later(wait, _wake, pool, self._engine)
         return True

@@ -341,7 +341,7 @@ class Pool(Waiting):
         """
         return any(u.is_up and not self._has_room(u) for u in self.upstreams if u not in tried)
 
-    def next_token(self) -> float | None:
+    def _next_token(self) -> float | None:
         now = self.clock()
         paced = (u for u in self.upstreams if u.pace or self.pace)
         waits = (self._wait(u, now) for u in paced if u.is_up and self._has_place(u))

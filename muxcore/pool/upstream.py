@@ -133,7 +133,7 @@ class Upstream:
             raise AddressError(f"upstream {self.name}: nobody can be connected to at port 0")
         self.weight = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
         self.max_active = checked_cap("Upstream", max_active)
-        self.pace = checked_rate("Upstream", "rate", rate)
+        self.rate = rate
         self.full_at = -math.inf
         self.backup = backup
         self.out = out
@@ -155,7 +155,7 @@ class Upstream:
         """Be made anew in a worker: what is known of it is one process's."""
         named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
         named |= {"max_active": self.max_active, "send_proxy": self.send_proxy}
-        named["rate"] = None if self.pace is None else self.pace.rate
+        named["rate"] = self.rate
         return _remade, (self.address, named)
 
     def __repr__(self) -> str:
@@ -166,6 +166,15 @@ class Upstream:
         self.weight, self.backup, self.out = other.weight, other.backup, other.out
         self.max_active, self.pace = other.max_active, other.pace
         self.send_proxy = other.send_proxy
+
+    @property
+    def rate(self) -> float | None:
+        """New clients a second; None: the pool's."""
+        return None if self.pace is None else self.pace.rate
+
+    @rate.setter
+    def rate(self, rate: float | None) -> None:
+        self.pace = checked_rate("Upstream", "rate", rate)
 
     @property
     def is_up(self) -> bool:

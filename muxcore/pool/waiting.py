@@ -53,19 +53,19 @@ class Waiting(abc.ABC):
         Returns:
             The seconds until this is to be done again; None: nobody waits for a token.
         """
-        while self._waiting and self.next_token() == 0:
+        while self._waiting and self._next_token() == 0:
             before = len(self._waiting)
             self._freed()
             if len(self._waiting) == before:  # the first waits on: it is not to get that one again
                 return _SOON
-        return self.next_token() if self._waiting else None
+        return self._next_token() if self._waiting else None
 
     def _freed(self) -> None:
         if self._waiting:
             self._waiting.popleft()()
 
     @abc.abstractmethod
-    def next_token(self) -> float | None:
+    def _next_token(self) -> float | None:
         """Return the seconds until one that lacks nothing but a token may have a client.
 
         Returns:

@@ -152,7 +152,7 @@ def check_any_split(routes: list[muxcore.Route], data: bytes, cuts: list[int]) -
     heard = Heard()
     heard.add(data)
     heard.end()
-    wanted = name_of(next((each for each in routes if each.matches(heard)), None))
+    wanted = name_of(next((each for each in routes if each._matches(heard)), None))
     assert name_of(plan.route_of(heard)[1]) == wanted
     if data:
         name, known = taken(plan, data)

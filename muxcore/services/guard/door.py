@@ -13,8 +13,10 @@ from typing import Any
 
 from muxcore._seldom import Seldom
 from muxcore.parts import dispatch
+from muxcore.rate import Rate
 from muxcore.services.guard.rules import Rules
 from muxcore.services.guard.sources import Source, Sources
+from muxcore.services.guard.speeds import Speeds
 from muxcore.services.networks import source_of
 
 logger = logging.getLogger("muxcore")
@@ -48,16 +50,24 @@ class Door:
         self.active = 0
         self.counts: Counter[str] = Counter()
         self.sources = Sources(self, self.rules.sources)
+        self.server: Any = None  # once it serves
         self._full_at = -math.inf  # of the rate of all together
+        self._speeds = Speeds()
+        self._speeds.become(self.rules.bytes_up, self.rules.bytes_down)
         self._clock = clock
         self._log = Seldom(logger.warning, clock)
 
     def change(self, changes: dict[str, Any]) -> None:
         """Allow something else from now on; where it cannot be, nothing changes."""
         given = self.given | changes
-        self.rules = Rules.of(**given)
-        self.given = given
-        self.sources.most = self.rules.sources
+        rules = Rules.of(**given)
+        if self.server is not None:
+            for capability in sorted(rules.requires - self.server.capabilities):
+                self.server._engine.need(capability)
+        self.given, self.rules = given, rules
+        self.sources.most = rules.sources
+        self._speeds.become(rules.bytes_up, rules.bytes_down)
+        self.sources.become(*rules.source_bytes)
 
     def lets_in(self, transport: Any) -> bool:
         """Let a connection in, and count it to its end; or refuse it."""
@@ -79,6 +89,9 @@ class Door:
             transport.add_witness(self)
             return True
         self.sources.entered(source)
+        if source.speeds is None and any(rules.source_bytes):
+            source.speeds = Speeds()
+            source.speeds.become(*rules.source_bytes)
         if rules.source_rate is not None:
             source.full_at = rules.source_rate.taken(source.full_at, now)
         transport.add_witness(source)
@@ -90,7 +103,16 @@ class Door:
 
     def left(self, source: Source) -> None:
         self.active -= 1
-        self.sources.left(source)
+        self.sources.left(source, self._clock() + self.rules.refill)
+
+    @property
+    def up(self) -> tuple[Rate, ...]:
+        """What the bytes of all together count against."""
+        return () if self._speeds.up is None else (self._speeds.up,)
+
+    @property
+    def down(self) -> tuple[Rate, ...]:
+        return () if self._speeds.down is None else (self._speeds.down,)
 
     def _refusal(self, rules: Rules, peername: Any, now: float) -> str:
         """Return what is against a connection, wherever it comes from; "": nothing is."""

@@ -31,6 +31,10 @@ class Guard(Wrapper):
         connections: at once. (``Limits.connections`` lets further ones wait, this refuses them.)
         rate: new connections a second, of which at most a second's worth at once.
         source_connections, source_rate: the same of each source.
+        bytes_up, bytes_down: bytes a second that clients send, and that they are sent by a relay's
+            other side; all together, as of ``muxcore.Rate``. What a protocol itself writes is not
+            counted.
+        source_bytes_up, source_bytes_down: the same of each source.
         sources: those that are known at once; see ``sources.py`` for what is beyond.
         refuse: how a connection ends that is not let in: "close", or "reset".
 
@@ -40,7 +44,7 @@ class Guard(Wrapper):
             "denied", "connections", "rate", "source_connections", "source_rate".
 
     Raises:
-        TypeError: ``allow`` or ``deny`` is a text alone.
+        TypeError: ``allow`` or ``deny`` is a text alone, or what should be a number is none.
         ValueError: a network is none, or a number cannot work.
     """
 
@@ -54,6 +58,10 @@ class Guard(Wrapper):
         rate: float | None = None,
         source_connections: int | None = None,
         source_rate: float | None = None,
+        bytes_up: float | None = None,
+        bytes_down: float | None = None,
+        source_bytes_up: float | None = None,
+        source_bytes_down: float | None = None,
         sources: int = 65_536,
         refuse: str = "close",
     ) -> None:
@@ -69,6 +77,10 @@ class Guard(Wrapper):
                 "rate": rate,
                 "source_connections": source_connections,
                 "source_rate": source_rate,
+                "bytes_up": bytes_up,
+                "bytes_down": bytes_down,
+                "source_bytes_up": source_bytes_up,
+                "source_bytes_down": source_bytes_down,
                 "sources": sources,
                 "refuse": refuse,
             }
@@ -91,13 +103,15 @@ class Guard(Wrapper):
         """Allow something else from now on, in the engine's thread; what is not named stays.
 
         What is counted stays, too, and so does whoever is in. Of a source that did not matter when
-        its connections came, those do not count.
+        its connections came, those do not count; nor do bytes of connections for which there was no
+        limit.
 
         Args:
             settings: as of ``Guard``.
 
         Raises:
             TypeError, ValueError: see ``Guard``; then nothing has changed.
+            CapabilityMissing: the engine cannot do that.
         """
         known = self._door.given
         for name in settings.keys() - known.keys():
@@ -111,11 +125,14 @@ class Guard(Wrapper):
 
     @property
     def needs(self) -> frozenset[str]:
-        counts = self._door.rules.count and not self._is_share
-        return frozenset({"shared_state"} if counts else ())
+        return self._door.rules.requires - ({"shared_state"} if self._is_share else set())
+
+    def server_started(self, server: Any) -> None:
+        self._door.server = server
+        super().server_started(server)
 
     def share_of(self, number: int, count: int) -> Self:
-        """Return what one of several workers serves: its share of ``connections`` and ``rate``."""
+        """Return what one of several workers serves: its share of what all may do."""
         from muxcore.services.guard.door import Door
         from muxcore.services.guard.rules import share
 

@@ -84,7 +84,7 @@ class Relay:
     def __call__(self) -> _Client:
         return _Client(self)
 
-    def client(self, first: bytes, age: float) -> _Client:
+    def _client(self, first: bytes, age: float) -> _Client:
         """Return the protocol of a client that has been here for a while, and was read from.
 
         Args:

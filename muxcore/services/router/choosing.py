@@ -34,9 +34,9 @@ class Routing(Protocol):
     log: log.AccessLog | None
     counts: Counter[str]
 
-    def decisions(self, server: ServerCalls) -> Decisions: ...
+    def _decisions(self, server: ServerCalls) -> Decisions: ...
 
-    def refused(self, transport: Any, what: str, why: str) -> None: ...
+    def _refused(self, transport: Any, what: str, why: str) -> None: ...
 
 
 class Choosing:
@@ -156,7 +156,7 @@ class Choosing:
                 self._decided(decided)
                 return
             router, server = self._router, self._transport.server
-            self._decision = router.decisions(server).begin(decided, self._decided, self._failed)
+            self._decision = router._decisions(server).begin(decided, self._decided, self._failed)
             self._patience = server.call_later(router.decide_timeout, self._late)
         except BaseException as exc:
             self._failed(exc)
@@ -197,7 +197,7 @@ class Choosing:
         self._wait_no_more()
         self._router.counts[how] += 1
         transport = self._transport
-        client = self._plan.relay_to(pool).client(self._heard.data, monotonic() - self._began)
+        client = self._plan.relay_to(pool)._client(self._heard.data, monotonic() - self._began)
         transport.set_protocol(client)
         dispatch.call(transport, client, "connection_made", transport)
         if transport._engine.draining:
@@ -206,7 +206,7 @@ class Choosing:
     def _refuse(self, what: str, why: str) -> None:
         self._wait_no_more()
         self._why = why
-        self._router.refused(self._transport, what, why)
+        self._router._refused(self._transport, what, why)
 
     def _wait_no_more(self) -> None:
         patience, self._patience = self._patience, None

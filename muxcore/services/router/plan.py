@@ -89,7 +89,7 @@ class Plan:
         for number in self._candidates(heard):
             if number < 0:
                 return False, None
-            answer = self.routes[number].matches(heard)
+            answer = self.routes[number]._matches(heard)
             if answer is None:
                 return False, None
             if answer:

@@ -69,7 +69,7 @@ class Route:
         told = [f"{name}={sorted(value)!r}" for name, value in given.items() if value]
         return f"Route({', '.join([repr(self.pool), *told])})"
 
-    def matches(self, heard: Heard) -> bool | None:
+    def _matches(self, heard: Heard) -> bool | None:
         """Return whether a client matches; None: that depends on bytes that are yet to come."""
         unknown = False
         for answer in self._answers(heard):

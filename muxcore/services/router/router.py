@@ -200,7 +200,7 @@ class Router:
 
     # -- for its clients
 
-    def decisions(self, server: ServerCalls) -> Decisions:
+    def _decisions(self, server: ServerCalls) -> Decisions:
         """Return where decisions are awaited."""
         import asyncio  # who awaits none needs no loop
 
@@ -213,7 +213,7 @@ class Router:
                 self._thread = InThread(server)
             return self._thread
 
-    def refused(self, transport: Any, what: str, why: str) -> None:
+    def _refused(self, transport: Any, what: str, why: str) -> None:
         """Close a connection, and tell of it at a bounded rate.
 
         Args:
