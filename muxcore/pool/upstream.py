@@ -164,8 +164,8 @@ class Upstream:
     def become(self, other: Upstream) -> None:
         """Be told what another one is told; what is known of it stays."""
         self.weight, self.backup, self.out = other.weight, other.backup, other.out
-        self.max_active, self.pace = other.max_active, other.pace
-        self.send_proxy = other.send_proxy
+        self.max_active, self.send_proxy = other.max_active, other.send_proxy
+        self.rate = other.rate
 
     @property
     def rate(self) -> float | None:

@@ -26,6 +26,24 @@ check = {every = "2s"}
 [log]
 access = "json"
 """
+_ROUTED = """\
+[listeners.in]
+address = 9000
+route = "by-name"
+limits = "some"
+[pools.web]
+upstreams = "a:1"
+[routes.by-name]
+first_bytes = "3s"
+rules = [
+  {tls_name = ["a.example", "*.b.example"], pool = "web"},
+  {starts_with = 'SSH-', pool = "web"},
+]
+default = "refuse"
+[limits.some]
+deny = ["192.0.2.0/24"]
+source_rate = 10
+"""
 _OTHER = """\
 [listeners.b]
 address = 8000
@@ -283,6 +301,67 @@ def test_each_mistake_is_told_with_its_line_and_what_to_do(old: str, new: str, t
     found = errors_of(_GOOD.replace(old, new))
     assert any(re.match(f"relay.toml{told}", each) for each in found), found
     assert len(found) <= 2  # nothing is told of what follows from it, but for a name that is gone
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('route = "by-name"', 'route = "by-nam"', r":3: listeners.in.route: .* mean by-name\?"),
+        (
+            'route = "by-name"',
+            'route = "by-name"\npool = "web"',
+            r":1: listeners.in: has pool and r",
+        ),
+        (
+            'limits = "some"',
+            'limits = "none"',
+            r":4: listeners.in.limits: there is no \[limits.none",
+        ),
+        (
+            'limits = "some"',
+            'proxy_limits = "some"',
+            r":4: listeners.in.proxy_limits: .* accept_pr",
+        ),
+        ("*.b.example", "*.*.example", r":10: routes.by-name.rules\[0\].tls_name: no TLS client"),
+        ("'SSH-'", "''", r":11: routes.by-name.rules\[1\].starts_with: must be a text"),
+        ("'SSH-'", "3", r":11: routes.by-name.rules\[1\].starts_with: must be a text, not 3"),
+        ("starts_with = 'SSH-'", 'protocol = "shh"', r":11: .*rules\[1\].protocol: must be one of"),
+        (', pool = "web"},\n]', "},\n]", r":11: routes.by-name.rules\[1\]: pool is missing"),
+        ('"refuse"', '"refused"', r":13: routes.by-name.default: .*: did you mean refuse\?"),
+        ('"refuse"', '"web"\ndecide = "m:f"', r":14: routes.by-name.decide: 'm:f': no module 'm'"),
+        ("default =", "decide =", r":13: routes.by-name.decide: 'refuse': write MODULE:NAME"),
+        ('default = "refuse"', 'decide = "os:sepp"', r":13: .*: .*os.py has no 'sepp'"),
+        ('default = "refuse"', 'decide = "os:sep"', r":13: .*decide: 'os:sep' cannot be called"),
+        ('"3s"', "-1", r":8: routes.by-name.first_bytes: needs seconds of at least 0, not -1"),
+        (
+            'first_bytes = "3s"',
+            "max_bytes = 3",
+            r":8: routes.by-name.max_bytes: a route's starts_w",
+        ),
+        ("rules = [", "rulez = [", r":9: routes.by-name.rulez: .*: did you mean rules\?"),
+        ("0/24", "1/24", r":15: limits.some.deny: must be networks .* has host bits set"),
+        ("source_rate = 10", "source_rate = 0", r":16: limits.some.source_rate: must be connecti"),
+        (
+            "source_rate = 10",
+            'bytes_up = "fast"',
+            r":16: limits.some.bytes_up: must be a number of",
+        ),
+        ("source_rate = 10", 'refuse = "hang"', r":16: limits.some.refuse: must be one of 'close'"),
+    ],
+)
+def test_mistakes_of_routes_and_limits_are_told_so(old: str, new: str, told: str) -> None:
+    assert errors_of(_ROUTED) == []
+    assert old in _ROUTED
+    found = errors_of(_ROUTED.replace(old, new))
+    assert any(re.match(f"relay.toml{told}", each) for each in found), found
+    assert len(found) <= 2
+
+
+def test_a_route_that_sends_nobody_anywhere_is_refused() -> None:
+    text = re.sub(r"(?s)rules = .*?\n]\n", "", _ROUTED)
+    assert errors_of(text) == [
+        "relay.toml:7: routes.by-name: sends nobody anywhere: give rules, a default or decide"
+    ]
 
 
 def test_all_errors_are_told_at_once_and_in_order() -> None:

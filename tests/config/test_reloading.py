@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,79 @@ def test_what_is_steered_stays_unless_the_file_says_something_else_of_it(
     served.change(contents(str(file.path)))
     assert served.pools["web"].upstreams == (first, second)
     assert (first.out, second.out, second.weight) == (True, False, 3)
+
+
+_BY_BYTES = """\
+[listeners.web]
+address = "127.0.0.1:0"
+route = "by-bytes"
+limits = "some"
+[pools.web]
+upstreams = ["{}"]
+[routes.by-bytes]
+rules = [{{starts_with = "{}", pool = "web"}}]
+[limits.some]
+{}
+"""
+
+
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.deep)])
+def test_routes_and_limits_change(
+    workers: int | None, file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Upstream() as upstream:
+
+        def write(beginning: str, limits: str) -> None:
+            file.path.write_text(_BY_BYTES.format(upstream.address, beginning, limits))
+
+        def goes(words: bytes) -> bool:
+            with Peer(server.addresses[0]) as peer:
+                peer.send(words)
+                with contextlib.suppress(OSError):  # it is reset with what it has sent
+                    peer.shutdown_write()
+                    return peer.read_all() == b"welcome"
+            return False
+
+        def welcome() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = upstream._listener.accept()
+                    with sock:
+                        sock.sendall(b"welcome")
+
+        upstream._listener.settimeout(None)
+        thread = threading.Thread(target=welcome, daemon=True)
+        thread.start()
+        write("old", "connections = 5")
+        with file.serve(workers=workers) as server:
+            assert (goes(b"old"), goes(b"new")) == (True, False)
+            write("new", "connections = 6")
+            server.reload()
+            eventually(lambda: goes(b"new"), "the route is not applied")
+            eventually(lambda: not goes(b"old"), "the old route is not gone")
+            write("new", 'deny = "127.0.0.1"')
+            server.reload()
+            eventually(lambda: not goes(b"new"), "the limit is not applied")
+        upstream._listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_connections_that_a_guard_has_counted_still_count_after_a_change(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    limited = "[limits.some]\nconnections = {}\n"
+    file.write(upstreams[0], listener='limits = "some"', rest=limited.format(5))
+    with file.serve() as server, Peer(server.addresses[0]) as peer:
+        assert peer.read(1) == b"a"
+        guard = file.served.guards["some"]
+        file.write(upstreams[1], listener='limits = "some"', rest=limited.format(1))
+        server.reload()
+        told(caplog, "is applied")
+        assert file.served.guards["some"] is guard
+        with Peer(server.addresses[0]) as other:
+            other.read_end()
+        assert (guard.active, guard.counts["connections"]) == (1, 1)
 
 
 def test_what_a_listener_wants_of_proxies_changes(
