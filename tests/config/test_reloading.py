@@ -201,6 +201,8 @@ def test_routes_and_limits_change(
                 while True:
                     sock, _ = upstream._listener.accept()
                     with sock:
+                        while sock.recv(100):
+                            pass
                         sock.sendall(b"welcome")
 
         upstream._listener.settimeout(None)
