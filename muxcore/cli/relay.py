@@ -13,7 +13,8 @@ from muxcore.cli._logging import Output
 from muxcore.load.asking import bytes_of
 from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
 from muxcore.services.behind_proxy import BehindProxy
-from muxcore.services.relay import Relay
+from muxcore.services.relay import AccessLog, Relay
+from muxcore.services.relay.access_log import FIELDS
 from muxcore.services.relay.own import is_own
 
 _EXAMPLES = """\
@@ -48,6 +49,7 @@ _FLAGS = {
     "first_byte_timeout": "--first-byte-timeout",
     "max_ejected": "--max-ejected",
     "send_proxy": "--send-proxy",
+    "fields": "--access-log-fields",
 }
 _ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 
@@ -73,10 +75,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--access-log",
         choices=("text", "json"),
-        help="a line for each connection that has ended; -v means text",
+        help="a line for each connection that has ended; -v and the three below mean text",
     )
     parser.add_argument(
         "--access-log-file", metavar="FILE", help="those lines go there (default: standard output)"
+    )
+    parser.add_argument(
+        "--access-log-fields",
+        metavar="NAME,NAME,…",
+        help=f"what a line has, in this order, of {', '.join(FIELDS)}",
+    )
+    parser.add_argument(
+        "--access-log-start", action="store_true", help="a line when a client has come, too"
     )
     _serving.add_options(parser)
     parser.set_defaults(run=run)
@@ -193,7 +203,6 @@ def _share(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     path = options.access_log_file
-    access_log = options.access_log or ("text" if options.verbose or path else None)
     clients, connections = options.max_connections, options.connections
     if None not in (clients, connections) and clients != connections:
         refuse(
@@ -208,7 +217,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         where = address.parse(options.address, listen=True)
         relay = Relay(
-            _pool(options), max_connections=options.max_connections, access_log=access_log
+            _pool(options),
+            max_connections=options.max_connections,
+            access_log=_access_log(options),
         )
         service = _behind(options, relay)
     except ValueError as exc:  # an AddressError is one as well
@@ -224,6 +235,19 @@ def run(options: argparse.Namespace) -> int:
     output = Output(options.quiet, options.log, True, path)
     options.address, options.verbose = [options.address], 0
     return _serving.run(options, service, output=output)
+
+
+def _access_log(options: argparse.Namespace) -> AccessLog | None:
+    """Return the log that the options say; any of them asks for one.
+
+    Raises:
+        ValueError: there is no field of a name.
+    """
+    names, start = options.access_log_fields, options.access_log_start
+    if not (options.access_log or options.verbose or options.access_log_file or names or start):
+        return None
+    fields = [name.strip() for name in names.split(",")] if names else ()
+    return AccessLog(options.access_log or "text", fields=fields, start=start)
 
 
 def _behind(options: argparse.Namespace, relay: Relay) -> Relay | BehindProxy:
