@@ -40,7 +40,7 @@ _FLOORS = [
     ["_serve"],
     [""],  # muxcore itself: the public names
     ["aio", "load"],
-    ["compare"],
+    ["compare", "admin"],
     ["cli", "testing"],
     ["__main__"],
 ]

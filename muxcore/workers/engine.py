@@ -130,6 +130,9 @@ class Workers(Engine):
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))
 
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:
+        self._parent.call(lambda: self._parent.tell_of(serves))
+
     def resize(self, count: int) -> None:
         """Have so many workers from now on; from any thread and signal handler.
 

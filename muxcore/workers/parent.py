@@ -83,6 +83,7 @@ class Parent:
         self.limits = limits
         self._waker = waker
         self._tell = tell
+        self._tell_of: Callable[[Worker], object] = lambda worker: None
         self._workers: list[Worker] = []
         self._calls: deque[Callable[[], object]] = deque()
         # of those who leave there may be as many as there are places, and nobody waits for more
@@ -107,6 +108,16 @@ class Parent:
         for worker in self._workers:
             if worker.place is not None:
                 worker.process.channel.send(word)
+
+    def tell_of(self, serves: Callable[[Worker], object]) -> None:
+        """Call ``serves(worker)`` for each that has a place, and from now on; in its thread.
+
+        What is sent to one that is not ready yet waits for it, and comes before its first client.
+        """
+        self._tell_of = serves
+        for worker in self._workers:
+            if worker.place is not None:
+                serves(worker)
 
     def resize(self, count: int) -> None:
         """Have so many workers; in its thread."""
@@ -248,6 +259,7 @@ class Parent:
             cell=worker.cell,
             exact=self._places.exact,
         )
+        self._tell_of(worker)
 
     def _hear(self, worker: Worker) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -12,6 +12,7 @@ somebody sends to one worker does what it does to any server.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 import socket
@@ -125,6 +126,9 @@ def _obey(server: Any, order: Message | None) -> None:
     elif order.word == "listen":
         for fd in order.descriptors.values():
             server._listen_also(socket.socket(fileno=fd))
+    elif order.word == "begin":  # something beside the service, that is given a socket
+        begin = getattr(importlib.import_module(order.details["module"]), order.details["name"])
+        begin(server, *(socket.socket(fileno=fd) for fd in order.descriptors.values()))
     elif order.word == "reload":
         server.reload()
     elif order.word == "reopen":

@@ -183,7 +183,7 @@ class _Client:
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease = self._relay.pool, self._lease
         seen = lease.seen_at if isinstance(lease, Trial) else None
-        if event == "start":
+        if event != "end":
             ended = ""
         elif self._refused or self._killed:
             ended = "refused" if self._refused else "killed"
@@ -216,11 +216,18 @@ class _Client:
             return "joined"
         return "queued" if self._search.waits else "connecting"
 
-    def kill(self) -> None:
-        """End it at once; its log says so."""
-        if self._transport is not None:
-            self._killed = True
-            self._transport.abort()
+    def record(self) -> log.Record | None:
+        """Return what is known of it now, with its state for the event; None: it has ended."""
+        transport = self._transport
+        return None if transport is None else self._record(transport, None, event=self.state())
+
+    def kill(self) -> bool:
+        """End it at once; its log says so. Returns whether it was still there."""
+        if self._transport is None:
+            return False
+        self._killed = True
+        self._transport.abort()
+        return True
 
     def _searched(self) -> None:
         """The search is over: keep what it has learnt."""
