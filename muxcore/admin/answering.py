@@ -1,8 +1,9 @@
 """Who answers in a process that serves: a thread, which asks the loop in slices.
 
 A request is a line, ``[number, until, operation, arguments]``, and so is its answer: ``[number,
-true, value]`` or ``[number, false, why]``. One that comes after its time is dropped: who asked has
-been told that nobody answered. The first line is empty: from then on it answers.
+true, value]``, ``[number, false, why]``, or with null for false where the loop hangs. One that
+comes after its time is dropped: who asked has been told that nobody answered. The first line of all
+is empty: from then on it answers.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import json
 import os
 import socket
 import threading
+from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from heapq import merge
 from ipaddress import ip_address, ip_network
-from itertools import islice
+from operator import itemgetter
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -31,6 +34,7 @@ T = TypeVar("T")
 SLICE = 0.0005  # s that the loop is asked for at a time; and that this thread takes before it rests
 PATIENCE = 0.8  # s for the loop's answer; who asks waits a little longer
 PAGE = 250  # connections in one answer: 60 KB
+LOOKING = 0.25  # s that one answer may look for those that are wanted
 ROW = "id event client listener pool upstream seconds bytes_up bytes_down".split()
 
 
@@ -72,7 +76,7 @@ class Answering:
                 except (LookupError, ValueError, TypeError, RuntimeError) as exc:
                     answer = [number, False, str(exc)]
                 except NotYet:
-                    answer = [number, False, f"its loop has not answered within {PATIENCE:g} s"]
+                    answer = [number, None, f"its loop has not answered within {PATIENCE:g} s"]
                 self._sock.sendall(json.dumps(answer).encode() + b"\n")
 
     # -- what is seen
@@ -114,45 +118,47 @@ class Answering:
         ]
 
     def do_connections(self, after: int, **wanted: Any) -> dict[str, Any]:
-        """Return a page of those that are wanted.
+        """Return a page of those that are wanted, each as JSON: text costs least to pass on.
 
         Args:
             after: the number of the last one of the page before.
             wanted: see :func:`_filter`.
         """
-        page = list(islice(self._wanted(after, wanted), PAGE + 1))
-        more = len(page) > PAGE
-        page = page[:PAGE]
-        rows = [{name: getattr(each, name) for name in ROW} for each in page]
-        return {"rows": rows, "after": _number(page[-1].id) if more else None}
+        page, after_this = self._page(after, wanted)
+        rows = [json.dumps({name: getattr(each, name) for name in ROW}) for each in _rests(page)]
+        return {"rows": rows, "after": after_this}
 
-    def _wanted(self, after: int, wanted: dict[str, Any]) -> Iterator[Any]:
-        """Yield the record of each client that is wanted, in the order of their numbers."""
+    def _page(self, after: int, wanted: dict[str, Any]) -> tuple[list[Any], int | None]:
+        """Return records of clients that are wanted, and after whom to go on; None: at nobody."""
         fits = _filter(**wanted)
         ids = wanted.get("ids")
-        there = {
-            name: client
-            for relay in finding.relays(self._service)
-            for name, client in list((relay.clients or {}).items())
-        }
-        chosen = [name for name in (there if ids is None else ids) if name in there]
-        clients = [there[each] for each in sorted(chosen, key=_number) if _number(each) > after]
-        for record in self._sliced(clients, lambda client: client.record()):
+        clients = (
+            relay.clients.get(name)
+            for number, relay, name in merge(
+                *(_later(relay, after, ids) for relay in finding.relays(self._service)),
+                key=itemgetter(0),
+            )
+        )
+        page: list[Any] = []
+        until = monotonic() + LOOKING
+        for record in self._sliced(clients, _record):
             if record is not None and fits(record):
-                yield record
+                page.append(record)
+                if len(page) == PAGE:
+                    return page, _number(record.id)
+            if record is not None and monotonic() > until:
+                return page, _number(record.id)
+        return page, None
 
     # -- what is changed
 
-    def do_kill(self, **wanted: Any) -> int:
-        """End those that are wanted; return how many there were."""
-        ids = [record.id for record in self._wanted(0, wanted)]
-        clients = [
-            relay.clients[name]
-            for relay in finding.relays(self._service)
-            for name in ids
-            if name in relay.clients
-        ]
-        return sum(self._sliced(clients, lambda client: client.kill()))
+    def do_kill(self, after: int, **wanted: Any) -> dict[str, Any]:
+        """End a page of those that are wanted; return how many there were."""
+        page, after_this = self._page(after, wanted)
+        relays = finding.relays(self._service)
+        clients = (relay.clients.get(each.id) for relay in relays for each in page)
+        killed = sum(self._sliced(clients, lambda client: client is not None and client.kill()))
+        return {"killed": killed, "after": after_this}
 
     def do_weight(self, pool: str, upstream: str, weight: int) -> None:
         checked = checked_count("weight", "weight", weight, MOST_WEIGHT)
@@ -253,6 +259,20 @@ def _upstreams(pool: Pool) -> Iterator[dict[str, Any]]:
     for each in pool.upstreams:
         stats = each.stats(now)
         yield {"upstream": each.name} | {name: getattr(stats, name) for name in stats.__slots__}
+
+
+def _later(relay: Any, after: int, ids: list[str] | None) -> Iterator[tuple[int, Any, str]]:
+    """Yield number, relay and id of the clients of one relay that came later than another."""
+    there = list(relay.clients or ())  # at once: the loop changes it; in the order they came
+    if ids is not None:
+        there = sorted({each for each in ids if each in relay.clients}, key=_number)
+    for at in range(bisect(there, after, key=_number), len(there)):
+        yield _number(there[at]), relay, there[at]
+
+
+def _record(client: Any) -> Any:
+    """Return what is known of a client that may have gone meanwhile; in the loop's thread."""
+    return None if client is None else client.record()
 
 
 def _number(name: str) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,11 +34,19 @@ _REASONS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+
+
+def _network(text: str) -> str:
+    if text != "unix":
+        ip_network(text)  # refused before the answer begins
+    return text
+
+
 # What may stand in a target, and what reads it.
 _WANTED: dict[str, Callable[[str], Any]] = {
     "pool": str,
     "upstream": str,
-    "client": str,
+    "client": _network,
     "older": float,
     "id": str,
 }
@@ -188,18 +197,17 @@ class Front:
         return 200, _JSON, _listed("pools", await self._operations.pools())
 
     async def _connections(self, given: dict[str, str], head: HttpHead) -> Any:
-        return 200, _JSON, self._rows(self._operations.connections(_wanted(given)))
+        return 200, _JSON, self._rows(_wanted(given))
 
-    async def _rows(self, found: AsyncIterator[dict[str, Any] | str]) -> AsyncIterator[str]:
-        before, missing = '{"connections": [\n', []
-        async for each in found:
-            if isinstance(each, str):
-                missing.append(each)
-                continue
-            yield before + json.dumps(each)
-            before = ",\n"
-        opened = "" if before == ",\n" else before
-        yield f'{opened}\n], "missing": {json.dumps(missing)}}}\n'
+    async def _rows(self, wanted: dict[str, Any]) -> AsyncIterator[str]:
+        missing: list[str] = []
+        between = ""
+        yield '{"connections": [\n'
+        async for rows in self._operations.connections(wanted, missing):
+            if rows:
+                yield between + ",\n".join(rows)
+                between = ",\n"
+        yield f'\n], "missing": {json.dumps(missing)}}}\n'
 
     async def _configured(self, given: dict[str, str], head: HttpHead) -> Any:
         if self._config is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -46,8 +46,12 @@ def pieces(status: dict[str, Any], pools: list[dict[str, Any]], *, openmetrics: 
 
 def _families(
     status: dict[str, Any], pools: list[dict[str, Any]]
-) -> Iterator[tuple[str, str, str, list[_Sample]]]:
-    """Yield each as name, kind, meaning, samples."""
+) -> Iterator[tuple[str, str, str, Iterable[_Sample]]]:
+    """Yield each as name, kind, meaning, samples.
+
+    Samples of upstreams are made one at a time: thousands at once would have Python look for
+    garbage more often, which takes 30 ms where there are 8,000 connections.
+    """
 
     def one(value: Any) -> list[_Sample]:
         return [({}, value)]
@@ -119,11 +123,11 @@ def _families(
         "muxcore_upstream_state",
         "gauge",
         "In how many processes it is in a state.",
-        [
+        (
             (labels | {"state": state}, each["states"].get(state, 0))
             for labels, each in upstreams
             for state in STATES
-        ],
+        ),
     )
     for name, kind, what in (
         ("weight", "gauge", "Its share of the clients."),
@@ -134,8 +138,7 @@ def _families(
     ):
         called = "muxcore_upstream_" + {"total": "connections"}.get(name, name)
         suffix = "_total" if kind == "counter" else ""
-        samples: list[_Sample] = [(labels, each[name]) for labels, each in upstreams]
-        yield called + suffix, kind, what, samples
+        yield called + suffix, kind, what, ((labels, each[name]) for labels, each in upstreams)
 
 
 def _labels(labels: dict[str, str]) -> str:

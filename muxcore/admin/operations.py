@@ -33,6 +33,7 @@ class Operations:
     def __init__(self, server: Any) -> None:
         self.server = server
         self.peers: list[Peer] = []
+        self._coming: set[Peer] = set()
         self._began = time.time()
         # what was done last about an upstream: whether it is in the pool, or out, and its weight
         self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
@@ -42,11 +43,15 @@ class Operations:
 
     async def add(self, peer: Peer) -> None:
         """Ask one more process, which is changed as the others were."""
-        if await peer.begin():
-            for operation, given in list(self._changes.values()):
-                with contextlib.suppress(Refused, Unanswered):
-                    await peer.ask(operation, **given)
-            self.peers.append(peer)
+        self._coming.add(peer)  # asyncio keeps neither the task that waits for it, nor its stream
+        try:
+            if await peer.begin():
+                for operation, given in list(self._changes.values()):
+                    with contextlib.suppress(Refused, Unanswered):
+                        await peer.ask(operation, **given)
+                self.peers.append(peer)
+        finally:
+            self._coming.discard(peer)
 
     def gone(self, peer: Peer) -> None:
         """A process has ended: keep what it had counted."""
@@ -140,32 +145,37 @@ class Operations:
             pools.append({**pool, "upstreams": upstreams})
         return {"pools": pools, "missing": [str(each) for each in failed]}
 
-    async def connections(self, wanted: dict[str, Any]) -> AsyncIterator[dict[str, Any] | str]:
-        """Yield each connection that is wanted; and as text who did not answer.
+    async def connections(
+        self, wanted: dict[str, Any], missing: list[str]
+    ) -> AsyncIterator[list[str]]:
+        """Yield the connections that are wanted, in pages: nobody has to keep all of them.
 
-        They come in pages, so that nobody has to keep all of them.
+        Args:
+            wanted: which.
+            missing: it gets who did not answer.
+
+        Yields:
+            Some, each as JSON.
         """
         for peer in list(self.peers):
-            after: int | None = 0
-            while after is not None:
-                try:
-                    page = await peer.ask("connections", after=after, **wanted)
-                except Unanswered as exc:
-                    yield str(exc)
-                    break
-                for row in page["rows"]:
-                    yield row
-                after = page["after"]
-                await asyncio.sleep(0.001)  # the loop of the server may be in this process
+            try:
+                async for page in _paged(peer, "connections", wanted):
+                    yield page["rows"]
+            except Unanswered as exc:
+                missing.append(str(exc))
 
     # -- what is changed
 
     async def kill(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """End connections; return how many, and who did not answer."""
-        answers, failed = await self._all("kill", **wanted)
-        _raise_refusal(failed, bool(answers))
-        missing = [str(each) for each in failed]
-        return {"killed": sum(value for _, value in answers), "missing": missing}
+        killed, missing = 0, []
+        for peer in list(self.peers):
+            try:
+                async for page in _paged(peer, "kill", wanted):
+                    killed += page["killed"]
+            except Unanswered as exc:
+                missing.append(str(exc))
+        return {"killed": killed, "missing": missing}
 
     async def change(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
         """Change something in all processes.
@@ -182,6 +192,22 @@ class Operations:
         self._changes.pop(about, None)
         self._changes[about] = operation, given
         return {"done": [peer.name for peer, _ in answers]}
+
+
+async def _paged(
+    peer: Peer, operation: str, wanted: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the pages of one process's answer.
+
+    Raises:
+        Unanswered: one does not come.
+    """
+    after: int | None = 0
+    while after is not None:
+        page = await peer.ask(operation, after=after, **wanted)
+        yield page
+        after = page["after"]
+        await asyncio.sleep(0.001)  # the loop of the server may be in this process
 
 
 def _raise_refusal(failed: list[BaseException], others_have: bool) -> None:

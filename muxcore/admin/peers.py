@@ -50,16 +50,22 @@ class Peer:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._hears: asyncio.Task[None] | None = None
+        self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def begin(self) -> bool:
         """Wait until it is there, and hear from now on; return whether it came."""
-        reader, self._writer = await asyncio.open_unix_connection(sock=self._sock, limit=_LINE)
-        if not await reader.readline():
-            self._writer.close()
-            return False
-        self._hears = asyncio.create_task(self._hear(reader))
-        return True
+        opened = await asyncio.open_unix_connection(sock=self._sock, limit=_LINE)
+        self._reader, self._writer = opened
+        is_there = False
+        try:
+            is_there = bool(await self._reader.readline())
+        finally:
+            if not is_there:
+                self._writer.close()
+        if is_there:
+            self._hears = asyncio.create_task(self._hear(self._reader))
+        return is_there
 
     async def ask(self, operation: str, **given: Any) -> Any:
         """Return its answer.
@@ -103,7 +109,8 @@ class Peer:
                 if good:
                     future.set_result(value)
                 else:
-                    future.set_exception(Refused(f"{self._who()}: {value}"))
+                    kind = Unanswered if good is None else Refused
+                    future.set_exception(kind(f"{self._who()}: {value}"))
         except OSError:  # it was killed with requests unread
             pass
         finally:

@@ -110,10 +110,7 @@ class Parent:
                 worker.process.channel.send(word)
 
     def tell_of(self, serves: Callable[[Worker], object]) -> None:
-        """Call ``serves(worker)`` for each that has a place, and from now on; in its thread.
-
-        What is sent to one that is not ready yet waits for it, and comes before its first client.
-        """
+        """Call ``serves(worker)`` for each with a place, ready or not, now and later; here."""
         self._tell_of = serves
         for worker in self._workers:
             if worker.place is not None:
