@@ -121,6 +121,8 @@ class Admin:
         self._ask_end()
         if self._thread is not None:
             self._thread.join(_END)
+            if self._thread.is_alive():
+                logger.error("the admin service has not ended within %g s", _END)
 
     def __enter__(self) -> Self:
         return self.start()
