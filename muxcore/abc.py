@@ -318,6 +318,9 @@ class Engine(abc.ABC):
         """
         return
 
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:  # noqa: B027
+        """Have ``serves(worker)`` called for each such process that serves, now and later."""
+
     @abc.abstractmethod
     def signal_fileno(self) -> int:
         """Return the descriptor that ``signal.set_wakeup_fd`` writes to, to wake the engine."""

@@ -40,7 +40,7 @@ _FLOORS = [
     ["_serve"],
     [""],  # muxcore itself: the public names
     ["aio", "load"],
-    ["compare", "config"],
+    ["compare", "admin", "config"],
     ["cli", "testing"],
     ["__main__"],
 ]

@@ -29,7 +29,14 @@ _POOL = (
     *("policy", "max_active", "queue", "queue_timeout", "slow_start"),
     *("eject_after", "first_byte_timeout", "max_ejected", "send_proxy"),
 )
-_LOG = {"access_log": "access", "access_log_file": "access_file", "log": "messages"}
+_LOG = {
+    "access_log": "access",
+    "access_log_file": "access_file",
+    "access_log_fields": "fields",
+    "access_log_start": "start",
+    "log": "messages",
+}
+_ADMIN = {"admin": "socket", "metrics": "metrics", "agent_listen": "agent"}
 _ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 _WITH_FILE = {"config", "check", "quiet"}  # options that a file does not have
 # The flags of keys that are not called as they are.
@@ -39,6 +46,9 @@ _FLAGS = {
     "send": "--check-send",
     "expect": "--check-expect",
     "connections": "--max-connections",
+    "fields": "--access-log-fields",
+    "start": "--access-log-start",
+    "socket": "--admin",
 }
 
 
@@ -95,13 +105,23 @@ def _run_file(options: argparse.Namespace) -> int:
         setattr(options, name, math.inf if value is None else value)
     options.foreign = any("decide" in its for its in served.document.section("routes").values())
     log = served.document.section("log")
+    for name, key in _ADMIN.items():
+        where = served.document.section("admin").get(key)
+        setattr(options, name, None if where is None else str(where))
     options.log, options.access_log_file = log.get("messages"), log.get("access_file")
     return _serve(options, served, Reloading(options.config, served))
 
 
 def _serve(options: argparse.Namespace, served: Served, on_reload: Reloading | None = None) -> int:
     output = Output(options.quiet, options.log, True, options.access_log_file)
-    return _serving.run(options, None, places=served.where, output=output, on_reload=on_reload)
+    return _serving.run(
+        options,
+        None,
+        places=served.where,
+        output=output,
+        on_reload=on_reload,
+        config=lambda: written(served.document.tables),
+    )
 
 
 def _refuse(options: argparse.Namespace, document: Document) -> None:
@@ -139,6 +159,11 @@ def _tables(options: argparse.Namespace) -> dict[str, Any]:
         listener = {"address": [address.parse(options.address, listen=True)]}
         upstreams = [_upstream(each) for each in options.upstreams]
         check = _check(options)
+        admin = {
+            key: address.parse(where, listen=True)
+            for name, key in _ADMIN.items()
+            if (where := getattr(options, name)) is not None
+        }
     except ValueError as exc:  # an AddressError is one as well
         refuse(options, str(exc))
     limits = {
@@ -147,8 +172,10 @@ def _tables(options: argparse.Namespace) -> dict[str, Any]:
         if (value := getattr(options, name)) is not None
     }
     given = _given(options, (*_SERVER, *_LISTENER, *_POOL, *_LOG))
-    if options.verbose or "access_log_file" in given:
+    if options.verbose or not given.keys().isdisjoint(_LOG.keys() - {"log"}):
         given.setdefault("access_log", "text")
+    if "access_log_fields" in given:
+        given["access_log_fields"] = [each.strip() for each in options.access_log_fields.split(",")]
     tables = {
         "server": {name: given[name] for name in _SERVER if name in given}
         | ({"limits": limits} if limits else {}),
@@ -163,6 +190,7 @@ def _tables(options: argparse.Namespace) -> dict[str, Any]:
             | check
         },
         "log": {key: given[name] for name, key in _LOG.items() if name in given},
+        "admin": admin,
     }
     return {section: table for section, table in tables.items() if table}
 

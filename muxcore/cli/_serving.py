@@ -35,6 +35,8 @@ ADDRESS = (
     "what a supervisor has passed"
 )
 
+# The flag of each argument of Admin.
+_ADMIN = {"socket": "--admin", "metrics": "--metrics", "agent": "--agent-listen"}
 # The flag of each limit.
 FLAGS = {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Limits)}
 # Of each attribute in the docstring of Limits: its name, and what is said of it up to a stop.
@@ -84,8 +86,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--pidfile", metavar="FILE", help="it gets the server's number, for `muxcore reload FILE`"
     )
     parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
+    _add_admin(parser)
     _add_rights(parser)
     _add_limits(parser)
+
+
+def _add_admin(parser: argparse.ArgumentParser) -> None:
+    """Add where it is seen and steered."""
+    group = parser.add_argument_group("seeing and steering (see docs/admin.md)")
+    group.add_argument(
+        "--admin", metavar="unix:PATH", help="for `muxcore admin PATH`; only its owner may connect"
+    )
+    group.add_argument(
+        "--metrics", metavar="ADDRESS", help="HTTP for all: /metrics (Prometheus), /livez, /readyz"
+    )
+    group.add_argument(
+        "--agent-listen",
+        metavar="ADDRESS",
+        help="answer HAProxy's agent-check: the weight by the loop's lag; draining",
+    )
 
 
 def _add_rights(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +159,7 @@ def run(
     places: Places | None = None,
     output: Output | None = None,
     on_reload: Callable[[Server], object] | None = None,
+    config: Callable[[], str] | None = None,
 ) -> int:
     """Serve until a signal ends it.
 
@@ -150,6 +170,7 @@ def run(
         places: what to serve where, in place of a service and the options' addresses.
         output: what is printed, and where; None: messages alone.
         on_reload: one of ``Server.on_reload``.
+        config: returns what is served as a file says it.
     """
     user = _user_of(options)
     try:
@@ -197,8 +218,31 @@ def run(
             "this is PID 1, and processes that lose their parents are waited for by nobody: "
             "--workers 1 has a parent that does it, as `docker run --init` does"
         )
-    with reaping:
-        return server.run(_announcer(options), pidfile=options.pidfile)
+    admin = _admin_of(options, server, config)
+    announce = _announcer(options)
+
+    def ready(server: Server) -> None:
+        announce(server)
+        if admin is not None:
+            until_the_end.enter_context(admin)
+            for name, where in admin.addresses.items() if not options.quiet else ():
+                print(f"{_ADMIN[name][2:]} on {where}", flush=True)
+
+    with reaping, contextlib.ExitStack() as until_the_end:
+        return server.run(ready, pidfile=options.pidfile)
+
+
+def _admin_of(options: argparse.Namespace, server: Server, config: Callable[[], str] | None) -> Any:
+    """Return the admin service that the options say, or None."""
+    where = {name: getattr(options, flag[2:].replace("-", "_")) for name, flag in _ADMIN.items()}
+    if not any(where.values()):
+        return None
+    from muxcore.admin import Admin  # with asyncio: only who wants it pays for it
+
+    try:
+        return Admin(server, **where, config=config)
+    except ValueError as exc:
+        _arguments.refuse(options, _arguments.in_flags(exc, _ADMIN))
 
 
 def _user_of(options: argparse.Namespace) -> _user.User | None:

@@ -9,6 +9,7 @@ from typing import Any
 from muxcore.cli import _serving
 from muxcore.cli._arguments import count, duration
 from muxcore.pool import HEADERS, POLICIES, Check
+from muxcore.services.relay.access_log import FIELDS
 
 _EXAMPLES = """\
 examples:
@@ -54,10 +55,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--access-log",
         choices=("text", "json"),
-        help="a line for each connection that has ended; -v means text",
+        help="a line for each connection that has ended; -v and the three below mean text",
     )
     parser.add_argument(
         "--access-log-file", metavar="FILE", help="those lines go there (default: standard output)"
+    )
+    parser.add_argument(
+        "--access-log-fields",
+        metavar="NAME,NAME,…",
+        help=f"what a line has, in this order, of {', '.join(FIELDS)}",
+    )
+    parser.add_argument(
+        "--access-log-start", action="store_true", help="a line when a client has come, too"
     )
     _serving.add_options(parser)
     parser.set_defaults(run=run)

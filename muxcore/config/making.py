@@ -16,6 +16,7 @@ from muxcore.pool import Check, Pool, Upstream
 from muxcore.protocol import Service
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.guard import Guard
+from muxcore.services.relay.access_log import AccessLog
 from muxcore.services.relay.own import is_own
 from muxcore.services.router import Route, Router
 
@@ -35,6 +36,14 @@ class Making:
         given = self._document.section("server").get("limits", {})
         return self._made(("server", "limits"), lambda: Limits(**given))
 
+    def access_log(self) -> AccessLog | None:
+        """Return what becomes of each connection's record; None: nothing."""
+        table, form = self._document.section("log"), "text"
+        settings = {key: table[key] for key in ("fields", "start") if key in table}
+        if not settings and "access" not in table:
+            return None
+        return self._made(("log",), lambda: AccessLog(table.get("access", form), **settings))
+
     def pool(self, name: str, table: Mapping[str, Any]) -> Pool | None:
         document, path = self._document, ("pools", name)
         if document.is_wrong(*path):
@@ -48,7 +57,7 @@ class Making:
             settings["check"] = self._made((*path, "check"), lambda: Check(**table["check"]))
         if document.is_wrong(*path):
             return None
-        return self._made(path, lambda: Pool(*filter(None, upstreams), **settings))
+        return self._made(path, lambda: Pool(*filter(None, upstreams), **settings, name=name))
 
     def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
         """Return a guard, around nothing yet."""
@@ -158,6 +167,10 @@ class Making:
                     "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
                 )
                 document.wrong((*path, "socket_mode"), what)
+        socket = document.section("admin").get("socket")
+        if socket is not None and not socket.path:
+            what = "must be the path of a unix socket, such as unix:/run/relay.admin"
+            document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
         for name, table in document.section("pools").items():
             if document.is_wrong("pools", name):
                 continue

@@ -73,6 +73,7 @@ def _fixed(document: Document) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {
         **{("server", key): value for key, value in server.items() if key != "limits"},
         **{("server", "limits", key): value for key, value in server.get("limits", {}).items()},
+        **{("admin", key): where for key, where in document.section("admin").items()},
         **{("log", key): log[key] for key in ("access_file", "messages") if key in log},
     }
     for name, table in document.section("listeners").items():

@@ -34,6 +34,7 @@ from muxcore.config.kinds import (
 from muxcore.limits import Limits
 from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
 from muxcore.services.guard import Guard
+from muxcore.services.relay.access_log import FIELDS
 from muxcore.workers.engine import BALANCES, number_of
 
 CLOSE = 1.0  # s without a byte: a client that is at work moves some by then
@@ -49,17 +50,17 @@ _BY_TYPE: dict[str, Kind] = {
 }
 
 
-def _keys_of(kind: Callable[..., Any], **others: Node) -> dict[str, Node]:
+def _keys_of(kind: Callable[..., Any], **others: Node | None) -> dict[str, Node]:
     """Return the keys of what a class takes by name: of the kinds that their types are.
 
     Args:
         kind: the class.
-        others: those whose type does not say enough.
+        others: those whose type does not say enough; None: it is no key.
     """
     named = inspect.signature(kind).parameters.values()
     types = {each.name: str(each.annotation) for each in named if each.kind == each.KEYWORD_ONLY}
-    kinds = {name: _BY_TYPE[type_] for name, type_ in types.items() if type_ in _BY_TYPE} | others
-    return {name: kind for name, kind in kinds.items() if name in types}
+    kinds = {name: others.get(name, _BY_TYPE.get(type_)) for name, type_ in types.items()}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _read_idle(value: Any) -> float | None:
@@ -154,6 +155,7 @@ _POOL = Table(
         **_keys_of(
             Pool,
             policy=choice(*POLICIES),
+            name=None,  # the table has one
             rate=NUMBER,
             max_ejected=SHARE,
             send_proxy=_SEND,
@@ -166,9 +168,12 @@ _LOG = Table(
     {
         "access": choice("text", "json"),
         "access_file": TEXT,
+        "fields": Each(choice(*FIELDS)),
+        "start": FLAG,
         "messages": TEXT,
     }
 )
+_ADMIN = Table({"socket": LISTENING, "metrics": LISTENING, "agent": LISTENING})
 
 FILE = Table(
     {
@@ -178,6 +183,7 @@ FILE = Table(
         "routes": Each(_ROUTE, named=True),
         "limits": Each(_LIMITS, named=True),
         "log": _LOG,
+        "admin": _ADMIN,
     },
     needed=("listeners",),
 )

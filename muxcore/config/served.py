@@ -105,7 +105,7 @@ class Served:
         self._shared: Served | None = None
         making = Making(document)
         self.limits = making.limits()
-        access = document.section("log").get("access")
+        access = making.access_log()
         self.pools = _made(document.section("pools"), making.pool)
         self.guards = _made(document.section("limits"), making.guard)
         if share is not None:
@@ -162,7 +162,11 @@ class Served:
         """
         services: list[Any] = list(self.entrances.values())
         try:
-            _demands.check_requirements(services, registry.engine(engine))
+            chosen = registry.engine(engine)
+            if self.document.section("admin") and "shared_state" not in chosen.capabilities:
+                what = "has a process for each client, and nothing that could be shown or changed"
+                self.document.wrong(("admin",), f"engine {chosen.name!r} {what}")
+            _demands.check_requirements(services, chosen)
         except MuxcoreError as exc:
             self.document.wrong(("server", "engine"), str(exc))
         try:
@@ -193,24 +197,35 @@ class Served:
         for name, guard in _kept(self.guards, new.guards):
             guard.change(**new.guards[name]._door.given)
         self.guards = new.guards | dict(_kept(self.guards, new.guards))
-        access = document.section("log").get("access")
+        making = Making(document)
+        access = making.access_log()
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
             relay.log, relay.requires = relays[name].log, relays[name].requires
             relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
-        making = Making(document)
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
             router.become(routers[name])
         self.routers = routers | dict(_kept(self.routers, routers))
         self.document = document
+        self._follow()
         for name, service in self._services(making).items():
             self.entrances[name].service = service
             if self.server is not None:
                 self.entrances[name].server_started(self.server)
         for pool in gone:
             checking.end(pool)
+
+    def _follow(self) -> None:
+        """Keep the clients of new relays, too, if somebody has asked for those of the others."""
+        relays = [
+            *self._relays.values(),
+            *(r for each in self.routers.values() for r in each.services),
+        ]
+        if any(each.clients is not None for each in relays):
+            for each in relays:
+                each.follow()
 
     def _change_pool(
         self, pool: Pool, new: Pool, before: Mapping[str, Any], now: Mapping[str, Any]

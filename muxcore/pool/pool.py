@@ -78,6 +78,7 @@ class Pool(Waiting):
         max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
             one may always, and none that is the last one up.
         send_proxy: the PROXY header of an upstream that has none of its own: see ``Upstream``.
+        name: what it is called in logs, metrics and by ``muxcore admin``.
         clock: returns seconds that never go backward.
         spread: returns a number from 0 to 1, for the jitter of the pauses.
 
@@ -108,6 +109,7 @@ class Pool(Waiting):
         first_byte_timeout: float | None = None,
         max_ejected: float = 0.5,
         send_proxy: str = "",
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -126,6 +128,7 @@ class Pool(Waiting):
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
         self.send_proxy = checked_header("Pool", send_proxy)
+        self.name = name
         self._made_with = {
             "policy": policy,
             "connect_timeout": connect_timeout,
@@ -139,6 +142,7 @@ class Pool(Waiting):
             "first_byte_timeout": first_byte_timeout,
             "max_ejected": max_ejected,
             "send_proxy": send_proxy,
+            "name": name,
             "clock": clock,
             "spread": spread,
         }

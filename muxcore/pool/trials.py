@@ -125,6 +125,10 @@ class Trials:
             self.on_begun(trial)
         return trial
 
+    def now(self) -> float:
+        """Return the pool's time."""
+        return self._pool.clock()
+
     def answered(self, upstream: Upstream, began: float) -> None:
         """Hear that a connection to it was answered; what began before its failures tells little.
 
@@ -185,15 +189,25 @@ class Trials:
 
 
 class Trial:
-    """One connection to an upstream; it is its protocol, too, and counts its end."""
+    """One connection to an upstream; it is its protocol, too, and counts its end.
 
-    __slots__ = ("_before", "_moved", "_quiet", "_transport", "_trials", "began", "upstream")
+    Attributes:
+        upstream: whom it is to.
+        began: when it was asked for.
+        seen_at: when it was seen that the first byte has come; None: it was not.
+    """
+
+    __slots__ = (
+        *("_before", "_moved", "_quiet", "_transport", "_trials"),
+        *("began", "seen_at", "upstream"),
+    )
 
     def __init__(
         self, trials: Trials, upstream: Upstream, transport: Any, began: float, before: int
     ) -> None:
         self.upstream = upstream
         self.began = began
+        self.seen_at: float | None = None
         self._trials = trials
         self._transport = transport  # None: it is over
         self._before = before
@@ -212,6 +226,7 @@ class Trial:
         moved: tuple[int, int] = transport.get_extra_info("bytes")
         if moved[0]:
             self._transport = None
+            self.seen_at = trials.now()
             trials.answered(self.upstream, self.began)
             return False
         self._quiet = self._quiet + 1 if moved == self._moved else 0

@@ -136,6 +136,9 @@ class Workers(Engine):
         task = packed(self._task)
         self._parent.call(lambda: self._parent.renew(task, news))
 
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:
+        self._parent.call(lambda: self._parent.tell_of(serves))
+
     def resize(self, count: int) -> None:
         """Have so many workers from now on; from any thread and signal handler.
 

@@ -81,6 +81,7 @@ class Parent:
         self.limits = limits
         self._waker = waker
         self._tell = tell
+        self._tell_of: Callable[[Worker], object] = lambda worker: None
         self._workers: list[Worker] = []
         self._calls: deque[Callable[[], object]] = deque()
         # of those who leave there may be as many as there are places, and nobody waits for more
@@ -121,6 +122,13 @@ class Parent:
                     worker.process.channel.send("prepare", {"task": self._task.fileno()})
                 elif not worker.process.channel.send("renew", {"news": file.fileno()}):
                     logger.error("%s cannot be told what has changed", worker.name())
+
+    def tell_of(self, serves: Callable[[Worker], object]) -> None:
+        """Call ``serves(worker)`` for each with a place, ready or not, now and later; here."""
+        self._tell_of = serves
+        for worker in self._workers:
+            if worker.place is not None:
+                serves(worker)
 
     def resize(self, count: int) -> None:
         """Have so many workers; in its thread."""
@@ -263,6 +271,7 @@ class Parent:
             cell=worker.cell,
             exact=self._places.exact,
         )
+        self._tell_of(worker)
 
     def _hear(self, worker: Worker) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -12,6 +12,7 @@ somebody sends to one worker does what it does to any server.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 import socket
@@ -123,6 +124,9 @@ def _obey(server: Any, order: Message | None, services: Sequence[Any]) -> None:
     elif order.word == "listen":
         for sock, which in served(order.descriptors).items():
             server._listen_also(sock, which)
+    elif order.word == "begin":  # something beside the service, that is given a socket
+        begin = getattr(importlib.import_module(order.details["module"]), order.details["name"])
+        begin(server, *(socket.socket(fileno=fd) for fd in order.descriptors.values()))
     elif order.word == "reload":
         server.reload()
     elif order.word == "renew":

@@ -31,7 +31,7 @@ class Routing(Protocol):
     first_bytes: float
     decide_timeout: float
     max_bytes: int
-    log: log.AccessLog | None
+    log: log.Sink | None
     counts: Counter[str]
 
     def _decisions(self, server: ServerCalls) -> Decisions: ...
@@ -107,9 +107,24 @@ class Choosing:
         if not self._why:
             router.counts["ended"] += 1
         if router.log is not None:
-            seconds = monotonic() - self._began
-            failures = (self._why,) if self._why else ()
-            router.log(log.record_of(self._transport, "", seconds, exc, True, failures))
+            router.log(self._record())
+
+    def _record(self) -> log.Record:
+        """Return the record of one who has no upstream."""
+        known = self._transport.get_extra_info
+        received, sent = known("bytes")
+        return log.Record(
+            time=log.now(),
+            client=log.client_name(known("peername")),
+            upstream="",
+            bytes_up=received,
+            bytes_down=sent,
+            seconds=round(monotonic() - self._began, 6),
+            ended="refused",
+            failures=(self._why,) if self._why else (),
+            id=log.new_id(),
+            listener=log.client_name(known("sockname")),
+        )
 
     def _silent(self) -> None:
         """The time for the first bytes is over: choose by what there is."""

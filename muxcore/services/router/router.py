@@ -87,7 +87,7 @@ class Router:
         idle_timeout: float | None = None,
         half_close_timeout: float | None = None,
         max_connections: int | None = None,
-        access_log: str | log.AccessLog | None = None,
+        access_log: str | log.Sink | None = None,
     ) -> None:
         self.limits = limits_of(
             "Router",
