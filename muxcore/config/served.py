@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 from muxcore import _demands, registry
@@ -45,6 +46,11 @@ class Entrance:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _entrance, (self._served, self._name)
+
+    @property
+    def services(self) -> tuple[Any, ...]:
+        """Relays that have clients still, and that nobody comes to any more."""
+        return self._served.gone
 
     @property
     def requires(self) -> Any:
@@ -103,6 +109,7 @@ class Served:
         self.server: Any = None
         self._share = share
         self._shared: Served | None = None
+        self._gone: list[Relay] = []
         making = Making(document)
         self.limits = making.limits()
         access = making.access_log()
@@ -120,6 +127,11 @@ class Served:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Served, (self.document, self._share)
+
+    @property
+    def gone(self) -> tuple[Relay, ...]:
+        """Relays that a change has left with clients, of which somebody has asked."""
+        return tuple(each for each in self._gone if each.clients)
 
     def shared(self, number: int, count: int) -> Served:
         """Return what one of several workers serves."""
@@ -188,7 +200,7 @@ class Served:
         """
         if document.tables == self.document.tables:  # it was told by another listener
             return
-        new = Served(document, self._share)
+        new, relays_before = Served(document, self._share), self._every_relay()
         before, now = self.document.section("pools"), document.section("pools")
         for name, pool in _kept(self.pools, new.pools):
             self._change_pool(pool, new.pools[name], before[name], now[name])
@@ -209,7 +221,7 @@ class Served:
             router.become(routers[name])
         self.routers = routers | dict(_kept(self.routers, routers))
         self.document = document
-        self._follow()
+        self._follow(relays_before)
         for name, service in self._services(making).items():
             self.entrances[name].service = service
             if self.server is not None:
@@ -217,15 +229,21 @@ class Served:
         for pool in gone:
             checking.end(pool)
 
-    def _follow(self) -> None:
-        """Keep the clients of new relays, too, if somebody has asked for those of the others."""
-        relays = [
-            *self._relays.values(),
-            *(r for each in self.routers.values() for r in each.services),
-        ]
-        if any(each.clients is not None for each in relays):
-            for each in relays:
+    def _every_relay(self) -> list[Relay]:
+        routed = chain.from_iterable(router.services for router in self.routers.values())
+        return [*self._relays.values(), *routed]
+
+    def _follow(self, before: list[Relay]) -> None:
+        """Let whoever asks for clients have those of new relays, too, and of those that are gone.
+
+        Args:
+            before: the relays until now.
+        """
+        now = self._every_relay()
+        if any(each.clients is not None for each in before):
+            for each in now:
                 each.follow()
+        self._gone = [each for each in (*self.gone, *before) if each not in now]
 
     def _change_pool(
         self, pool: Pool, new: Pool, before: Mapping[str, Any], now: Mapping[str, Any]

@@ -77,6 +77,10 @@ def test_a_file_that_is_not_good_is_told_with_status_2(
         ('[server]\nengine = "kqueue"', ":7: server.engine: no engine is named 'kqueue'"),
         ("queue = 1\n[server]\nworkers = 2", ":8: server.workers: the service requires shared_st"),
         ('queue = 1\n[server]\nengine = "pure-process"', ":8: server.engine: the service requires"),
+        (
+            '[admin]\nmetrics = 1\n[server]\nengine = "process"',
+            ":6: admin: engine 'pure-process' h",
+        ),
     ],
 )
 def test_what_an_engine_cannot_do_is_found_by_a_check(
@@ -122,6 +126,8 @@ def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) ->
         "9 a:1 --workers auto --balance exact --engine pure --reuse-port --pidfile p -v",
         "9 a:1 --max-connections 20k --close-timeout none --drain-idle close --write-buffer 1m",
         "9 a:1 --accept-proxy 10.0.0.0/8 --accept-proxy unix --proxy-timeout 9 --send-proxy v2",
+        "9 a:1 --admin unix:/run/adm --metrics 9901 --agent-listen [::1]:9902",
+        "9 a:1 --access-log-fields client,pool --access-log-start",
         "9 a:1 --eject-after 3 --first-byte-timeout 5s --max-ejected 12.5%",
     ],
 )

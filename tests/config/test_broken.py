@@ -230,6 +230,14 @@ def test_the_file_that_is_broken_here_is_good() -> None:
             "slow_start = -1",
             r":14: pools.web.slow_start: needs seconds of at least 0",
         ),
+        (
+            'access = "json"',
+            'fields = ["clent"]',
+            r":16: log.fields\[0\]: .* did you mean client\?",
+        ),
+        ('access = "json"', "start = 1", r":16: log.start: must be true or false, not 1"),
+        ("[log]", '[admin]\nsocket = "a:1"\n[log]', r":16: admin.socket: must be the path of a u"),
+        ("[log]", '[admin]\nmetrics = ":1"\n[log]', r":16: admin.metrics: .* does not say where"),
         # addresses
         (
             '"127.0.0.1:8000"',

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore.admin import finding
 from muxcore.config import Reloading, Served, contents
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
@@ -126,6 +127,7 @@ def test_a_file_that_is_broken_or_asks_for_too_much_changes_nothing_and_says_why
             "queue = 5": "relay.toml: the service requires shared_state, timers, which engine",
             "[server]\nengine = 'auto'": "relay.toml:8: server.engine: cannot change while it is",
             "[log]\nmessages = 'x'": "relay.toml:8: log.messages: cannot change",
+            "[admin]\nmetrics = 1": "relay.toml:8: admin.metrics: cannot change",
             "[listeners.b]\naddress=1\npool='web'": "relay.toml:8: listeners.b.address: cannot ch",
         }.items():
             caplog.clear()
@@ -237,6 +239,31 @@ def test_connections_that_a_guard_has_counted_still_count_after_a_change(
         with Peer(server.addresses[0]) as other:
             other.read_end()
         assert (guard.active, guard.counts["connections"]) == (1, 1)
+
+
+def test_clients_of_a_pool_that_is_gone_can_still_be_asked_for(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file.write(upstreams[0])
+    with file.serve() as server:
+
+        def clients() -> list[str]:
+            return sorted(relay.pool.name for relay in finding.relays(server) if relay.clients)
+
+        (relay,) = finding.relays(server)
+        server.call_soon_threadsafe(relay.follow)
+        with Peer(server.addresses[0]) as peer:
+            assert peer.read(1) == b"a"
+            file.write(upstreams[1], pool="other")
+            server.reload()
+            told(caplog, "is applied")
+            with Peer(server.addresses[0]) as other:
+                assert other.read(1) == b"b"
+                assert clients() == ["other", "web"]
+                assert list(finding.pools(server)) == ["other", "web"]
+        eventually(lambda: clients() == [], "they are gone, and are told of")
+        assert list(finding.pools(server)) == ["other"]
 
 
 def test_what_a_listener_wants_of_proxies_changes(
