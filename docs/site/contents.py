@@ -16,6 +16,7 @@ _PARTS = {
         "dropin",
         "relay",
         "routes",
+        "config",
         "measuring",
         "load",
         "operating",

@@ -223,6 +223,37 @@ def test_routes_and_limits_change(
         upstream._listener.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.parametrize("workers", [None, pytest.param(1, marks=pytest.mark.deep)])
+def test_a_callable_that_the_file_names_decides_and_may_become_another(
+    workers: int | None,
+    file: File,
+    upstreams: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def write(name: str, **pools: str) -> None:
+        lines = "".join(f'[pools.{name}]\nupstreams = "{it}"\n' for name, it in pools.items())
+        listener = '[listeners.in]\naddress = "127.0.0.1:0"\nroute = "asked"\n'
+        route = f'[routes.asked]\ndecide = "tests.config.deciding:{name}"\n'
+        file.path.write_text(listener + lines + route)
+
+    def goes(word: bytes) -> bytes:
+        with Peer(server.addresses[0]) as peer:
+            peer.send(word)
+            peer.shutdown_write()
+            return peer.read_all()[:1]
+
+    a, b = upstreams
+    write("by_word", one=a)
+    with file.serve(workers=workers) as server:
+        assert goes(b"one") == b"a"
+        write("by_word_later", one=b, two=a)
+        server.reload()
+        eventually(lambda: goes(b"one") == b"b", "it is not applied")
+        assert goes(b"two") == b"a"
+
+
 def test_connections_that_a_guard_has_counted_still_count_after_a_change(
     file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
