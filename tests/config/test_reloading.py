@@ -284,6 +284,7 @@ def test_clients_of_a_pool_that_is_gone_can_still_be_asked_for(
 
         (relay,) = finding.relays(server)
         server.call_soon_threadsafe(relay.follow)
+        eventually(lambda: relay.clients is not None, "it follows nobody")
         with Peer(server.addresses[0]) as peer:
             assert peer.read(1) == b"a"
             file.write(upstreams[1], pool="other")
