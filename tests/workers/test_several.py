@@ -21,7 +21,7 @@ def said(where: str) -> bytes:
 
 
 @pytest.mark.parametrize("engine", each())
-@pytest.mark.parametrize("balance", ["exact", pytest.param("kernel", marks=pytest.mark.deep)])
+@pytest.mark.parametrize("balance", ["kernel", pytest.param("exact", marks=pytest.mark.deep)])
 def test_each_address_keeps_its_service_while_workers_come_and_go(
     engine: str, balance: str, tmp_path: Path
 ) -> None:
