@@ -200,8 +200,12 @@ static void bury(mux_loop *loop)
 /* Let those read on whose turn it is. */
 static void keep_rates(mux_loop *loop)
 {
-    for (uint32_t index; (index = mux_rates_next(loop->rates, loop->now)) != MUX_NONE;)
-        mux_conn_unhold(loop, mux_slots_at(&loop->slots, index), MUX_HOLD_RATE);
+    for (uint32_t index; (index = mux_rates_next(loop->rates, loop->now)) != MUX_NONE;) {
+        mux_slot *slot = mux_slots_at(&loop->slots, index);
+        mux_slot *peer = slot->peer != MUX_NONE ? mux_slots_at(&loop->slots, slot->peer) : slot;
+        slot->moved_at = peer->moved_at = loop->now; /* it was not idle until now */
+        mux_conn_unhold(loop, slot, MUX_HOLD_RATE);
+    }
 }
 
 static void keep_deadlines(mux_loop *loop)

@@ -61,6 +61,8 @@ def test_one_that_rests_is_probed_at_its_rate_alone() -> None:
 def test_a_rate_needs_all_clients_in_one_process_and_a_worker_keeps_it() -> None:
     pool, _ = pool_of(Upstream("a:1", rate=5), "b:1")
     assert "shared_state" in pool.requires
+    assert "shared_state" in Pool("a:1", rate=5).requires
+    assert "shared_state" not in Pool("a:1").requires
     made = pickle.loads(pickle.dumps(Pool(Upstream("a:1", rate=5), "b:1", rate=7)))
     assert [each.pace and each.pace.rate for each in made.upstreams] == [5, None]
     assert made.pace.rate == 7
@@ -124,7 +126,21 @@ def test_those_who_wait_go_on_when_tokens_are_there_in_turn() -> None:
         assert engine.asked == searches[: 2 + step]
     assert clients.pool.waiting == 0
     assert engine.timers == []
+    searches += clients.come(3)  # and others, later on
+    engine.pass_time(1.5)
+    assert engine.asked == searches
+    assert engine.timers == []
     assert clients.failed == []
+
+
+def test_a_rate_that_is_raised_holds_at_once() -> None:
+    pool, clock = pool_of(Upstream("a:1", rate=0.001))
+    assert names(pool, 2) == ["a:1", None]
+    pool.upstreams[0].rate = 10
+    pool.changed()
+    assert names(pool, 1) == [None]
+    clock.now += 0.2
+    assert names(pool, 3) == ["a:1", "a:1", None]
 
 
 def test_nobody_waits_longer_than_the_queues_time() -> None:

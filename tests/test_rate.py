@@ -82,6 +82,7 @@ class TestOfAnEngine(EngineSuite):
         rate = Rate(1000)
         with self.serving(limits(rate)) as run:
             run.protocol(run.connect())
+            run.call(int)  # connection_made has returned
             with pytest.raises(RuntimeError, match=r"Rate\.change\(\).*call_soon_threadsafe"):
                 rate.change(2000)
             assert rate.bytes_per_second == 1000
@@ -98,6 +99,34 @@ class TestOfAnEngine(EngineSuite):
                 peer.shutdown_write()
                 run.life(peer)
                 assert run.server.stats().bytes_in == 100
+
+
+class TestInPython(EngineSuite):
+    engine = "pure-select"
+
+    def test_who_has_ended_is_in_no_queue(self) -> None:
+        rate = Rate(1, 100)
+        with self.serving(limits(rate)) as run:
+            for end in ("close", "abort"):
+                peer = run.connect()
+                peer.send(1000)
+                eventually(lambda: rate._bucket and rate._bucket.waiting, "nobody waits")
+                run.call(getattr(run.protocol(peer).transport, end))
+                run.life(peer)
+                assert not rate._bucket.waiting
+
+    def test_who_is_closing_counts_against_nothing(self) -> None:
+        rate = Rate(1, 100)
+
+        class Late(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.close()
+                transport.limit(rate)
+
+        with self.serving(Late) as run:
+            run.life(run.connect())
+        assert rate._bucket is None
 
 
 class TestInC(EngineSuite):

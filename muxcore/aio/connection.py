@@ -16,6 +16,7 @@ from muxcore.aio.opening import opened
 from muxcore.errors import EndOfStream, TooLong
 from muxcore.pool import Pool, key_of
 from muxcore.protocol import Bytes, Verb
+from muxcore.rate import Rate
 
 T = TypeVar("T")
 
@@ -171,6 +172,12 @@ class Connection:
         have = len(inbox.data)
         while len(inbox.data) == have and not (inbox.is_ended or inbox.is_lost):
             await inbox.more()
+
+    def limit(self, *rates: Rate) -> None:
+        """Receive no more than these allow; raises as :meth:`send` and ``Transport.limit`` do."""
+        if self._inbox.is_closed:
+            self._inbox.refuse("limit()")
+        self._inbox.transport.limit(*rates)
 
     def __aiter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from muxcore.rate import Rate
 
 _PAGE = 4096  # bytes; below that a receive is hardly worth its call
 _TICK = 0.001  # s: epoll_wait(2) waits for no less
+_ROUNDED = 1e-6  # s: what a clock in floating point may lose; else a bucket is asked in vain
 
 
 class Bucket:
@@ -44,7 +45,6 @@ class Bucket:
         self._per_second = bytes_per_second
         self._burst = burst
         self.quantum = max(1.0, min(burst / 2, max(_PAGE, bytes_per_second * _TICK)))
-        self.level = min(self.level, burst)
 
     def fill(self) -> None:
         now = monotonic()
@@ -67,7 +67,7 @@ class Bucket:
         engine = self.engine()
         if not self.waiting or engine is None:
             return
-        left = max(0.0, promised + self.quantum - self.level) / self._per_second
+        left = max(0.0, promised + self.quantum - self.level) / self._per_second + _ROUNDED
         if self._timer is not None:
             if self._timer.when <= monotonic() + left:
                 return  # it looks again by itself

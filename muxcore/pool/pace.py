@@ -28,19 +28,23 @@ class Pace:
         self._step = 1 / rate
         self._span = max(1.0, self._step)  # seconds in which an empty bucket is full again
 
-    def wait(self, full_at: float, now: float) -> float:
-        """Return the seconds until there is a token; 0: there is one.
+    def at_latest(self, full_at: float, now: float) -> float:
+        """Return when a bucket is full; one that was filled more slowly until now is just empty.
 
         Args:
-            full_at: when the bucket is full; -inf: always.
+            full_at: when it was to be full; -inf: always.
             now: the time.
         """
-        wait = min(full_at - now, self._span) + self._step - self._span
+        return min(full_at, now + self._span)
+
+    def wait(self, full_at: float, now: float) -> float:
+        """Return the seconds until there is a token; 0: there is one."""
+        wait = full_at - now + self._step - self._span
         return wait if wait > _SLACK * self._step else 0.0
 
     def taken(self, full_at: float, now: float) -> float:
         """Return when the bucket is full, now that a token is taken that was there."""
-        return max(now, min(full_at, now + self._span)) + self._step
+        return max(now, full_at) + self._step
 
 
 def checked_rate(owner: str, name: str, value: Any) -> Pace | None:

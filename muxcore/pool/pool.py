@@ -377,8 +377,10 @@ class Pool(Waiting):
 
     def _wait(self, upstream: Upstream, now: float) -> float:
         """Return the seconds until its rate allows it a client."""
-        pace = upstream.pace or self.pace
-        return 0.0 if pace is None else pace.wait(upstream.full_at, now)
+        if (pace := upstream.pace or self.pace) is None:
+            return 0.0
+        upstream.full_at = pace.at_latest(upstream.full_at, now)
+        return pace.wait(upstream.full_at, now)
 
 
 def _remade(kind: type[Pool], upstreams: tuple[Upstream, ...], named: dict[str, Any]) -> Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 from muxcore.parts.rates import Bucket, Limited
@@ -36,6 +37,8 @@ class Rated(Deadlines):
         return Bucket(self._engine, rate)
 
     def _has_turn(self) -> None:
+        if self._engine.clocked:
+            self._moved_at = monotonic()  # it was not idle until now
         self._clear_hold(HOLD_RATE)
 
     def _waits_for_rate(self) -> bool:

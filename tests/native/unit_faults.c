@@ -185,6 +185,38 @@ MATRIX(a_failing_shutdown_ends_one_connection, MUX_CALL_SHUTDOWN, ENOTCONN)
 MATRIX(a_failing_close_is_never_repeated, MUX_CALL_CLOSE, EIO, EINTR)
 MATRIX(a_failing_allocation_ends_one_connection, MUX_CALL_ALLOCATE, ENOMEM)
 
+/* Under an edge trigger it is tried before the wait, which has to know of the next rest all the same. */
+TEST(a_listener_that_fails_again_and_again_is_tried_again_and_again)
+{
+    for (int edge = 0; edge < 2; edge++) {
+        int wake[2];
+        mux_stats stats = {0};
+        struct sockaddr_in address;
+        int listener = listening(&address), client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, wake));
+        const char *failed;
+        int error;
+        mux_options options = {.connections = 100, .read_chunk = 4096, .high = 8192, .low = 1024,
+                               .accept_pause = MS, .reads = 4, .accepts = 4, .wake = wake[0],
+                               .edge = edge, .stats = &stats};
+        mux_loop *loop = mux_loop_new(&options, &failed, &error);
+        CHECK(loop);
+        CHECK(mux_listen(loop, listener, MUX_VERB_NONE, 1) >= 0);
+        CHECK(!connect(client, (struct sockaddr *)&address, sizeof address));
+        mux_fault(MUX_CALL_ACCEPT, 1, 3, EMFILE);
+        CHECK_EQUAL(mux_loop_poll(loop, mux_sys_now() + 10000 * MS), 1);
+        CHECK_EQUAL(mux_loop_events(loop)->kind, MUX_EV_TROUBLE);
+        CHECK_EQUAL(mux_loop_poll(loop, mux_sys_now() + 10000 * MS), 1);
+        CHECK_EQUAL(mux_loop_events(loop)->kind, MUX_EV_ACCEPTED);
+        CHECK_EQUAL(stats.accept_errors, 4);
+        mux_loop_free(loop);
+        close(client);
+        close(listener);
+        close(wake[0]);
+        close(wake[1]);
+    }
+}
+
 TEST(a_short_send_loses_nothing)
 {
     for (int edge = 0; edge < 2; edge++)

@@ -232,3 +232,29 @@ TEST(what_cannot_be_is_refused)
     CHECK_EQUAL(mux_rate_new(NULL, 1, 1), -ESTALE);
     end();
 }
+
+TEST(who_has_waited_for_its_turn_has_all_its_time_from_then_on)
+{
+    for (int64_t idle = SECOND / 100; idle < SECOND / 20; idle += SECOND / 1000) {
+        mux_options options = usual();
+        options.idle = idle;
+        begin(options);
+        int handle = limited(MUX_VERB_NONE, 1);
+        script_arrive(script, handle, bytes, 100);
+        script_end(script, handle);
+        CHECK_EQUAL(poll_now(), script_is_late ? 2 : 1); /* what has come already, an EOF too, needs no room */
+        expect(0, MUX_EV_DATA, 100);
+        int64_t from = mux_fault_clock;
+        if (script_is_late) {
+            end();
+            return;
+        }
+        CHECK_EQUAL(poll_until(from + SECOND), 1);
+        expect(0, MUX_EV_EOF, 0);
+        CHECK(mux_fault_clock - from < SECOND / 15);
+        CHECK_EQUAL(poll_until(mux_fault_clock + idle - SECOND / 500), 0);
+        CHECK_EQUAL(poll_until(from + SECOND), 1);
+        expect(0, MUX_EV_LOST, MUX_IDLE);
+        end();
+    }
+}

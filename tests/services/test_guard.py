@@ -199,6 +199,18 @@ def test_the_table_has_an_end_and_newcomers_share_an_entry_where_it_is_full() ->
     assert len(door.sources) == 3
 
 
+def test_those_who_share_an_entry_leave_it_and_it_stays() -> None:
+    door, clock = door_of(source_connections=1, sources=1)
+    (known,) = entered(door, "192.0.2.1")
+    for number in range(3):
+        entered(door, f"192.0.2.{11 + number}")[0].leaves()
+    known.leaves()
+    clock.now += 1
+    entered(door, "192.0.2.14")
+    entered(door, "192.0.2.15")
+    assert refused(door, "192.0.2.16")
+
+
 def test_many_addresses_lift_the_limit_of_nobody() -> None:
     door, clock = door_of(source_connections=2, source_rate=0.1, sources=8)
     entered(door, "192.0.2.1")  # its rate is used up for ten seconds
@@ -294,6 +306,18 @@ def test_a_change_keeps_who_is_in_and_what_is_counted() -> None:
     assert door.rules.connections == 3
 
 
+@pytest.mark.parametrize("name", ["rate", "source_rate"])
+def test_a_rate_that_is_raised_holds_at_once(name: str) -> None:
+    door, clock = door_of(**{name: 0.001})
+    entered(door, "192.0.2.1")
+    assert refused(door)
+    door.change({name: 10})
+    assert refused(door)
+    clock.now += 0.2
+    entered(door, "192.0.2.1", "192.0.2.1")
+    assert refused(door)
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
@@ -356,6 +380,7 @@ def served(
     with muxcore.Server(guard, where, engine=engine) as server:
         yield server.addresses[0], guard
         eventually(lambda: guard.active == 0, "one is still counted")
+        assert not server._engine.witnesses
 
 
 def left_out(where: str) -> int:
@@ -479,6 +504,25 @@ def test_refusals_are_told_of_at_a_bounded_rate(
     (told,) = [r.getMessage() for r in caplog.records if "is refused" in r.getMessage()]
     assert told.startswith("connection from 127.0.0.1:")
     assert told.endswith("is refused: it may not come from there")
+
+
+@ON_EACH
+def test_a_service_hears_of_its_server_and_of_its_end(engine: str) -> None:
+    heard: list[str] = []
+
+    class Hears:
+        def __call__(self) -> Any:
+            return Plain()
+
+        def server_started(self, server: Any) -> None:
+            heard.append("started")
+
+        def server_ended(self) -> None:
+            heard.append("ended")
+
+    with served(engine, muxcore.BehindProxy(Hears(), trusted=["unix"])):
+        eventually(lambda: heard == ["started"], "it hears nothing")
+    assert heard == ["started", "ended"]
 
 
 @ON_EACH

@@ -101,7 +101,8 @@ def test_each_goes_where_its_first_bytes_say_and_no_byte_is_lost(
 @ON_ALL
 def test_who_ends_at_once_still_gets_an_answer(engine: str, routed: Routed) -> None:
     route = muxcore.Route(routed.pools["one"], protocol="http")
-    with routed.serving(engine, route, default=routed.pools["other"]) as where:
+    options = {"default": routed.pools["other"], "first_bytes": 3600}
+    with routed.serving(engine, route, **options) as where:
         for sent, upstream in ((REQUEST, routed.one), (b"GE", routed.other)):
             with Peer(where) as client:
                 client.send(sent)

@@ -185,6 +185,7 @@ def test_any_split_of_many_more_bytes_is_the_same_decision(
         ([], b"x", 0),  # nothing has to be known
         ([route("a")], b"x", 0),
         ([route("a", tls_name="a.example")], b"hello", 1),  # the first byte is no TLS record's
+        ([route("a", tls_name="a.example")], b"GET / HTTP/1.1\r\n", 1),  # whatever that may be
         ([route("a", tls_name="a.example")], b"\x16\x02", 2),
         ([route("a", starts_with=b"MAGIC")], b"MAMBO", 3),
         ([route("a", starts_with=b"MAGIC")], b"MAGICIAN", 5),

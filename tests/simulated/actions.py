@@ -250,6 +250,21 @@ def _unheld(conn: Conn) -> None:
         conn.ours.paused = False
 
 
+def limit(run: Run, conn: Conn, op: Op) -> None:
+    """Let it count against some of the run's rates, or none."""
+    if conn.transport is None or conn.transport.is_closing() or conn.ours is None:
+        return
+    for rated in run.rated.values():
+        if conn in rated.conns:
+            rated.conns.remove(conn)
+            rated.before += conn.counted()
+    conn.rated_from = conn.ours.received
+    chosen = [rate for bit, rate in enumerate(run.rated) if op.b >> bit & 1]
+    for rate in chosen:
+        run.rated[rate].conns.append(conn)
+    conn.transport.limit(*chosen)
+
+
 def marks(run: Run, conn: Conn, op: Op) -> None:
     if conn.transport is not None and not conn.transport.is_closing():
         conn.transport.set_write_buffer_limits(op.b % 4000, op.b % 4000 // 4)
@@ -362,6 +377,7 @@ OF_ONE: dict[str, Callable[[Run, Conn, Op], None]] = {
     "eof": write_eof,
     "pause": pause,
     "resume": resume,
+    "limit": limit,
     "marks": marks,
     "verb": verb,
     "relay": relay,

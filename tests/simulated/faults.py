@@ -33,6 +33,7 @@ STREAM = "pure/stream_transport.py"
 WATCHING = "pure/watching_loop.py"
 TIMERS = "parts/timers.py"
 TRANSPORT = "parts/transport.py"
+RATES = "parts/rates.py"
 RELAY = "parts/relay.py"
 
 
@@ -301,6 +302,39 @@ FAULTS = [
         TIMERS,
         "        return min(max(0.0, self.heap[0][0] - time.monotonic()), LONGEST_WAIT)",
         "        return 0.0",
+    ),
+    # -- rates
+    one(
+        "what is received is not spent",
+        RATES,
+        "            each.level -= size\n",
+        "            each.level -= 0\n",
+    ),
+    one(
+        "a receive takes more than its rate has",
+        RATES,
+        "        return min(size, *(int(each.level) for each in self._buckets))",
+        "        return size",
+    ),
+    one("nobody is told that it has its turn", RATES, "        self._go_on()\n", ""),
+    one(
+        "a change does not reach those who wait",
+        RATES,
+        "        self._set(bytes_per_second, burst)\n        self.look_again()\n",
+        "        self._set(bytes_per_second, burst)\n",
+    ),
+    one(
+        "an edge trigger knows no rates",
+        EPOLL,
+        "if self._limited is not None and not (chunk := self._room()):",
+        "if False:",
+    ),
+    one(
+        "who brings buffers has no rates",
+        STREAM,
+        "        if self._limited is not None:\n            self._limited.spend(size)\n"
+        '        dispatch.call(self, protocol, "buffer_updated", size)',
+        '        dispatch.call(self, protocol, "buffer_updated", size)',
     ),
 ]
 

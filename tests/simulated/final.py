@@ -52,6 +52,8 @@ def check(run: Run) -> None:
     kernel = run.kernel
     run.calm = True
     kernel.calm()
+    for rate in run.rated:
+        rate.change(2**50)  # which has to reach those who wait
     while seam.LOOKUPS.waiting:
         seam.LOOKUPS.answer(OSError(5, "planned"))
     settle(run, "no fault is left", run.limits.accept_pause + 0.001)
@@ -247,6 +249,7 @@ def _check_left(run: Run) -> None:
         ("connecting", engine.connecting),
         ("timers", engine.timers.heap),
         ("left over", getattr(engine, "_left", None)),
+        *(("waiting", rate._bucket and rate._bucket.waiting) for rate in run.rated),
     ):
         if left:
             run.fail("left", f"{len(left)} {what}: {left!r}")

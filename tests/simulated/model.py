@@ -43,6 +43,7 @@ class Conn:
         waits: ``pause_writing`` was the last of the two.
         ended: Python, or a verb, has ended it; ``aborted``: and not waited.
         least: how many of the remote's bytes were received when it was ended.
+        rated_from: how many when it began to count against rates.
         why: what ``connection_lost`` said.
         raised: what a callback has raised.
         refused: its service has failed: no protocol.
@@ -67,6 +68,7 @@ class Conn:
         self.verb = ""
         self.peer: Conn | None = None  # of a relay
         self.least = -1
+        self.rated_from = 0
         self.why: BaseException | None = None
         self.raised: list[int] = []  # ids of what its callbacks raised
         self.transport: Any = None
@@ -148,6 +150,13 @@ class Conn:
             min(len(expected), len(self.got)),
         )
         return f"byte {at} of {len(self.got)} is wrong, of {len(expected)} that are to come"
+
+    def counted(self) -> int:
+        """Return what it has received since it counts against rates, and until it was ended."""
+        if self.ours is None:
+            return 0
+        received = self.ours.received if self.least < 0 else min(self.least, self.ours.received)
+        return received - self.rated_from
 
     def end_now(self) -> None:
         """Note that it was ended, and its relay's other side with it."""

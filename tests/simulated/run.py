@@ -10,6 +10,7 @@ from typing import Any
 from muxcore import registry
 from muxcore.limits import Limits
 from muxcore.pure.readiness import ReadinessEngine
+from muxcore.rate import Rate
 
 from . import actions, final, seam
 from .ends import End, Listener
@@ -20,6 +21,21 @@ from .side import KINDS, Side, an_error
 
 CONNS = 40
 LISTENERS = 2
+
+
+class Rated:
+    """Who counts against a rate.
+
+    Attributes:
+        conns: they.
+        before: bytes of those that did.
+        since: when it began.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.conns: list[Conn] = []
+        self.before = 0
+        self.since = since
 
 
 class Broken(Exception):
@@ -56,6 +72,8 @@ class Run:
         kind: Any = registry.engine(script.engine)
         self.engine: ReadinessEngine = kind(self.limits, trigger=script.trigger)
         self.engine.server = actions.Handle(self.engine)
+        figures = (20_000, 300), (100_000, 2000), (1_000_000, 10_000)
+        self.rated = {Rate(*each): Rated(self.kernel.now) for each in figures}
         self.listeners: list[tuple[Listener, Any]] = []
         for number in range(LISTENERS):
             listener = Listener(self.kernel)
@@ -124,6 +142,11 @@ class Run:
                 wrong = conn.wrong()
                 if wrong:
                     self.fail("bytes", f"remote end of connection {conn.number}: {wrong}")
+        for rate, rated in self.rated.items():
+            came = rated.before + sum(conn.counted() for conn in rated.conns)
+            may = rate.bytes_per_second * (self.kernel.now - rated.since) + rate.burst
+            if came > may + 1e-6 and not self.calm:
+                self.fail("rate", f"{came} bytes came at {rate!r}, which allows {may:.0f}")
         if self.failure is not None:
             raise self.failure
 

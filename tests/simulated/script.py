@@ -144,7 +144,19 @@ def draw(seed: int, engine: tuple[str, str] | None = None) -> Script:
     sizes = (some(3, 512, chance.randrange(1, 4)), some(6, 1024, chance.randrange(14, 30)))
     reacts = some(6, chance.randrange(1, 24), 0)
     ops = _ops(chance)
+    rates = random.Random(f"rates {seed}")
+    if not rates.randrange(3):
+        ops = _limited(rates, ops)
     return Script(*(engine or chosen), limits, world, sizes, reacts, chance.randrange(1024), ops)
+
+
+def _limited(chance: random.Random, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+    """Return a script's operations with some between them that limit connections."""
+    mixed = list(ops)
+    for _ in range(1 + len(ops) // 8):
+        op = Op("limit", chance.randrange(65536), chance.randrange(65536), chance.getrandbits(32))
+        mixed.insert(chance.randrange(len(mixed)) + 1, op)
+    return tuple(mixed)
 
 
 def _ops(chance: random.Random) -> tuple[Op, ...]:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from muxcore.parts import connecting, draining, sockets, timers, waker
-from muxcore.pure import attempt, deadlines, epoll_engine, lingering, select_engine
+from muxcore.parts import connecting, draining, rates, sockets, timers, waker
+from muxcore.pure import attempt, deadlines, epoll_engine, lingering, rated, select_engine
 from muxcore.pure import stream_transport as streams
 
 from . import kernel as kernels
@@ -70,7 +70,7 @@ class Socket:
         return data
 
     def recv_into(self, buffer: Any, size: int = 0, flags: int = 0) -> int:
-        data = self._end().recv(len(buffer))
+        data = self._end().recv(size or len(buffer))
         buffer[: len(data)] = data
         _trace("recv_into", self._fd, len(data))
         return len(data)
@@ -210,6 +210,8 @@ def installed() -> Iterator[None]:
         (deadlines, "monotonic", _monotonic),
         (streams, "monotonic", _monotonic),
         (draining, "monotonic", _monotonic),
+        (rated, "monotonic", _monotonic),
+        (rates, "monotonic", _monotonic),
         (timers, "time", SimpleNamespace(monotonic=_monotonic)),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in places]

@@ -120,8 +120,10 @@ class Door:
             return "denied"
         if rules.connections is not None and self.active >= rules.connections:
             return "connections"
-        if rules.rate is not None and rules.rate.wait(self._full_at, now):
-            return "rate"
+        if rules.rate is not None:
+            self._full_at = rules.rate.at_latest(self._full_at, now)
+            if rules.rate.wait(self._full_at, now):
+                return "rate"
         return ""
 
     def _refuse(self, transport: Any, why: str) -> None:
@@ -140,6 +142,8 @@ def _refusal_of(rules: Rules, source: Source, now: float) -> str:
     """Return what is against one more connection of a source; "": nothing is."""
     if rules.source_connections is not None and source.active >= rules.source_connections:
         return "source_connections"
-    if rules.source_rate is not None and rules.source_rate.wait(source.full_at, now):
-        return "source_rate"
+    if rules.source_rate is not None:
+        source.full_at = rules.source_rate.at_latest(source.full_at, now)
+        if rules.source_rate.wait(source.full_at, now):
+            return "source_rate"
     return ""

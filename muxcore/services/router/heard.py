@@ -12,7 +12,7 @@ from muxcore.errors import ParseError
 from muxcore.parsers.guess import protocol_of
 from muxcore.parsers.http import http_head
 from muxcore.parsers.postgres import postgres_startup
-from muxcore.parsers.tls import ClientHello, tls_client_hello
+from muxcore.parsers.tls import RECORD, ClientHello, tls_client_hello
 
 _MESSAGES = {"tls": tls_client_hello, "http": http_head, "postgres": postgres_startup}
 
@@ -91,4 +91,4 @@ class Heard:
 
     def _knows_hello(self) -> bool:
         """Whether no more bytes can change what is known of a hello."""
-        return self.is_all or self.is_whole or self.protocol not in (None, "tls")
+        return self.is_all or self.is_whole or not RECORD.startswith(self.data[: len(RECORD)])

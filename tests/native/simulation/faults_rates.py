@@ -31,12 +31,6 @@ RATES = [
         "    slot->hold",
     ),
     one(
-        "who leaves a queue takes the others along",
-        RATE,
-        "        rates->slots[it->prev].next = it->next;\n    else\n        in->first = it->next;",
-        "        rates->slots[it->prev].next = NONE;\n    else\n        in->first = it->next;",
-    ),
-    one(
         "a bucket is freed while a connection counts against it",
         RATE,
         "        rates->buckets[which[i]].users++; /* first",
