@@ -80,7 +80,7 @@ class Rate:
         """
         new = _checked(bytes_per_second, burst)
         engine = None if self._bucket is None else self._bucket.engine()
-        if engine is not None and not _is_over(engine):
+        if engine is not None and not is_over(engine):
             engine.refuse_thread("Rate.change()")
             self._bucket.change(*new)
         self._bytes_per_second, self._burst = new
@@ -99,7 +99,7 @@ def bucket_of(rate: Rate, engine: Any, make: Callable[[Rate], B]) -> B:
     """
     owner = None if rate._bucket is None else rate._bucket.engine()
     if owner is not engine:
-        if owner is not None and not _is_over(owner):
+        if owner is not None and not is_over(owner):
             raise ValueError(
                 f"limit(): {rate!r} is another server's, which still runs: make one for each"
             )
@@ -108,7 +108,8 @@ def bucket_of(rate: Rate, engine: Any, make: Callable[[Rate], B]) -> B:
     return bucket
 
 
-def _is_over(engine: Any) -> bool:
+def is_over(engine: Any) -> bool:
+    """Whether nothing of an engine's is of use here any more: it has ended, or is a fork's copy."""
     return bool(engine.is_copy() or (engine.ending and engine.owner is None))
 
 

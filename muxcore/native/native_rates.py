@@ -8,7 +8,7 @@ import weakref
 from threading import get_ident
 
 from muxcore.native.core_loop import CoreLoop
-from muxcore.rate import Rate
+from muxcore.rate import Rate, is_over
 
 
 class NativeBucket:
@@ -35,11 +35,11 @@ class NativeBucket:
 
     def __del__(self) -> None:
         engine = self.engine() if hasattr(self, "number") else None
-        if engine is None or engine.is_copy():
+        if engine is None or is_over(engine):
             return
         if get_ident() == engine.owner:
             engine.lib.mux_rate_drop(engine.loop, self.number)
-        else:  # C would refuse it here, and where nobody runs the loop it goes as a whole
+        else:  # C would refuse it here
             engine.call_from_thread(_drop, self.engine, self.number)
 
 
