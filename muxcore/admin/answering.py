@@ -35,6 +35,7 @@ SLICE = 0.0005  # s that the loop is asked for at a time; and that this thread t
 PATIENCE = 0.8  # s for the loop's answer; who asks waits a little longer
 PAGE = 250  # connections in one answer: 60 KB
 LOOKING = 0.25  # s that one answer may look for those that are wanted
+_EVERY = 1.0  # s between two looks for relays that are new
 ROW = "id event client listener pool upstream seconds bytes_up bytes_down".split()
 
 
@@ -56,12 +57,20 @@ class Answering:
         self._server = server
         self._sock = sock
         self._lag = Lag(server._engine)
-        self._service = server._service
         self._lag.begin()
+        self._look()
+
+    @property
+    def _service(self) -> Any:
+        return self._server._service
+
+    def _look(self) -> None:
+        """Follow all relays; some may be new, where a service has changed. In the loop's thread."""
         for name, pool in finding.pools(self._service).items():
             pool.name = name  # the access log calls it so, too
         for relay in finding.relays(self._service):
             relay.follow()
+        self._server._engine.alarm(_EVERY, self._look)
 
     def run(self) -> None:
         """Say that it is here, and answer one after another."""

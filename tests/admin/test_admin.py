@@ -364,6 +364,18 @@ def test_relays_are_found_in_services_within_services() -> None:
     assert list(finding.pools(same)) == ["b", "b-2"]
 
 
+def test_a_relay_that_comes_later_is_found(
+    asked: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxcore.admin.answering._EVERY", 0.01)
+    proxied = muxcore.BehindProxy(muxcore.Relay("db:1"), trusted=["127.0.0.1"])
+    one = asked(proxied)
+    later = muxcore.Relay(upstream.address)
+    proxied.service = later
+    eventually(lambda: later.clients is not None, "nobody follows it")
+    assert one.upstream(upstream.address)["state"] == "up"
+
+
 def test_an_engine_of_forks_is_refused() -> None:
     server = muxcore.Server(muxcore.Relay("db:1"), 0, engine="pure-process")
     with pytest.raises(muxcore.CapabilityMissing, match="a process for each client"):
