@@ -171,6 +171,7 @@ def record_of(
         "seconds": round(seconds, 6),
         "ended": "refused" if refused else _how_ended(transport, exc, bool(upstream)),
         "failures": failures,
+        "id": more.get("id") or new_id(),
     }
     return Record(**known | more)
 
