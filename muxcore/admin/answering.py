@@ -35,6 +35,7 @@ SLICE = 0.0005  # s that the loop is asked for at a time; and that this thread t
 PATIENCE = 0.8  # s for the loop's answer; who asks waits a little longer
 PAGE = 250  # connections in one answer: 60 KB
 LOOKING = 0.25  # s that one answer may look for those that are wanted
+_EVERY = 1.0  # s between two looks for relays that are new
 ROW = "id event client listener pool upstream seconds bytes_up bytes_down".split()
 
 
@@ -56,12 +57,16 @@ class Answering:
         self._server = server
         self._sock = sock
         self._lag = Lag(server._engine)
-        self._service = server  # which has its services
         self._lag.begin()
-        for name, pool in finding.pools(self._service).items():
+        self._look()
+
+    def _look(self) -> None:
+        """Follow all relays; some may be new, where a service has changed. In the loop's thread."""
+        for name, pool in finding.pools(self._server).items():
             pool.name = name  # the access log calls it so, too
-        for relay in finding.relays(self._service):
+        for relay in finding.relays(self._server):
             relay.follow()
+        self._server._engine.alarm(_EVERY, self._look)
 
     def run(self) -> None:
         """Say that it is here, and answer one after another."""
@@ -93,7 +98,7 @@ class Answering:
         stats = server.stats()
         counts = [
             [type(each).__name__, reason, number]
-            for each in finding.services(self._service)
+            for each in finding.services(self._server)
             for reason, number in dict(getattr(each, "counts", ())).items()
         ]
         return {
@@ -114,7 +119,7 @@ class Answering:
                 "queue": pool.waiting,
                 "upstreams": list(_rests(_upstreams(pool))),
             }
-            for name, pool in finding.pools(self._service).items()
+            for name, pool in finding.pools(self._server).items()
         ]
 
     def do_connections(self, after: int, **wanted: Any) -> dict[str, Any]:
@@ -135,7 +140,7 @@ class Answering:
         clients = (
             relay.clients.get(name)
             for number, relay, name in merge(
-                *(_later(relay, after, ids) for relay in finding.relays(self._service)),
+                *(_later(relay, after, ids) for relay in finding.relays(self._server)),
                 key=itemgetter(0),
             )
         )
@@ -155,7 +160,7 @@ class Answering:
     def do_kill(self, after: int, **wanted: Any) -> dict[str, Any]:
         """End a page of those that are wanted; return how many there were."""
         page, after_this = self._page(after, wanted)
-        relays = finding.relays(self._service)
+        relays = finding.relays(self._server)
         clients = (relay.clients.get(each.id) for relay in relays for each in page)
         killed = sum(self._sliced(clients, lambda client: client is not None and client.kill()))
         return {"killed": killed, "after": after_this}
@@ -190,7 +195,7 @@ class Answering:
 
     def _pool(self, name: str) -> Pool:
         """Return a pool by its name; "" is the only one."""
-        pools = finding.pools(self._service)
+        pools = finding.pools(self._server)
         if not name and len(pools) == 1:
             return next(iter(pools.values()))
         if name not in pools:

@@ -23,6 +23,7 @@ from muxcore.parsers.http import HttpHead, http_head
 
 HEAD = 5.0  # s
 ANSWER = 30.0  # s
+_PIECE = 8192  # characters of an answer at once: it takes less than a millisecond to make them
 _JSON = "application/json"
 _PLAIN = "text/plain; charset=utf-8"
 _REASONS = {
@@ -42,6 +43,10 @@ def _network(text: str) -> str:
     return text
 
 
+def _yes(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes")
+
+
 # What may stand in a target, and what reads it.
 _WANTED: dict[str, Callable[[str], Any]] = {
     "pool": str,
@@ -49,6 +54,17 @@ _WANTED: dict[str, Callable[[str], Any]] = {
     "client": _network,
     "older": float,
     "id": str,
+}
+
+
+_UPSTREAM: dict[str, Callable[[str], Any]] = {"upstream": str}
+# Of each change: what has to be said, and what may be, with what reads it.
+_CHANGES: dict[str, tuple[tuple[str, ...], dict[str, Callable[[str], Any]]]] = {
+    "weight": (("upstream", "weight"), {**_UPSTREAM, "weight": int}),
+    "drain": (("upstream",), _UPSTREAM),
+    "ready": (("upstream",), _UPSTREAM),
+    "add": (("upstream",), {**_UPSTREAM, "weight": int, "backup": _yes}),
+    "remove": (("upstream",), _UPSTREAM),
 }
 
 
@@ -87,7 +103,7 @@ class Front:
                 "/connections": self._connections,
                 "/config": self._configured,
             }
-            self._changed = ("/kill", "/weight", "/drain", "/ready", "/add", "/remove")
+            self._changed = ("/kill", *(f"/{name}" for name in _CHANGES))
 
     async def __call__(self, conn: mux.Connection) -> None:
         """Answer one connection."""
@@ -221,16 +237,12 @@ class Front:
             if not wanted:
                 raise Wrong(400, "say whom: an id, or pool, upstream, client, older")
             return 200, _JSON, [_dumped(await operations.kill(wanted))]
-        arguments: dict[str, Any] = {"pool": given.pop("pool", ""), "upstream": ""}
-        arguments["upstream"] = given.pop("upstream", "")
-        if not arguments["upstream"]:
-            raise Wrong(400, "say which upstream")
-        if operation in ("weight", "add") and "weight" in given:
-            arguments["weight"] = int(given.pop("weight"))
-        if operation == "add" and "backup" in given:
-            arguments["backup"] = given.pop("backup") in ("1", "true", "yes")
-        if operation == "weight" and "weight" not in arguments:
-            raise Wrong(400, "say which weight")
+        arguments: dict[str, Any] = {"pool": given.pop("pool", "")}
+        needed, taken = _CHANGES[operation]
+        for name in needed:
+            if name not in given:
+                raise Wrong(400, f"say which {name}")
+        arguments |= {name: taken[name](given.pop(name)) for name in list(given) if name in taken}
         if given:
             raise Wrong(400, f"/{operation} takes no {', '.join(given)}")
         return 200, _JSON, [_dumped(await operations.change(operation, arguments))]
@@ -269,24 +281,20 @@ def _listed(name: str, value: dict[str, Any]) -> Iterable[str]:
     yield "]}\n"
 
 
-async def _pieces(body: Any) -> AsyncIterator[str]:
+async def _pieces(body: AsyncIterator[str] | Iterable[str]) -> AsyncIterator[str]:
     """Yield a body in pieces of some kilobytes, and leave the interpreter to others between."""
     gathered: list[str] = []
     size = 0
-    if hasattr(body, "__aiter__"):
-        async for each in body:
-            gathered.append(each)
-            size += len(each)
-            if size > 8192:
-                yield "".join(gathered)
-                gathered, size = [], 0
-                await asyncio.sleep(0.0005)
-    else:
-        for each in body:
-            gathered.append(each)
-            size += len(each)
-            if size > 8192:
-                yield "".join(gathered)
-                gathered, size = [], 0
-                await asyncio.sleep(0.0005)
+    async for each in body if isinstance(body, AsyncIterator) else _awaited(body):
+        gathered.append(each)
+        size += len(each)
+        if size > _PIECE:
+            yield "".join(gathered)
+            gathered, size = [], 0
+            await asyncio.sleep(0.0005)
     yield "".join(gathered)
+
+
+async def _awaited(body: Iterable[str]) -> AsyncIterator[str]:
+    for each in body:
+        yield each

@@ -67,6 +67,9 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = operations.add_parser(name, help=what)
     parser.set_defaults(run=run, show=show)
+    parser.add_argument(  # wherever it is said
+        "--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     return parser
 
 

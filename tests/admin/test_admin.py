@@ -29,8 +29,15 @@ from muxcore.testing.peer import DEADLINE, Peer
 from muxcore.testing.suite import eventually
 from muxcore.testing.upstream import Upstream, refusing
 from tests.admin.conftest import Asked
+from tests.usual import usual
 
 Start = Callable[..., Asked]
+
+SHARED = [
+    info.name
+    for info in muxcore.engines()
+    if info.available and "shared_state" in muxcore.engine(info.name).capabilities
+]
 
 
 def test_a_status_says_what_the_server_does(asked: Start, upstream: Upstream) -> None:
@@ -49,10 +56,13 @@ def test_a_status_says_what_the_server_does(asked: Start, upstream: Upstream) ->
         assert status["missing"] == []
 
 
-def test_whoever_is_connected_is_listed_and_can_be_killed(asked: Start, upstream: Upstream) -> None:
+@pytest.mark.parametrize("engine", usual(SHARED, ("native-epoll", "pure-epoll")))
+def test_whoever_is_connected_is_listed_and_can_be_killed(
+    asked: Start, upstream: Upstream, engine: str
+) -> None:
     records: list[Record] = []
     pool = muxcore.Pool(upstream.address, name="db")
-    one = asked(muxcore.Relay(pool, access_log=records.append))
+    one = asked(muxcore.Relay(pool, access_log=records.append), engine=engine)
     with one.client(upstream) as first, one.client(upstream) as second:
         first.send(b"abc")
         eventually(lambda: _rows(one)[0]["bytes_up"] == 3, "the bytes are not counted")
@@ -362,6 +372,18 @@ def test_relays_are_found_in_services_within_services() -> None:
     assert finding.pools(service) == {"1": one.pool, "b": other.pool}
     same = Chooses(muxcore.Relay(muxcore.Pool("a:1", name="b")), other)
     assert list(finding.pools(same)) == ["b", "b-2"]
+
+
+def test_a_relay_that_comes_later_is_found(
+    asked: Start, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muxcore.admin.answering._EVERY", 0.01)
+    proxied = muxcore.BehindProxy(muxcore.Relay("db:1"), trusted=["127.0.0.1"])
+    one = asked(proxied)
+    later = muxcore.Relay(upstream.address)
+    proxied.service = later
+    eventually(lambda: later.clients is not None, "nobody follows it")
+    assert one.upstream(upstream.address)["state"] == "up"
 
 
 def test_an_engine_of_forks_is_refused() -> None:

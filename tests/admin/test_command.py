@@ -70,6 +70,8 @@ def test_programs_read_json_and_metrics(
     where = shell.one.admin.addresses["socket"].removeprefix("unix:")
     assert cli.main(["admin", "--json", where, "pools"]) == 0
     assert json.loads(capsys.readouterr().out)["pools"][0]["pool"] == "db"
+    assert cli.main(["admin", where, "pools", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
     assert any("muxcore_build_info" in line for line in shell("metrics")[1])
 
 

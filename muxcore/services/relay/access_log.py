@@ -141,19 +141,42 @@ def new_id() -> str:
     return f"{os.getpid()}-{next(_numbers)}"
 
 
-def now() -> str:
-    """Return the time as a record has it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def how_ended(transport: Any, exc: BaseException | None, joined: bool) -> str:
-    """Return how the connection of a client has ended that was neither refused nor killed.
+def record_of(
+    transport: Any,
+    upstream: str,
+    seconds: float,
+    exc: BaseException | None,
+    refused: bool,
+    failures: tuple[str, ...],
+    **more: Any,
+) -> Record:
+    """Return the record of a client whose connection is lost, or as it is now.
 
     Args:
         transport: the client's.
+        upstream: whom it was joined with, or "".
+        seconds: how long it was there.
         exc: what ``connection_lost`` heard.
-        joined: it had an upstream.
+        refused: no upstream could be had.
+        failures: of upstreams.
+        more: other fields, and what one of these is instead.
     """
+    received, sent = transport.get_extra_info("bytes")
+    known: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "client": client_name(transport.get_extra_info("peername")),
+        "upstream": upstream,
+        "bytes_up": received,
+        "bytes_down": sent,
+        "seconds": round(seconds, 6),
+        "ended": "refused" if refused else _how_ended(transport, exc, bool(upstream)),
+        "failures": failures,
+        "id": more.get("id") or new_id(),
+    }
+    return Record(**known | more)
+
+
+def _how_ended(transport: Any, exc: BaseException | None, joined: bool) -> str:
     if exc is not None:
         return ending(exc)
     return "stopped" if transport._engine.ending or not joined else "closed"

@@ -189,22 +189,16 @@ class _Client:
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease = self._relay.pool, self._lease
         seen = lease.seen_at if isinstance(lease, Trial) else None
-        if event != "end":
-            ended = ""
-        elif self._refused or self._killed:
-            ended = "refused" if self._refused else "killed"
-        else:
-            ended = log.how_ended(transport, exc, lease is not None)
-        received, sent = transport.get_extra_info("bytes")
-        return log.Record(
-            time=log.now(),
-            client=log.client_name(transport.get_extra_info("peername")),
-            upstream=lease.name if lease is not None else "",
-            bytes_up=received,
-            bytes_down=sent,
-            seconds=round(pool.clock() - self._began, 6),
-            ended=ended,
-            failures=tuple(each.why for each in self._tries),
+        more: dict[str, Any] = {} if event == "end" else {"ended": ""}
+        if self._killed:
+            more["ended"] = "killed"
+        return log.record_of(
+            transport,
+            lease.name if lease is not None else "",
+            pool.clock() - self._began,
+            exc,
+            self._refused,
+            tuple(each.why for each in self._tries),
             event=event,
             id=self._id,
             listener=self._listener,
@@ -212,6 +206,7 @@ class _Client:
             connect=self._took,
             first_byte_within=None if seen is None else round(seen - self._began, 6),
             tries=self._tries,
+            **more,
         )
 
     # -- for who steers it, in the engine's thread

@@ -107,24 +107,14 @@ class Choosing:
         if not self._why:
             router.counts["ended"] += 1
         if router.log is not None:
-            router.log(self._record())
-
-    def _record(self) -> log.Record:
-        """Return the record of one who has no upstream."""
-        known = self._transport.get_extra_info
-        received, sent = known("bytes")
-        return log.Record(
-            time=log.now(),
-            client=log.client_name(known("peername")),
-            upstream="",
-            bytes_up=received,
-            bytes_down=sent,
-            seconds=round(monotonic() - self._began, 6),
-            ended="refused",
-            failures=(self._why,) if self._why else (),
-            id=log.new_id(),
-            listener=log.client_name(known("sockname")),
-        )
+            seconds = monotonic() - self._began
+            failures = (self._why,) if self._why else ()
+            listener = log.client_name(self._transport.get_extra_info("sockname"))
+            router.log(
+                log.record_of(
+                    *(self._transport, "", seconds, exc, True, failures), listener=listener
+                )
+            )
 
     def _silent(self) -> None:
         """The time for the first bytes is over: choose by what there is."""
