@@ -19,7 +19,9 @@ from muxcore.errors import MuxcoreError
 from muxcore.parts import checking
 from muxcore.pool import Pool
 from muxcore.protocol import Service
+from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.relay import Relay
+from muxcore.services.wrapping import Wrapper
 
 logger = logging.getLogger("muxcore")
 
@@ -219,10 +221,15 @@ class Served:
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
             router.become(routers[name])
+        if self.server is not None:
+            for router in (each for name, each in self.routers.items() if name not in routers):
+                # by then nobody waits for a decision of its
+                self.server.call_later(router.decide_timeout, router.server_ended)
         self.routers = routers | dict(_kept(self.routers, routers))
         self.document = document
         self._follow(relays_before)
         for name, service in self._services(making).items():
+            _count_on(self.entrances[name].service, service)
             self.entrances[name].service = service
             if self.server is not None:
                 self.entrances[name].server_started(self.server)
@@ -298,6 +305,20 @@ def _unused(document: Document) -> list[str]:
         for name in sections[section]
         if name not in names
     ]
+
+
+def _count_on(before: Any, now: Any) -> None:
+    """Let a service behind proxies count on where the one before has begun."""
+    for each in _wrapped(now):
+        for other in _wrapped(before):
+            if isinstance(each, BehindProxy) and isinstance(other, BehindProxy):
+                each.counts = other.counts
+
+
+def _wrapped(service: Any) -> Iterator[Any]:
+    while isinstance(service, Wrapper):
+        yield service
+        service = service.service
 
 
 def _with_rights(where: Address, mode: int | None, owner: tuple[int, int] | None) -> Address:

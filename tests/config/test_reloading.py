@@ -235,7 +235,7 @@ def test_a_callable_that_the_file_names_decides_and_may_become_another(
     def write(name: str, **pools: str) -> None:
         lines = "".join(f'[pools.{name}]\nupstreams = "{it}"\n' for name, it in pools.items())
         listener = '[listeners.in]\naddress = "127.0.0.1:0"\nroute = "asked"\n'
-        route = f'[routes.asked]\ndecide = "tests.config.deciding:{name}"\n'
+        route = f'[routes.asked]\ndecide_timeout = 0.5\ndecide = "tests.config.deciding:{name}"\n'
         file.path.write_text(listener + lines + route)
 
     def goes(word: bytes) -> bytes:
@@ -247,11 +247,20 @@ def test_a_callable_that_the_file_names_decides_and_may_become_another(
     a, b = upstreams
     write("by_word", one=a)
     with file.serve(workers=workers) as server:
+        threads = set(threading.enumerate())
         assert goes(b"one") == b"a"
         write("by_word_later", one=b, two=a)
         server.reload()
         eventually(lambda: goes(b"one") == b"b", "it is not applied")
-        assert goes(b"two") == b"a"
+        eventually(lambda: goes(b"two") == b"a", "the new pool is not known")  # 0.5 s may be over
+        if not workers:
+            assert any("decisions" in each.name for each in set(threading.enumerate()) - threads)
+        file.write(a)
+        text = file.path.read_text().replace("[listeners.web]", "[listeners.in]")
+        file.path.write_text(text)
+        server.reload()
+        eventually(lambda: goes(b"") == b"a", "it is not applied")
+        eventually(lambda: set(threading.enumerate()) <= threads, "its thread is left")
 
 
 def test_connections_that_a_guard_has_counted_still_count_after_a_change(
@@ -310,6 +319,13 @@ def test_what_a_listener_wants_of_proxies_changes(
         with Peer(server.addresses[0]) as peer:
             peer.send(b"PROXY UNKNOWN\r\nhello")
             assert peer.read(6) == b"ahello"
+        proxied = file.served.entrances["web"].service
+        file.write(upstreams[0], listener='accept_proxy = "127.0.0.1"\nproxy_timeout = 9')
+        server.reload()
+        eventually(lambda: file.served.entrances["web"].service is not proxied, "it is not applied")
+        now = finding.services(server)[2]
+        assert isinstance(now, muxcore.BehindProxy)
+        assert (now.timeout, now.counts["clients"]) == (9, 1)
 
 
 @pytest.mark.parametrize("gone", [True, False])
