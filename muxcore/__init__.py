@@ -36,7 +36,9 @@ from muxcore.server import Server
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.discard import Discard
 from muxcore.services.echo import Echo
+from muxcore.services.guard import Guard
 from muxcore.services.relay import Relay
+from muxcore.services.router import First, Route, Router
 from muxcore.stats import Stats
 
 __all__ = [
@@ -56,7 +58,9 @@ __all__ = [
     "EndOfStream",
     "EngineInfo",
     "EngineUnavailable",
+    "First",
     "FirstByteTimeout",
+    "Guard",
     "HalfCloseTimeout",
     "IdleTimeout",
     "Limits",
@@ -67,6 +71,8 @@ __all__ = [
     "Pool",
     "Rate",
     "Relay",
+    "Route",
+    "Router",
     "Server",
     "ServiceError",
     "Stats",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from muxcore import _demands, registry
@@ -15,7 +15,7 @@ from muxcore.protocol import Service
 
 def engine_for(
     make: Callable[..., Any],
-    service: Service,
+    services: Sequence[Service],
     name: str | None,
     limits: Limits,
     trigger: str,
@@ -29,18 +29,18 @@ def engine_for(
 
     Args:
         make: makes the server of a worker; it can be imported.
+        services: what it serves; each once.
         name: as of ``registry.engine``.
-        limits: the service's own are laid over them.
+        limits: the services' own are laid over them.
         setup: called in each worker first.
         balance: "kernel" or "exact".
 
     Raises:
         CapabilityMissing, ServiceError, ValueError: see ``Server``.
     """
-    dispatch.check_service(service)
     chosen = registry.engine(name)
-    _demands.check_requirements(service, chosen)
-    limits = _demands.limits_with(service, limits)
+    _demands.check_requirements(services, chosen)
+    limits = _demands.limits_with(services, limits)
     if workers is None:
         if setup is not None or balance != "kernel":
             what = "worker_setup" if setup is not None else f"balance={balance!r}"
@@ -51,14 +51,15 @@ def engine_for(
 
     count = number_of(workers)
     if count > 1:
-        _demands.refuse_shared_state(service, count)
+        shares = [dispatch.share_of(each, 1, count) for each in services]
+        _demands.refuse_shared_state(shares, count)
     options = {
         "engine": chosen.name,
         "limits": _demands.Complete(**dataclasses.asdict(limits)),
         "trigger": trigger,
         "allow_threads": allow_threads,
     }
-    task = Task(make, service, options, setup)
+    task = Task(make, services, options, setup)
     return workers_on(chosen)(
         count, task, limits, balance=balance, trigger=trigger, allow_threads=allow_threads
     )

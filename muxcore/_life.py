@@ -14,7 +14,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from muxcore import address
+from muxcore import _demands, address
 from muxcore._phases import Phases
 from muxcore.abc import Engine
 from muxcore.address import Address
@@ -32,6 +32,7 @@ class Life:
 
     Attributes:
         addresses: where it listens, once it does.
+        services: what it serves; each once.
         on_drain: each is called with the server, in the engine's thread, once its end begins: a
             drain, or a stop without one. In the process model, when that is asked for.
         on_reload: each is called with the server by ``reload()``.
@@ -40,12 +41,11 @@ class Life:
     def __init__(
         self,
         engine: Engine,
-        service: Service,
-        where: list[socket.socket | Address],
+        where: list[tuple[socket.socket | Address, Service]],
         reuse_port: bool,
     ) -> None:
         self._engine = engine
-        self._service = service
+        self.services = _demands.distinct(service for _, service in where)
         self._where = where
         self._reuse_port = reuse_port
         self._listening: list[tuple[str, socket.socket]] = []  # as it was given, or "", and opened
@@ -70,17 +70,20 @@ class Life:
         if self._state != "created":
             raise RuntimeError(f"this server is {self._state}: make a new one")
         self._engine.settle()
-        listeners: dict[socket.socket, str] = {}
+        listeners: dict[socket.socket, int] = {}
         limits = self._engine.limits
         try:
+            wheres = [where for where, _ in self._where]
             listeners = opening.open_all(
-                self._where, limits, reuse_port=self._reuse_port, left=predecessor
+                wheres, limits, reuse_port=self._reuse_port, left=predecessor
             )
             for sock in list(listeners):
+                where, service = self._where[listeners.pop(sock)]
                 self.addresses.append(address.of_socket(sock))
-                self._listening.append((listeners.pop(sock), sock))
-                self._engine.listen(sock, self._service)
-                self._listen_beside(sock)
+                given = "" if isinstance(where, socket.socket) else str(where)
+                self._listening.append((given, sock))
+                self._engine.listen(sock, service)
+                self._listen_beside(sock, service)
             self._tell_started()
         except BaseException as exc:
             for sock in listeners:
@@ -92,12 +95,12 @@ class Life:
         handed.add(self)
         self._state = "running"
 
-    def _listen_beside(self, sock: socket.socket) -> None:
+    def _listen_beside(self, sock: socket.socket, service: Service) -> None:
         """Serve whoever waits in what a predecessor had bound beside a socket, for workers."""
         while (other := predecessor.beside(sock)) is not None:
             opening.listen_on(other, self._engine.limits)
             self._listening.append(("", other))
-            self._engine.listen(other, self._service)
+            self._engine.listen(other, service)
 
     def _listeners(self) -> Iterator[tuple[str, socket.socket]]:
         """Yield each address as it was given, or "", with a socket that listens there."""
@@ -117,16 +120,36 @@ class Life:
 
     def _tell_started(self) -> None:
         """Let a service object hear that it serves; a class of protocols is told nothing."""
-        if isinstance(self._service, type) or not hasattr(self._service, "server_started"):
+        if "threadsafe_calls" not in self._engine.capabilities:
             return
-        if "threadsafe_calls" in self._engine.capabilities:
-            self._engine.call_soon_threadsafe(self._service.server_started, self)
+        for service in self.services:
+            if not isinstance(service, type) and hasattr(service, "server_started"):
+                self._engine.call_soon_threadsafe(service.server_started, self)
 
-    def _listen_also(self, sock: socket.socket) -> None:
-        """Serve one more listening socket, while it runs; from signal handlers."""
+    def _tell_ended(self) -> None:
+        """Let service objects hear that they serve no more, in whatever thread waits for that."""
+        for service in self.services:
+            if not isinstance(service, type) and hasattr(service, "server_ended"):
+                dispatch.run_call(service.server_ended, ())
+
+    def _listen_also(self, sock: socket.socket, which: int) -> None:
+        """Serve one more listening socket, while it runs; from signal handlers.
+
+        Args:
+            sock: it.
+            which: the number of its service.
+        """
         sock.setblocking(False)
-        given = (sock, self._service)
+        given = (sock, self.services[which])
         self._engine.call_from_signal(lambda: dispatch.run_call(self._engine.listen_also, given))
+
+    def _renew(self, news: bytes) -> None:
+        """Let workers have what has changed in service objects; those that come later as well.
+
+        Args:
+            news: for ``renewed(news)`` of each service object in the workers that there are.
+        """
+        self._engine.renew(news)
 
     def _is_ready(self) -> bool:
         """Whether it listens and goes on to."""
@@ -204,6 +227,7 @@ class Life:
     def _ended(self) -> None:
         if self._state == "running":
             self._phases.ended()
+            self._tell_ended()
         self._state = "ended"
         self._over.set()
         if self._hook is not None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 
-from muxcore.address import Address
+from muxcore._demands import Services, Where
 from muxcore.limits import Limits
-from muxcore.protocol import Service
 from muxcore.server import Server
 
 
 def serve(
-    service: Service,
-    *where: str | int | Address | socket.socket,
+    service: Services,
+    *where: Where,
     engine: str | None = None,
     limits: Limits | None = None,
     trigger: str = "level",

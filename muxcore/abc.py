@@ -99,6 +99,7 @@ class Engine(abc.ABC):
         self.ending = False  # from then on nothing is connected to
         self.draining = False  # clients are asked to finish
         self.may_rest: set[object] = set()  # connections that draining() answered so for
+        self.witnesses: dict[Any, Any] = {}  # of connections' ends: see parts/witnesses.py
         self.stopped = 0  # clients that a drain has ended because its time was over
         self.on_phase: Callable[[str], object] = _nobody  # see drain()
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its
@@ -308,6 +309,17 @@ class Engine(abc.ABC):
     def tell_workers(self, word: str) -> None:
         """Tell the processes that do its work to "reload" or "reopen"; here there are none."""
         return
+
+    def renew(self, news: bytes) -> None:
+        """Let the processes that do its work have the services as they are now; here are none.
+
+        Args:
+            news: what those that serve are to be told: see ``Server``.
+        """
+        return
+
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:  # noqa: B027
+        """Have ``serves(worker)`` called for each such process that serves, now and later."""
 
     @abc.abstractmethod
     def signal_fileno(self) -> int:

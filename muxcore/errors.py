@@ -185,7 +185,7 @@ class NoUpstream(MuxcoreError, ConnectionError):
 
     Args:
         reasons: (address, why) of each that was tried, in order.
-        full: how many have ``max_active`` clients, and take no more.
+        full: how many have ``max_active`` clients, or have had their ``rate``, and take no more.
         waited: seconds that it waited for a place among those; None: it did not.
 
     Attributes:
@@ -198,7 +198,7 @@ class NoUpstream(MuxcoreError, ConnectionError):
         self.reasons = tuple(reasons)
         self._made_of = (self.reasons, full, waited)
         why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
-        why += [f"{full} already with max_active clients"] if full else []
+        why += [f"{full} already with max_active clients, or at their rate"] if full else []
         why += [f"no place came free within {waited:g} s"] if waited is not None else []
         super().__init__(
             errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why) or 'none was tried'}"

@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from muxcore import _at_exit, _demands
 from muxcore._chosen import engine_for
+from muxcore._demands import Services, Where
 from muxcore._running import Running
 from muxcore.address import Address
 from muxcore.limits import Limits, seconds
@@ -46,10 +47,14 @@ class Server(Running):
             attributes ``requires``, capabilities of the engine, and ``limits``, a mapping of fields
             of ``Limits`` to values that are laid over those given here, are respected if present.
             A service object's ``server_started(server)`` is called in the engine's thread once it
-            listens, on engines with ``threadsafe_calls``.
+            listens, on engines with ``threadsafe_calls``; ``server_ended()`` by whoever waited for
+            the end. Or a mapping of addresses and bound sockets to services, as in
+            ``{"[::1]:9000": Echo, "unix:/run/app.sock": Other}``: then the server is all of theirs,
+            and their limits must not contradict one another.
         where: addresses as in ``muxcore.address.parse``, or bound sockets; several are served at
-            once. A unix socket gets the permissions that the umask leaves, or those that an
-            ``Address`` has, and is removed at the end if it is still the one that was bound.
+            once. Nothing beside a mapping, which says it. A unix socket gets the permissions that
+            the umask leaves, or those that an ``Address`` has, and is removed at the end if it is
+            still the one that was bound.
             ``"fd:NAME"`` are the sockets of that name that a supervisor has passed to this process
             (systemd's .socket units), which stay the supervisor's, too. A bound socket is the
             server's from its start on: the caller's object is closed then, and the path of a unix
@@ -73,23 +78,26 @@ class Server(Running):
 
     Attributes:
         addresses: where it listens, once it does.
+        services: what it serves; each once.
         on_drain, on_reload: lists of calls with the server; see ``Life``.
 
     Raises:
         ServiceError: the service is not callable, has coroutines for callbacks, or brings limits
-            that are no mapping or do not exist; or workers cannot be told of it.
+            that are no mapping, do not exist, or contradict those of another
+            one; or workers cannot be told of it.
         UnknownEngine, EngineUnavailable: see ``muxcore.engine``.
         CapabilityMissing: the engine lacks what the service ``requires``, or the edge trigger; or
             several workers do not share what it requires.
         AddressError: an address is malformed.
+        TypeError: there is no address; or there are some beside a mapping.
         ValueError: so many workers there cannot be, or the balance is unknown; or what is for
-            workers is given without any.
+            workers is given without any; or an address is given to two services.
     """
 
     def __init__(
         self,
-        service: Service,
-        *where: str | int | Address | socket.socket,
+        service: Services,
+        *where: Where,
         engine: str | None = None,
         limits: Limits | None = None,
         trigger: str = "level",
@@ -99,10 +107,10 @@ class Server(Running):
         worker_setup: Callable[[], object] | None = None,
         balance: str = "kernel",
     ) -> None:
-        places = _demands.places(where)
+        served = _demands.served(service, where)
         engine_ = engine_for(
             self._make,
-            service,
+            _demands.distinct(each for _, each in served),
             engine,
             limits or Limits(),
             trigger,
@@ -112,7 +120,7 @@ class Server(Running):
             balance=balance,
         )
         shares = workers is not None and balance == "kernel"
-        super().__init__(engine_, service, places, reuse_port or shares)
+        super().__init__(engine_, served, reuse_port or shares)
         engine_.server = self
 
     @property
@@ -169,11 +177,12 @@ class Server(Running):
 
         Args:
             sock: a connected stream socket; beyond ``Limits.connections`` it is closed, and logged.
-            service: None means the server's own.
+            service: None means the server's own, where it has one.
 
         Raises:
             CapabilityMissing: the engine has no ``adopt``.
-            TypeError, ValueError: this is no open stream socket.
+            TypeError, ValueError: this is no open stream socket; or the server has several
+                services, and none is given.
             ServiceError: the service cannot be one.
             RuntimeError: the server has ended, has ``Limits.callbacks`` calls queued, or is another
                 process's. However it is refused, the socket stays the caller's, as it was.
@@ -181,7 +190,9 @@ class Server(Running):
         self._engine.need("adopt")
         self._refuse_copy("adopt()")
         if service is None:
-            service = self._service
+            if len(self.services) > 1:
+                raise TypeError("adopt() needs a service: this server has several")
+            service = self.services[0]
         else:
             dispatch.check_service(service)
         sockets.check_adopted(sock)

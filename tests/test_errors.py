@@ -50,7 +50,8 @@ def test_an_upstream_that_nobody_could_have_is_told_of_with_each_reason() -> Non
     )
     full = errors.NoUpstream((), 2)
     assert full.reasons == ()
-    assert full.strerror == "no upstream could be had: 2 already with max_active clients"
+    why = "2 already with max_active clients, or at their rate"
+    assert full.strerror == f"no upstream could be had: {why}"
     assert isinstance(full, ConnectionError)
 
 

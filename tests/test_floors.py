@@ -23,8 +23,8 @@ _ROOT = Path(__file__).parents[1]
 
 # From the ground up; a package stands for all its files, which may import one another.
 _FLOORS = [
-    ["_version", "_forks", "_seldom", "_units", "errors", "limits", "rate", "stats"],
-    ["address", "parsers"],
+    ["_version", "_forks", "_near", "_seldom", "_units", "errors", "limits", "rate", "stats"],
+    ["address", "parsers", "_imported"],
     ["pool"],
     ["protocol"],
     ["abc"],
@@ -40,7 +40,7 @@ _FLOORS = [
     ["_serve"],
     [""],  # muxcore itself: the public names
     ["aio", "load"],
-    ["compare"],
+    ["compare", "admin", "config"],
     ["cli", "testing"],
     ["__main__"],
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 from muxcore.adapters.asyncio_bridges import Bridge, bridge_for
@@ -52,11 +53,17 @@ class Telling(Deadlines):
 
     def _tell(self, callback: str, *args: Any) -> Any:
         """Call the user's protocol; whatever it raises ends this connection, or the engine."""
+        return self._run(dispatch.call, callback, *args)
+
+    def _tell_lost(self, exc: BaseException | None) -> None:
+        """Let it, and who else is to, hear of the end."""
+        self._run(dispatch.lost, exc)
+
+    def _run(self, call: Callable[..., Any], *args: Any) -> Any:
         if self._engine.forked:
             return None
-        protocol = self._protocol
         try:
-            answer = dispatch.call(self, protocol, callback, *args)
+            answer = call(self, self._protocol, *args)
         except (SystemExit, KeyboardInterrupt) as exc:
             self._engine.leave(exc)
             answer = None

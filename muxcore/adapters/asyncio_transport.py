@@ -122,7 +122,7 @@ class AsyncioTransport(Passing):
         self._stop_watching()
         reason, self._reason = self._reason if self._cut else exc, None
         try:
-            self._tell("connection_lost", reason)
+            self._tell_lost(reason)
         finally:
             self._unsent = self._queued() if self._unsent is None else self._unsent
             peer, self._peer = self._peer, None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import muxcore
+from muxcore._demands import Where, each_changed
 from muxcore._supervised import supervise
-from muxcore.address import Address
 from muxcore.aio.ends import Handed
 from muxcore.aio.handling import Handler, Handling, is_handler
 from muxcore.aio.home import enter, set_movers
@@ -21,8 +20,10 @@ from muxcore.aio.signals import heard
 from muxcore.limits import Limits
 from muxcore.parts.loop import LoopEngine
 from muxcore.protocol import Service
-from muxcore.services.behind_proxy import within
 from muxcore.services.relay.access_log import client_name
+from muxcore.services.wrapping import within
+
+Handlers: TypeAlias = "Handler | Service | Mapping[Where, Handler | Service]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Server:
 
     def __init__(
         self,
-        handler: Handler | Service,
-        *where: str | int | Address | socket.socket,
+        handler: Handlers,
+        *where: Where,
         engine: str | None = None,
         limits: Limits | None = None,
         trigger: str = "level",
@@ -64,15 +65,16 @@ class Server:
         keep: int = KEEP,
         movers: int | None = None,
     ) -> None:
-        self._handling: Handling | None = None
+        self._handlings: list[Handling] = []
 
         def handled(inner: Any) -> Any:
             if is_handler(inner):
-                inner = self._handling = Handling(cast(Handler, inner), keep)
+                inner = Handling(cast(Handler, inner), keep)
+                self._handlings.append(inner)
             return inner
 
         self._server = muxcore.Server(
-            within(handler, handled),
+            each_changed(handler, lambda each: within(each, handled)),
             *where,
             engine=engine,
             limits=limits,
@@ -154,9 +156,9 @@ class Server:
 
     async def _serve(self, ready: asyncio.Future[None]) -> bool:
         enter(self._engine)  # handlers begin in this context
-        if self._handling is not None:
-            self._handling.engine = self._engine
-            self._handling.loop = asyncio.get_running_loop()
+        for handling in self._handlings:
+            handling.engine = self._engine
+            handling.loop = asyncio.get_running_loop()
 
         def on_ready(server: muxcore.Server) -> None:
             if not ready.done():
@@ -216,7 +218,7 @@ class Server:
         except asyncio.CancelledError:
             await self._end(at_once=True)
             raise
-        busy = self._handling is not None and bool(self._handling.tasks)
+        busy = any(handling.tasks for handling in self._handlings)
         await self._end(at_once=False)
         return run.result() and not busy
 
@@ -239,8 +241,8 @@ class Server:
         if not run.done():
             self._engine.close_listeners()
         try:
-            if self._handling is not None:
-                await self._handling.end()
+            for handling in self._handlings:
+                await handling.end()
             if at_once or len(self._signals) > 1:
                 self._engine.abort()
             else:
@@ -268,14 +270,14 @@ class Server:
         return asyncio.wait((self._started(),))
 
     def _cut_short(self) -> None:
-        if self._handling is not None:
-            self._handling.cancel()
+        for handling in self._handlings:
+            handling.cancel()
         self._engine.abort()
 
 
 def serve(
-    handler: Handler | Service,
-    *where: str | int | Address | socket.socket,
+    handler: Handlers,
+    *where: Where,
     engine: str | None = None,
     limits: Limits | None = None,
     trigger: str = "level",
@@ -296,7 +298,8 @@ def serve(
     Args:
         handler: ``async def handle(conn: Connection)``, a task for each client. Its return closes
             the connection, unless a verb has it; an exception closes it, and is logged; its
-            ``CancelledError`` aborts it. Or a service, as of ``muxcore.Server``.
+            ``CancelledError`` aborts it. Or a service, as of ``muxcore.Server``;
+            or a mapping of addresses to such, as there.
         where: addresses, or bound sockets, as of ``muxcore.Server``.
         engine: one with the capability ``guest``; None means ``MUXCORE_ENGINE``, then "auto".
         limits: the caps; the defaults suit a public port.

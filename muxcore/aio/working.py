@@ -11,16 +11,15 @@ import functools
 import importlib
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Self
 
 import muxcore
-from muxcore.address import Address
+from muxcore._demands import Where, each_changed
 from muxcore.aio.handling import Handler, Handling, is_handler
-from muxcore.aio.serving import Client, Server
+from muxcore.aio.serving import Client, Handlers, Server
 from muxcore.errors import CapabilityMissing
-from muxcore.protocol import Service
-from muxcore.services.behind_proxy import within
+from muxcore.services.wrapping import within
 from muxcore.workers.engine import Workers
 
 
@@ -39,20 +38,28 @@ class Handled:
         return getattr(self.handler, "__qualname__", None) or repr(self.handler)
 
 
+def _service_of(handler: Any) -> Any:
+    """Return what a worker is told of a handler, or a service."""
+    return within(handler, lambda each: Handled(each) if is_handler(each) else each)
+
+
+def _handler_of(service: Any) -> Any:
+    """Return what that was, in the worker."""
+    return within(service, lambda each: each.handler if isinstance(each, Handled) else each)
+
+
 class LoopServer:
     """The server of a worker: it runs in an event loop of its own.
 
     Args:
-        service: a handler, as a service, or a service.
-        where: sockets.
+        where: sockets, with a handler, as a service, or a service for each.
         loop: the module that has the loop's class: "asyncio" or "uvloop".
         options: of ``muxcore.aio.Server``.
     """
 
-    def __init__(self, service: Any, *where: socket.socket, loop: str, **options: Any) -> None:
+    def __init__(self, where: Mapping[Where, Any], *, loop: str, **options: Any) -> None:
         del options["allow_threads"]
-        handler = within(service, lambda each: each.handler if isinstance(each, Handled) else each)
-        self._in_loop = Server(handler, *where, **options)
+        self._in_loop = Server(each_changed(where, _handler_of), **options)
         self._server = self._in_loop._server
         self._engine = self._in_loop._engine
         self._phases = self._server._phases
@@ -82,8 +89,8 @@ class LoopServer:
     def request_stop(self) -> None:
         self._loop.call_soon_threadsafe(self._in_loop._asked_to_end, signal.SIGINT)
 
-    def _listen_also(self, sock: socket.socket) -> None:
-        self._server._listen_also(sock)
+    def _listen_also(self, sock: socket.socket, which: int) -> None:
+        self._server._listen_also(sock, which)
 
     def reload(self) -> None:
         self._server.reload()
@@ -109,13 +116,13 @@ class WorkersServer(Server):
 
     def __init__(
         self,
-        handler: Handler | Service,
-        *where: str | int | Address | socket.socket,
+        handler: Handlers,
+        *where: Where,
         keep: int,
         movers: int | None,
         **options: Any,
     ) -> None:
-        service = within(handler, lambda each: Handled(each) if is_handler(each) else each)
+        service = each_changed(handler, _service_of)
         uvloop = type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop"
         name = "uvloop" if uvloop else "asyncio"
         make = functools.partial(LoopServer, keep=keep, movers=movers, loop=name)

@@ -22,7 +22,10 @@ from muxcore.cli._output import keep_standard_descriptors, never_waiting
 from muxcore.errors import AddressError, MuxcoreError, ServiceError, UnknownEngine
 from muxcore.parts import first
 
-COMMANDS = ("engines", "echo", "discard", "serve", "relay", "reload", "load", "compare", "demo")
+COMMANDS = (
+    *("engines", "echo", "discard", "serve", "relay"),
+    *("reload", "admin", "load", "compare", "demo"),
+)
 
 # Of write(2) on standard output; a file that a command itself opens is named in its error.
 _OUTPUT_FAILED = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -6,7 +6,6 @@ What is wrong takes three lines: what, the flag's own help, where the rest of th
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import re
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from muxcore import _units
+from muxcore._near import near
 
 T = TypeVar("T")
 
@@ -136,12 +136,6 @@ def in_flags(error: ValueError, flags: Mapping[str, str]) -> str:
     text = re.sub(r"^[A-Z]\w*\([^)]*\): ", "", str(error))  # "Relay(max_connections=0): ..."
     fields = "|".join(sorted(flags, key=len, reverse=True))
     return re.sub(rf"\b(?:[A-Z]\w*\.)?({fields})\b", lambda m: flags[m[1]], text)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """Return ": did you mean ...?", or nothing where nothing is spelt alike."""
-    found = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {found[0]}?" if found else ""
 
 
 def _refusing(read: Callable[[str], T], text: str) -> T:

@@ -11,10 +11,11 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from muxcore import _units, address
+from muxcore._demands import Where
 from muxcore.abc import logger
 from muxcore.address import Address
 from muxcore.cli import _arguments, _user
@@ -34,6 +35,8 @@ ADDRESS = (
     "what a supervisor has passed"
 )
 
+# The flag of each argument of Admin.
+_ADMIN = {"socket": "--admin", "metrics": "--metrics", "agent": "--agent-listen"}
 # The flag of each limit.
 FLAGS = {field.name: f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Limits)}
 # Of each attribute in the docstring of Limits: its name, and what is said of it up to a stop.
@@ -41,6 +44,10 @@ _MEANING = re.compile(r"^    (\w+): ([^,;:.]+)", re.MULTILINE)
 _NUMBERS = "limits on numbers (20k is 20,000)"
 _SIZES = "limits on bytes (16k is 16,384)"
 _TIMES = "limits on time (seconds, or 500ms, 2m)"
+
+
+Owner: TypeAlias = "tuple[int, int] | None"  # (uid, gid) of files; None: the process's own
+Places: TypeAlias = Callable[[Owner], Mapping[Where, Service]]  # what is served where
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +86,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--pidfile", metavar="FILE", help="it gets the server's number, for `muxcore reload FILE`"
     )
     parser.add_argument("--log", metavar="FILE", help="messages go there; see docs/operating.md")
+    _add_admin(parser)
     _add_rights(parser)
     _add_limits(parser)
+
+
+def _add_admin(parser: argparse.ArgumentParser) -> None:
+    """Add where it is seen and steered."""
+    group = parser.add_argument_group("seeing and steering (see docs/admin.md)")
+    group.add_argument(
+        "--admin", metavar="unix:PATH", help="for `muxcore admin PATH`; only its owner may connect"
+    )
+    group.add_argument(
+        "--metrics", metavar="ADDRESS", help="HTTP for all: /metrics (Prometheus), /livez, /readyz"
+    )
+    group.add_argument(
+        "--agent-listen",
+        metavar="ADDRESS",
+        help="answer HAProxy's agent-check: the weight by the loop's lag; draining",
+    )
 
 
 def _add_rights(parser: argparse.ArgumentParser) -> None:
@@ -129,9 +153,13 @@ def _kind(field: dataclasses.Field[Any]) -> tuple[str, str, Callable[[str], Any]
 
 def run(
     options: argparse.Namespace,
-    service: Service,
+    service: Service | None,
     by_callbacks: Service | None = None,
+    *,
+    places: Places | None = None,
     output: Output | None = None,
+    on_reload: Callable[[Server], object] | None = None,
+    config: Callable[[], str] | None = None,
 ) -> int:
     """Serve until a signal ends it.
 
@@ -139,28 +167,33 @@ def run(
         options: what ``add_arguments`` parsed.
         service: what to serve.
         by_callbacks: the same as callbacks, where the service is a verb: -vv needs to see messages.
+        places: what to serve where, in place of a service and the options' addresses.
         output: what is printed, and where; None: messages alone.
+        on_reload: one of ``Server.on_reload``.
+        config: returns what is served as a file says it.
     """
     user = _user_of(options)
     try:
-        where = _addresses(options, user)
+        where = [] if places is not None else _addresses(options, user)
     except ValueError as exc:
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
     take_all()
     output = output or Output(options.quiet, options.log)
     output.begin()
-    if options.verbose and not options.quiet:
+    if service is not None and options.verbose and not options.quiet:
         if options.verbose > 1 and by_callbacks is not None:
             print(
                 "messages are shown: they pass through Python callbacks, not the verb", flush=True
             )
             service = by_callbacks
         service = Watched(service, messages=options.verbose > 1)
+    served = service if places is None else places(_owner(user))
+    assert served is not None
     make = Server if user is None else functools.partial(_user.ServerOf, user)
     try:
         server = make(
-            service,
+            served,
             *where,
             engine=options.engine,
             limits=limits_of(options),
@@ -173,6 +206,8 @@ def run(
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
+    if on_reload is not None:
+        server.on_reload.append(on_reload)
     # what runs here is ours alone, unless the service is somebody's, and runs in no other process
     ours = "shared_state" not in server.capabilities or not getattr(options, "foreign", False)
     reaping: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -183,8 +218,31 @@ def run(
             "this is PID 1, and processes that lose their parents are waited for by nobody: "
             "--workers 1 has a parent that does it, as `docker run --init` does"
         )
-    with reaping:
-        return server.run(_announcer(options), pidfile=options.pidfile)
+    admin = _admin_of(options, server, config)
+    announce = _announcer(options)
+
+    def ready(server: Server) -> None:
+        announce(server)
+        if admin is not None:
+            until_the_end.enter_context(admin)
+            for name, where in admin.addresses.items() if not options.quiet else ():
+                print(f"{_ADMIN[name][2:]} on {where}", flush=True)
+
+    with reaping, contextlib.ExitStack() as until_the_end:
+        return server.run(ready, pidfile=options.pidfile)
+
+
+def _admin_of(options: argparse.Namespace, server: Server, config: Callable[[], str] | None) -> Any:
+    """Return the admin service that the options say, or None."""
+    where = {name: getattr(options, flag[2:].replace("-", "_")) for name, flag in _ADMIN.items()}
+    if not any(where.values()):
+        return None
+    from muxcore.admin import Admin  # with asyncio: only who wants it pays for it
+
+    try:
+        return Admin(server, **where, config=config)
+    except ValueError as exc:
+        _arguments.refuse(options, _arguments.in_flags(exc, _ADMIN))
 
 
 def _user_of(options: argparse.Namespace) -> _user.User | None:
@@ -213,15 +271,24 @@ def _addresses(options: argparse.Namespace, user: _user.User | None) -> list[Add
             "--socket-mode is for unix:PATH, of which there is none here (a .socket unit "
             "has SocketMode=)",
         )
-    owner = None if user is None or user.is_me() else (user.uid, user.gid)
+    owner = _owner(user)
     return [
         dataclasses.replace(each, mode=options.socket_mode, owner=owner) if each in files else each
         for each in found
     ]
 
 
-def limits_of(options: argparse.Namespace) -> Limits:
-    """Return the limits that the options name; a bad one ends the program with its flag's help."""
+def _owner(user: _user.User | None) -> Owner:
+    return None if user is None or user.is_me() else (user.uid, user.gid)
+
+
+def limits_of(options: argparse.Namespace, others: Mapping[str, str] | None = None) -> Limits:
+    """Return the limits that the options name; a bad one ends the program with its flag's help.
+
+    Args:
+        options: they.
+        others: flags of fields, where they are not the usual ones.
+    """
     given: dict[str, Any] = {}
     for name in FLAGS:
         if (value := getattr(options, name)) is not None:
@@ -229,7 +296,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
     try:
         return Limits(**given)
     except ValueError as exc:
-        _arguments.refuse(options, _arguments.in_flags(exc, FLAGS))
+        _arguments.refuse(options, _arguments.in_flags(exc, {**FLAGS, **(others or {})}))
 
 
 def _idle(text: str) -> float | None:

@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from muxcore.cli._arguments import near
+from muxcore._near import near
 from muxcore.errors import MuxcoreError
 from muxcore.parts import logs
 from muxcore.server import Server

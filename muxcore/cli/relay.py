@@ -6,15 +6,10 @@ import argparse
 import re
 from typing import Any
 
-from muxcore import address
 from muxcore.cli import _serving
-from muxcore.cli._arguments import count, duration, in_flags, refuse
-from muxcore.cli._logging import Output
-from muxcore.load.asking import bytes_of
-from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
-from muxcore.services.behind_proxy import BehindProxy
-from muxcore.services.relay import Relay
-from muxcore.services.relay.own import is_own
+from muxcore.cli._arguments import count, duration
+from muxcore.pool import HEADERS, POLICIES, Check
+from muxcore.services.relay.access_log import FIELDS
 
 _EXAMPLES = """\
 examples:
@@ -25,31 +20,8 @@ examples:
   muxcore relay 6379 red1:6379 red2:6379 --check 1s --check-send 'PING\\r\\n' --check-expect PONG
   muxcore relay 8000 web1:80 web2:80 web3:80 --eject-after 3 --first-byte-timeout 5s
   muxcore relay 0.0.0.0:443 web1:443 web2:443 --accept-proxy 10.0.0.0/8 --send-proxy v2
+  muxcore relay --config relay.toml --check
 """
-# What may stand behind an upstream's address.
-_SUFFIX = re.compile(
-    r"(.+),(?:weight=(?P<weight>\d+)|max-active=(?P<most>\d+)|send-proxy=(?P<header>[\w-]+)"
-    r"|(?P<backup>backup))"
-)
-
-_FLAGS = {
-    "max_active": "--max-active",
-    "queue": "--queue",
-    "queue_timeout": "--queue-timeout",
-    "slow_start": "--slow-start",
-    "every": "--check",
-    "timeout": "--check-timeout",
-    "fall": "--fall",
-    "rise": "--rise",
-    "send": "--check-send",
-    "expect": "--check-expect",
-    "agent": "--agent",
-    "eject_after": "--eject-after",
-    "first_byte_timeout": "--first-byte-timeout",
-    "max_ejected": "--max-ejected",
-    "send_proxy": "--send-proxy",
-}
-_ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 
 
 def add_parser(commands: Any) -> None:
@@ -58,13 +30,23 @@ def add_parser(commands: Any) -> None:
         help="join each client with one of several upstreams",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("address", metavar="LISTEN", help=_serving.ADDRESS)
+    parser.add_argument("address", metavar="LISTEN", nargs="?", help=_serving.ADDRESS)
     parser.add_argument(
         "upstreams",
         metavar="UPSTREAM",
-        nargs="+",
+        nargs="*",
         help="HOST:PORT or unix:PATH, and behind it what is needed of ,weight=N ,max-active=N "
         ",send-proxy=V ,backup",
+    )
+    group = parser.add_argument_group("a file that says all of it (see docs/config.md)")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="serve what it says, and nothing else is given but -q; with --check: tell whether it "
+        "is good",
+    )
+    group.add_argument(
+        "--print-config", action="store_true", help="print the file that says what is given here"
     )
     _add_pool(parser)
     parser.add_argument(
@@ -73,10 +55,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--access-log",
         choices=("text", "json"),
-        help="a line for each connection that has ended; -v means text",
+        help="a line for each connection that has ended; -v and the three below mean text",
     )
     parser.add_argument(
         "--access-log-file", metavar="FILE", help="those lines go there (default: standard output)"
+    )
+    parser.add_argument(
+        "--access-log-fields",
+        metavar="NAME,NAME,…",
+        help=f"what a line has, in this order, of {', '.join(FIELDS)}",
+    )
+    parser.add_argument(
+        "--access-log-start", action="store_true", help="a line when a client has come, too"
     )
     _serving.add_options(parser)
     parser.set_defaults(run=run)
@@ -117,7 +107,8 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=2.0,
         metavar="TIME",
-        help="connect to each so often (2s, if you give no time); default: not at all",
+        help="connect to each so often (2s, if you give no time); default: not at all. With "
+        "--config: see there",
     )
     usual = Check()
     group.add_argument(
@@ -192,99 +183,6 @@ def _share(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> int:
-    path = options.access_log_file
-    access_log = options.access_log or ("text" if options.verbose or path else None)
-    clients, connections = options.max_connections, options.connections
-    if None not in (clients, connections) and clients != connections:
-        refuse(
-            options,
-            f"--max-connections {clients} and --connections {connections} are the same limit: "
-            "give one of them",
-        )
-    _serving.limits_of(options)
-    for name in _ASKING:
-        if getattr(options, name) is not None and options.check is None:
-            refuse(options, f"--{name.replace('_', '-')} says how to check: give --check, too")
-    try:
-        where = address.parse(options.address, listen=True)
-        relay = Relay(
-            _pool(options), max_connections=options.max_connections, access_log=access_log
-        )
-        service = _behind(options, relay)
-    except ValueError as exc:  # an AddressError is one as well
-        flags = {**_serving.FLAGS, **_FLAGS, "connections": "--max-connections"}
-        refuse(options, in_flags(exc, flags))
-    for upstream in relay.pool.upstreams:
-        if is_own(upstream.address, [where]):
-            refuse(
-                options,
-                f"upstream {upstream.name} is LISTEN, {where}: each client would be joined with "
-                "the relay itself, again and again; name another upstream",
-            )
-    output = Output(options.quiet, options.log, True, path)
-    options.address, options.verbose = [options.address], 0
-    return _serving.run(options, service, output=output)
+    from muxcore.cli import _relaying  # the file's parser is for those who relay
 
-
-def _behind(options: argparse.Namespace, relay: Relay) -> Relay | BehindProxy:
-    """Return the relay, or the same behind proxies.
-
-    Raises:
-        ValueError: something cannot work.
-    """
-    if options.accept_proxy is None:
-        return relay
-    try:
-        return BehindProxy(relay, trusted=options.accept_proxy, timeout=options.proxy_timeout)
-    except ValueError as exc:
-        flags = {"trusted": "--accept-proxy", "timeout": "--proxy-timeout"}
-        refuse(options, in_flags(exc, flags))
-
-
-def _pool(options: argparse.Namespace) -> Pool:
-    """Return the pool that the options say.
-
-    Raises:
-        ValueError: something cannot work.
-    """
-    check = None
-    if options.check is not None:
-        check = Check(
-            every=options.check,
-            timeout=options.check_timeout,
-            fall=options.fall,
-            rise=options.rise,
-            send=bytes_of(options.check_send) if options.check_send else b"",
-            expect=bytes_of(options.check_expect) if options.check_expect else b"",
-            agent=options.agent,
-        )
-    return Pool(
-        *map(_upstream, options.upstreams),
-        policy=options.policy,
-        connect_timeout=options.connect_timeout,
-        max_active=options.max_active,
-        queue=options.queue,
-        queue_timeout=options.queue_timeout,
-        slow_start=options.slow_start,
-        check=check,
-        eject_after=options.eject_after,
-        first_byte_timeout=options.first_byte_timeout,
-        max_ejected=options.max_ejected,
-        send_proxy=options.send_proxy,
-    )
-
-
-def _upstream(text: str) -> Upstream:
-    """Return the upstream of an argument such as ``db:5432,weight=2,backup``."""
-    found: dict[str, Any] = {}
-    while suffix := _SUFFIX.fullmatch(text):
-        text = suffix[1]
-        if suffix["weight"]:
-            found["weight"] = int(suffix["weight"])
-        elif suffix["most"]:
-            found["max_active"] = int(suffix["most"])
-        elif suffix["header"]:
-            found["send_proxy"] = suffix["header"]
-        else:
-            found["backup"] = True
-    return Upstream(text, **found)
+    return _relaying.run(options)

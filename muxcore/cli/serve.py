@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
+from muxcore._imported import imported
 from muxcore.cli import _serving
-from muxcore.cli._arguments import near
 from muxcore.errors import ServiceError
 from muxcore.parts import first
 from muxcore.protocol import CALLBACKS
@@ -47,47 +43,9 @@ def load_service(name: str) -> Any:
         ServiceError: the form, the module or the name is wrong, or each client would be refused;
             the message says which.
     """
-    module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
-        raise ServiceError(f"service {name!r}: write MODULE:SERVICE, as in 'myapp:Upper'")
-    if module.endswith(".py") or "/" in module:
-        meant = module.removesuffix(".py").removeprefix("./").replace("/", ".")
-        raise ServiceError(
-            f"service {name!r}: {module!r} is a file: write the module's name, as in "
-            f"'{meant}:{attribute}'"
-        )
-    found = _module(name, module)
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise ServiceError(f"service {name!r}: {_missing(found, part)}") from None
+    found = imported("service", name)
     _check(name, found)
     return found
-
-
-def _module(service: str, name: str) -> Any:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except Exception as exc:
-        top = name.partition(".")[0]
-        if isinstance(exc, ModuleNotFoundError) and exc.name == top:
-            meant = near(top, [path.stem for path in Path(here).glob("*.py")])
-            raise ServiceError(
-                f"service {service!r}: no module {top!r} is in {here} or installed{meant}"
-            ) from None
-        raise ServiceError(
-            f"service {service!r}: cannot import {name!r} ({type(exc).__name__}: {exc})"
-        ) from exc
-
-
-def _missing(owner: Any, name: str) -> str:
-    where = getattr(owner, "__file__", None) or getattr(owner, "__qualname__", repr(owner))
-    meant = near(name, [each for each in dir(owner) if not each.startswith("_")])
-    return f"{where} has no {name!r}{meant}"
 
 
 def _check(name: str, service: Any) -> None:

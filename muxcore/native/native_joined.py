@@ -81,7 +81,7 @@ class NativeJoined(NativeKnown):
         reason, self._end = self._end, (received, sent, first)
         exc = self._ended(reason if isinstance(reason, BaseException) else None, error)
         try:
-            dispatch.call(self, self._protocol, "connection_lost", exc)
+            dispatch.lost(self, self._protocol, exc)
         finally:
             self._protocol = None  # it may refer to this object: no cycle is left
             self._release()

@@ -277,7 +277,7 @@ class NativeTransport(NativeVerbs):
         self._plain = False
         self._kept = None
         try:
-            dispatch.call(self, self._protocol, "connection_lost", exc)
+            dispatch.lost(self, self._protocol, exc)
         finally:
             self._protocol = self._reason = None  # they may refer to this object: no cycle is left
             self._release()
@@ -286,6 +286,8 @@ class NativeTransport(NativeVerbs):
         if self._state != OPEN or self._verb is not Verb.RELAY or self._peer is not None:
             return self
         joined = NativeJoined(self)
+        if (witness := self._engine.witnesses.pop(self, None)) is not None:
+            self._engine.witnesses[joined] = witness
         self._engine.set_transport(self._slot, joined)
         return joined
 

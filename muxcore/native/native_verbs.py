@@ -98,7 +98,8 @@ class NativeVerbs(NativeKnown, BaseTransport):
             if side._hold & HOLD_EOF:  # it was heard before: pass it on now
                 side._give_to_peer(b"")
         for side in (self, peer):
-            if side._state == OPEN and not handles(side._protocol, "connection_lost"):
+            is_heard = handles(side._protocol, "connection_lost") or side in engine.witnesses
+            if side._state == OPEN and not is_heard:
                 side._forget()
 
     def _take_kept(self) -> bytes:

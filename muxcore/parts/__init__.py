@@ -7,6 +7,7 @@ In the order to read:
 - ``transport_socket``: what ``get_extra_info("socket")`` returns;
 - ``known``: what can be asked of a connection to its end;
 - ``transport``: the rules of one connection, without the bytes;
+- ``witnesses``: who hears of its end beside its protocol, and says how fast it may be;
 - ``verbs``: what every transport refuses in the same words, and the verbs' beginnings;
 - ``rates``: how much a connection may receive now, and whose turn it is;
 - ``relay``, ``joining``, ``searching``: the rules of two that are joined, and what brings the

@@ -2,7 +2,7 @@
 
 Every upstream has a check of its own, which begins at a random moment of the first interval, so
 that neither the upstreams of a pool nor the relays of an upstream are checked at once. It goes on
-until the server ends, or the upstream has left the pool.
+until the server ends, the upstream has left the pool, or nobody is relayed to that any more.
 
 Each process checks for itself: what one worker finds, it alone knows.
 """
@@ -31,18 +31,28 @@ def begin(pool: Pool, engine: Connects) -> None:
         pool: it; once its checks run, nothing is done.
         engine: the engine, or ``transport.server``.
     """
-    check = pool.check
-    if check is None or pool.on_added is not None:
+    if pool.check is None or pool.on_added is not None:
         return
 
+    def goes_on() -> bool:
+        return pool.on_added is added
+
     def added(upstream: Upstream) -> None:
-        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check))
+        check = pool.check
+        if check is None:  # there were some, once
+            return
+        _Checks(pool, engine, upstream, check, _Verdict(pool, upstream, check), goes_on)
         if check.agent is not None and not upstream.address.path:
-            _Checks(pool, engine, upstream, check, _Agent(pool, upstream))
+            _Checks(pool, engine, upstream, check, _Agent(pool, upstream), goes_on)
 
     pool.on_added = added
     for upstream in pool.upstreams:
         added(upstream)
+
+
+def end(pool: Pool) -> None:
+    """Check the upstreams no more, until they are wanted again; what is under way ends first."""
+    pool.on_added = None
 
 
 class _Verdict:
@@ -54,9 +64,13 @@ class _Verdict:
         self._check = check
         self._in_a_row = 0  # above 0: successes, below: failures
         self.where = upstream.address
-        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
-        self.send = header_for(send, None) + check.send
         self.asks = bool(check.send or check.expect)
+
+    @property
+    def send(self) -> bytes:
+        pool, upstream = self._pool, self._upstream
+        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
+        return header_for(send, None) + self._check.send
 
     def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
         """Return whether an answer is what was expected; None: it may become that."""
@@ -115,19 +129,26 @@ class _Checks:
         upstream: Upstream,
         check: Check,
         judge: _Verdict | _Agent,
+        goes_on: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._engine = engine
         self._upstream = upstream
         self._check = check
         self._judge = judge
+        self._goes_on = goes_on
         self._answer = b""
         self._transport: Any = None
         self._patience: Handle | None = None  # while one goes on: the end of that
         engine.call_later(check.every * random.random(), self._begin)
 
+    def _is_wanted(self) -> bool:
+        pool = self._pool
+        is_its = pool.check is self._check and self._upstream in pool.upstreams
+        return is_its and self._goes_on()
+
     def _begin(self) -> None:
-        if self._upstream not in self._pool.upstreams:
+        if not self._is_wanted():
             return
         self._answer = b""
         try:
@@ -158,13 +179,15 @@ class _Checks:
 
     def _fail(self, why: str) -> None:
         self._end()
-        self._judge.failed(why)
-        self._next()
+        if self._is_wanted():
+            self._judge.failed(why)
+            self._next()
 
     def _succeed(self) -> None:
         self._end()
-        self._judge.succeeded(self._answer)
-        self._next()
+        if self._is_wanted():
+            self._judge.succeeded(self._answer)
+            self._next()
 
     def _end(self) -> None:
         """Let go of the connection, of which nothing more is heard."""

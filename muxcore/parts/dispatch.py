@@ -30,6 +30,12 @@ class Failable(Protocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
 
+class Watched(Failable, Protocol):
+    """The same, of an engine of ours."""
+
+    _engine: Any
+
+
 _NAMES = (*CALLBACKS, "connection_lost")
 _NEVER_RUN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -145,6 +151,16 @@ def call(transport: Failable, protocol: AnyProtocol, callback: str, *args: Any) 
         return None
 
 
+def lost(transport: Watched, protocol: AnyProtocol, exc: BaseException | None) -> None:
+    """Let a protocol hear of the end, and then who else is to: see ``witnesses.py``."""
+    try:
+        call(transport, protocol, "connection_lost", exc)
+    finally:
+        witnesses = transport._engine.witnesses
+        if witnesses and (witness := witnesses.pop(transport, None)) is not None:
+            call(transport, witness, "connection_lost", exc)
+
+
 def failed(transport: Failable, protocol: AnyProtocol, callback: str, exc: BaseException) -> None:
     """Handle an exception that a callback raised: log it, and close the connection with it.
 
@@ -166,6 +182,19 @@ def let_pass(exc: BaseException) -> None:
     """Raise again what means the program: ``SystemExit`` and ``KeyboardInterrupt``."""
     if isinstance(exc, SystemExit | KeyboardInterrupt):
         raise exc
+
+
+def share_of(service: Any, number: int, count: int) -> Any:
+    """Return what one of several workers serves: a service whose limits are shared out says so.
+
+    Args:
+        service: what all of them serve.
+        number: of the worker, from 1 on.
+        count: of workers.
+    """
+    if isinstance(service, type) or not hasattr(service, "share_of"):
+        return service
+    return service.share_of(number, count)
 
 
 def peer_of(transport: Failable) -> str:

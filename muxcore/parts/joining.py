@@ -19,7 +19,7 @@ class Side(Protocol):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
 
-    def _join(self, peer: Any, first: bytes, back: bytes) -> None: ...
+    def _meet(self, peer: Any, first: bytes, back: bytes) -> None: ...
 
     def _fail(self, exc: BaseException | None) -> None: ...
 
@@ -71,7 +71,7 @@ class Joining:
     def connection_made(self, transport: Any, upstream: Lease | None = None) -> None:
         transport.set_protocol(upstream)  # it counts the end; None: nobody is there to hear of it
         try:
-            self._side._join(transport, self._first, self._back)
+            self._side._meet(transport, self._first, self._back)
         except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
             transport.set_protocol(self)
             self._cancel = transport.abort

@@ -90,7 +90,7 @@ def open_all(
     *,
     reuse_port: bool = False,
     left: Left | None = None,
-) -> dict[socket.socket, str]:
+) -> dict[socket.socket, int]:
     """Open listeners for several addresses, or none.
 
     Bound sockets among them become ours once all is open; if something cannot be opened, they stay
@@ -103,26 +103,26 @@ def open_all(
         left: what need not be opened.
 
     Returns:
-        Each, with the address that it was opened for, as that was given; "" for a bound socket.
+        Each, with the place in ``wheres`` of what it was opened for.
 
     Raises:
         BindError: see :func:`open_listeners`, :func:`listen_on` and ``passed.listeners``.
     """
-    opened: dict[socket.socket, str] = {}
+    opened: dict[socket.socket, int] = {}
     try:
-        for where in wheres:
+        for place, where in enumerate(wheres):
             if isinstance(where, socket.socket):
                 listen_on(where, limits)
-                opened[where] = ""
+                opened[where] = place
                 continue
             found = [] if left is None else left.named(str(where))
-            opened.update(dict.fromkeys(found, str(where)))
+            opened.update(dict.fromkeys(found, place))
             for sock in found:
                 # a supervisor's socket has one queue, which outlives this process
                 _take(sock, limits, reuse_port and not where.fd)
             if not found:
                 found = _opened(where, limits, reuse_port, left)
-                opened.update(dict.fromkeys(found, str(where)))
+                opened.update(dict.fromkeys(found, place))
     except BaseException:
         for sock in opened:
             if isinstance(sock, passed.PassedListener):
@@ -133,7 +133,8 @@ def open_all(
     for sock in opened:
         sockets.watch_peers(sock, limits)
     return {
-        sockets.taken_over(sock) if sock in wheres else sock: name for sock, name in opened.items()
+        sockets.taken_over(sock) if sock in wheres else sock: place
+        for sock, place in opened.items()
     }
 
 

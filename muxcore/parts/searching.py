@@ -7,7 +7,7 @@ descriptors, costs a try, and says nothing of the upstream.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from muxcore.errors import NoUpstream
 from muxcore.parts import first_bytes
@@ -20,6 +20,20 @@ from muxcore.protocol import Handle
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
 
 _ITSELF = "it is this server itself"
+
+
+class Try(NamedTuple):
+    """An upstream that was tried, and failed.
+
+    Attributes:
+        upstream: its address.
+        why: it failed, in words.
+        seconds: that it took.
+    """
+
+    upstream: str
+    why: str
+    seconds: float = 0.0
 
 
 class Search:
@@ -46,13 +60,15 @@ class Search:
         client: whom the connection is for, as a PROXY header tells it where one is sent; None:
             nobody, so it is one of our own.
 
+    Attributes:
+        began: when the last try did, by the pool's clock.
+
     Raises:
         NoUpstream: there is none to wait for: all have ``max_active`` clients, for one.
         TypeError, ValueError: the timeout is no time, or ``tries`` is below 1.
     """
 
     __slots__ = (
-        "_began",
         "_client",
         "_engine",
         "_failed",
@@ -65,6 +81,7 @@ class Search:
         "_tried",
         "_tries",
         "_upstream",
+        "began",
     )
 
     def __init__(
@@ -87,13 +104,13 @@ class Search:
         self._failed: Callable[[BaseException], object] | None = failed
         self._tries = tries
         self._timeout = pool.connect_timeout if timeout is None else timeout
-        self._tried: dict[Upstream, str] = {}  # those that failed, and why
+        self._tried: dict[Upstream, Try] = {}  # those that failed
         self._upstream: Upstream | None = None  # that is connected to now
         self._key = key
         self._client = client
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
-        self._began = 0.0
+        self.began = 0.0
         if pool.check is not None and pool.on_added is None:
             begin(pool, engine)
         if pool.trials is not None:
@@ -102,9 +119,19 @@ class Search:
             raise self._nobody()
 
     @property
+    def tries(self) -> tuple[Try, ...]:
+        """Those that have failed, in order; also after the end."""
+        return tuple(self._tried.values())
+
+    @property
     def reasons(self) -> tuple[tuple[str, str], ...]:
-        """(address, why) of each that has failed, in order; also after the end."""
-        return tuple((upstream.name, why) for upstream, why in self._tried.items())
+        """(address, why) of each of them."""
+        return tuple((each.upstream, each.why) for each in self._tried.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a place."""
+        return self._patience is not None
 
     def cancel(self) -> None:
         """Drop it: nobody is told. Harmless, and idempotent, after an outcome."""
@@ -127,7 +154,7 @@ class Search:
             upstream = pool.take(tried, self._key)
             if upstream is None:
                 return self._wait(first)
-            self._began = pool.clock()
+            self.began = pool.clock()
             if upstream.is_self:
                 self._blame(upstream, _ITSELF)
                 continue
@@ -146,23 +173,24 @@ class Search:
             return False
         if self._patience is None:
             self._patience = self._engine.call_later(pool.queue_timeout, self._waited_too_long)
+        if not pool.is_watched and (wait := pool._next_token()) is not None:
+            pool.is_watched = True
+            self._engine.call_later(wait, _wake, pool, self._engine)
         return True
 
     def _has_place(self) -> None:
         """It is its turn, and a place may be free."""
-        patience, self._patience = self._patience, None
-        assert patience is not None
+        waits = False
         try:
             if self._try_next(first=True):
-                if self._handle is None:  # it waits on
-                    self._patience, patience = patience, None
+                waits = self._handle is None  # it waits on, and no longer than it was to
                 return
             exc: BaseException = self._nobody()
         except OSError as raised:  # it cannot be connected to: the server is ending
             exc = raised
         finally:
-            if patience is not None:
-                patience.cancel()
+            if not waits:
+                self._wait_no_more()
         self._give_up(exc)
 
     def _waited_too_long(self) -> None:
@@ -181,9 +209,13 @@ class Search:
         self._end()
         failed(exc)
 
+    def _note(self, upstream: Upstream, why: str) -> None:
+        seconds = round(self._pool.clock() - self.began, 6)
+        self._tried[upstream] = Try(upstream.name, why, seconds)
+
     def _blame(self, upstream: Upstream, why: str) -> None:
-        self._tried[upstream] = why
-        self._pool.failed(upstream, self._began, why)
+        self._note(upstream, why)
+        self._pool.failed(upstream, self.began, why)
 
     def _nobody(self) -> NoUpstream:
         return NoUpstream(self.reasons, self._pool.full())
@@ -206,7 +238,7 @@ class Search:
         header = header_for(send, client)
         lease: Lease = upstream
         if (trials := self._pool.trials) is not None:
-            lease = trials.begin(upstream, transport, self._began, len(header))
+            lease = trials.begin(upstream, transport, self.began, len(header))
         transport.set_protocol(lease)
         if header:
             transport.write(header)
@@ -224,8 +256,16 @@ class Search:
         why = getattr(exc, "strerror", None) or str(exc)
         if getattr(exc, "errno", None) in OUR_FAULT:
             self._pool.left(upstream)
-            self._tried[upstream] = why
+            self._note(upstream, why)
         else:
             self._blame(upstream, why)
         if not self._try_next():
             self._give_up(self._nobody())
+
+
+def _wake(pool: Pool, engine: Connects) -> None:
+    """Let those who wait for an upstream's rate go on, and look again while there are some."""
+    wait = pool.wake_paced()
+    pool.is_watched = wait is not None
+    if wait is not None:
+        engine.call_later(wait, _wake, pool, engine)

@@ -17,11 +17,11 @@ from typing import Any, NoReturn, Self, cast
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import MuxcoreError, NoUpstream, passed_on
-from muxcore.parts import dispatch
+from muxcore.parts import dispatch, witnesses
 from muxcore.parts.joining import Joining
 from muxcore.parts.known import Known
 from muxcore.pool import Pool, key_of
-from muxcore.protocol import Bytes, Transport, Verb, handles
+from muxcore.protocol import AnyProtocol, Bytes, Transport, Verb, handles
 from muxcore.rate import MOST_RATES, Rate
 
 BYTES = (bytes, bytearray, memoryview)
@@ -106,6 +106,15 @@ class Verbs(Known):
 
     # -- the end
 
+    def add_witness(self, witness: AnyProtocol) -> None:
+        """Have ``witness.connection_lost(exc)`` called at the end, after the protocol's.
+
+        Whoever is the protocol by then. Where it has rates, those hold: ``up`` for what comes from
+        here, ``down`` for what a relay's other side sends here.
+        """
+        witnesses.add(self._engine.witnesses, self, witness)
+        witnesses.limit(self._engine.witnesses, self)
+
     def abort(self) -> None:
         if get_ident() != self._engine.owner:
             self._engine.refuse_thread("abort()")
@@ -162,7 +171,18 @@ class Verbs(Known):
             which = "the connection itself" if peer is self else "a connection of another server"
             raise ValueError(f"relay(): the peer is {which}")
         peer._check(Verb.RELAY, "the peer")
-        self._join(cast(Self, peer), first, back)  # of one engine, so of one class
+        self._meet(cast(Self, peer), first, back)  # of one engine, so of one class
+
+    def _meet(self, peer: Self, first: Bytes, back: Bytes) -> None:
+        """Join them, with the rates that witnesses of either have for the other.
+
+        Raises:
+            ValueError: one of them has ended already.
+        """
+        if known := self._engine.witnesses:
+            witnesses.limit(known, self, peer)
+            witnesses.limit(known, peer, self)
+        self._join(peer, first, back)
 
     def _find_peer(
         self,

@@ -3,8 +3,11 @@
 - ``upstream``: one of them: what it may take, how it fares;
 - ``trials``: what clients' own connections show of one, and who is ejected;
 - ``checks``: how a pool finds out by itself, and what an agent may say;
+- ``pace``: how many new clients a second one may have;
+- ``turn``: whose turn it is, in all processes;
 - ``policies``: which of those that are up gets a client;
-- ``pool``: all of them together, and the clients that wait for a place.
+- ``waiting``: the clients that wait for a place;
+- ``pool``: all of them together.
 """
 
 from muxcore.pool.checks import Check

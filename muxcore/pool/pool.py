@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import math
-import mmap
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
-from muxcore.pool import policies
+from muxcore.pool import changing, policies
 from muxcore.pool.checks import Check
+from muxcore.pool.pace import checked_rate
 from muxcore.pool.trials import Trials
+from muxcore.pool.turn import shared_number
 from muxcore.pool.upstream import (
     Upstream,
     UpstreamStats,
@@ -28,6 +28,7 @@ from muxcore.pool.upstream import (
     checked_count,
     checked_header,
 )
+from muxcore.pool.waiting import Waiting
 
 logger = logging.getLogger("muxcore.relay")
 
@@ -37,7 +38,7 @@ _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
 
-class Pool:
+class Pool(Waiting):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -60,8 +61,10 @@ class Pool:
             ``Limits.connect_timeout``.
         max_active: clients at once for one upstream, those on their way to it included. One that
             has as many gets no more. None: no cap.
-        queue: clients that wait, at most, where all that are up have ``max_active``; beyond it a
-            client is refused. 0: none.
+        rate: new clients a second for one upstream, of which at most a second's worth at once: see
+            ``pace.py``. One that has had as many gets none for now. None: no limit.
+        queue: clients that wait, at most, where all that are up have ``max_active``, or their
+            ``rate``; beyond it a client is refused. 0: none.
         queue_timeout: seconds for which one waits before it is refused.
         slow_start: seconds in which one that is back gets more and more, up to its weight. 0: all
             at once.
@@ -75,6 +78,7 @@ class Pool:
         max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
             one may always, and none that is the last one up.
         send_proxy: the PROXY header of an upstream that has none of its own: see ``Upstream``.
+        name: what it is called in logs, metrics and by ``muxcore admin``.
         clock: returns seconds that never go backward.
         spread: returns a number from 0 to 1, for the jitter of the pauses.
 
@@ -96,6 +100,7 @@ class Pool:
         policy: str = "round-robin",
         connect_timeout: float | None = None,
         max_active: int | None = None,
+        rate: float | None = None,
         queue: int = 0,
         queue_timeout: float = 5.0,
         slow_start: float = 0.0,
@@ -104,9 +109,11 @@ class Pool:
         first_byte_timeout: float | None = None,
         max_ejected: float = 0.5,
         send_proxy: str = "",
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
         spread: Callable[[], float] = random.random,
     ) -> None:
+        super().__init__()
         if not upstreams:
             raise TypeError("at least one upstream is needed, such as 'db1:5432'")
         if policy not in POLICIES:
@@ -116,14 +123,17 @@ class Pool:
         self.policy = policy
         self.connect_timeout = connect_timeout
         self.max_active = checked_cap("Pool", max_active)
+        self.pace = checked_rate("Pool", "rate", rate)
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
         self.send_proxy = checked_header("Pool", send_proxy)
+        self.name = name
         self._made_with = {
             "policy": policy,
             "connect_timeout": connect_timeout,
             "max_active": max_active,
+            "rate": rate,
             "queue": queue,
             "queue_timeout": queue_timeout,
             "slow_start": slow_start,
@@ -132,6 +142,7 @@ class Pool:
             "first_byte_timeout": first_byte_timeout,
             "max_ejected": max_ejected,
             "send_proxy": send_proxy,
+            "name": name,
             "clock": clock,
             "spread": spread,
         }
@@ -141,15 +152,15 @@ class Pool:
         self.spread = spread
         self._choose = policies.POLICIES[policy]
         self._most = math.inf if max_active is None else max_active
-        self._waiting: deque[Callable[[], object]] = deque()
-        self._turn = _shared_number()
+        self._turn = shared_number()
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams: tuple[Upstream, ...] = ()
         for upstream in upstreams:
             self._admit(upstream)
         self.changed()
-        caps = max_active or any(isinstance(u, Upstream) and u.max_active for u in upstreams)
+        own = [each for each in upstreams if isinstance(each, Upstream)]
+        caps = max_active or rate or any(each.max_active or each.pace for each in own)
         counts = caps or queue or slow_start or check or policy in _COUNTING
         requires = {"shared_state"} if counts else set()
         timed = {"timers"} if queue or check or self.trials is not None else set()
@@ -205,6 +216,21 @@ class Pool:
         self.changed()
         return gone
 
+    def change(self, *upstreams: str | int | Address | Upstream, **settings: Any) -> None:
+        """Be as a new pool would be that is made with this; in the engine's thread.
+
+        Clients stay with their upstreams. What is known of one that stays, too, is kept.
+
+        Args:
+            upstreams: all of them, from now on. An ``Upstream`` of this pool stays as it is, while
+                an address that it has gets what is given for it. None at all: they stay.
+            settings: those that are to be others, as of ``Pool``.
+
+        Raises:
+            AddressError, TypeError, ValueError: see ``Pool``; nothing has changed then.
+        """
+        changing.change(self, upstreams, settings)
+
     def upstream(self, name: str) -> Upstream:
         """Return the upstream of an address.
 
@@ -222,11 +248,13 @@ class Pool:
             self._choose is policies.in_turns
             and not self.slow_start
             and self._most == math.inf
+            and self.pace is None
             and len({each.weight for each in self.upstreams}) == 1
             and all(
-                each.is_up and not each.backup and each.max_active is None and each.percent == 100
+                each.is_up and not (each.backup or each.max_active or each.pace)
                 for each in self.upstreams
             )
+            and all(each.percent == 100 for each in self.upstreams)
         )
 
     # -- which one
@@ -254,6 +282,8 @@ class Pool:
             chosen = self._found([u for u in self.upstreams if u not in tried], turn, key)
         if chosen is not None:
             chosen.active += 1
+            if (pace := chosen.pace or self.pace) is not None:
+                chosen.full_at = pace.taken(chosen.full_at, self.clock())
         return chosen
 
     def connected(self, upstream: Upstream) -> None:
@@ -297,7 +327,7 @@ class Pool:
         upstream._leave()
 
     def full(self) -> int:
-        """Return how many of them have as many clients as they may."""
+        """Return how many of them have as many clients as they may, or had them just now."""
         return sum(not self._has_room(upstream) for upstream in self.upstreams)
 
     def stats(self) -> dict[str, UpstreamStats]:
@@ -307,26 +337,6 @@ class Pool:
 
     # -- who waits
 
-    @property
-    def waiting(self) -> int:
-        """How many clients wait for a place."""
-        return len(self._waiting)
-
-    def wait(self, call: Callable[[], object], *, first: bool = False) -> bool:
-        """Have ``call()`` called once a place may be free, in turn.
-
-        Args:
-            call: it; it takes an upstream, or waits again.
-            first: before all others: it was its turn, and somebody else had the place.
-
-        Returns:
-            Whether it waits: the queue has an end.
-        """
-        if not first and len(self._waiting) >= self.queue:
-            return False
-        (self._waiting.appendleft if first else self._waiting.append)(call)
-        return True
-
     def is_busy(self, tried: Collection[Upstream] = ()) -> bool:
         """Return whether one that is up has no place now, and may have one soon.
 
@@ -335,13 +345,11 @@ class Pool:
         """
         return any(u.is_up and not self._has_room(u) for u in self.upstreams if u not in tried)
 
-    def give_up(self, call: Callable[[], object]) -> None:
-        """Forget somebody who waits."""
-        self._waiting.remove(call)
-
-    def _freed(self) -> None:
-        if self._waiting:
-            self._waiting.popleft()()
+    def _next_token(self) -> float | None:
+        now = self.clock()
+        paced = (u for u in self.upstreams if u.pace or self.pace)
+        waits = (self._wait(u, now) for u in paced if u.is_up and self._has_place(u))
+        return min(waits, default=None)
 
     # -- how
 
@@ -361,8 +369,18 @@ class Pool:
         return min(resting, key=Upstream._due, default=None)
 
     def _has_room(self, upstream: Upstream) -> bool:
+        return self._has_place(upstream) and not self._wait(upstream, self.clock())
+
+    def _has_place(self, upstream: Upstream) -> bool:
         most = self._most if upstream.max_active is None else upstream.max_active
         return upstream.active < most
+
+    def _wait(self, upstream: Upstream, now: float) -> float:
+        """Return the seconds until its rate allows it a client."""
+        if (pace := upstream.pace or self.pace) is None:
+            return 0.0
+        upstream.full_at = pace.at_latest(upstream.full_at, now)
+        return pace.wait(upstream.full_at, now)
 
 
 def _remade(kind: type[Pool], upstreams: tuple[Upstream, ...], named: dict[str, Any]) -> Pool:
@@ -382,19 +400,3 @@ def _before_backups(up: Iterable[Upstream]) -> list[Upstream]:
     """Return those that are no backups, or the backups where there is none."""
     found = list(up)
     return [u for u in found if not u.backup] or found
-
-
-_shared: list[memoryview] = []  # numbers in memory that forked children share, yet to be given out
-
-
-def _shared_number() -> memoryview:
-    """Return a number that says whose turn it is.
-
-    Forked children share it: each serves one client, and all would begin with the same upstream. A
-    turn that two of them take at once does no harm. A page has many: a process may have tens of
-    thousands of pools, and 65,530 mappings (vm.max_map_count).
-    """
-    if not _shared:
-        page = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
-        _shared.extend(page[at : at + 1] for at in range(len(page)))
-    return _shared.pop()

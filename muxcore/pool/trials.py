@@ -95,6 +95,22 @@ class Trials:
             return None
         return cls(pool, eject_after, timeout, max_ejected)
 
+    def become(self, other: Trials, pool: Steered | None = None) -> None:
+        """Judge as others would from now on.
+
+        Args:
+            other: they.
+            pool: whose they are; None: they stay this one's.
+        """
+        self._pool = pool or self._pool
+        self.timeout, self._eject_after = other.timeout, other._eject_after
+        self._max_ejected = other._max_ejected
+        self.on_begun = None  # who looks does it as often as the time-out wants
+
+    def end(self) -> None:
+        """Judge nobody any more: those that are under way go on."""
+        self.timeout = self._eject_after = None
+
     def begin(self, upstream: Upstream, transport: Any, began: float, before: int = 0) -> Trial:
         """Put a connection on trial.
 
@@ -108,6 +124,10 @@ class Trials:
         if self.on_begun is not None and (self.timeout is not None or upstream.ejected):
             self.on_begun(trial)
         return trial
+
+    def now(self) -> float:
+        """Return the pool's time."""
+        return self._pool.clock()
 
     def answered(self, upstream: Upstream, began: float) -> None:
         """Hear that a connection to it was answered; what began before its failures tells little.
@@ -169,15 +189,25 @@ class Trials:
 
 
 class Trial:
-    """One connection to an upstream; it is its protocol, too, and counts its end."""
+    """One connection to an upstream; it is its protocol, too, and counts its end.
 
-    __slots__ = ("_before", "_moved", "_quiet", "_transport", "_trials", "began", "upstream")
+    Attributes:
+        upstream: whom it is to.
+        began: when it was asked for.
+        seen_at: when it was seen that the first byte has come; None: it was not.
+    """
+
+    __slots__ = (
+        *("_before", "_moved", "_quiet", "_transport", "_trials"),
+        *("began", "seen_at", "upstream"),
+    )
 
     def __init__(
         self, trials: Trials, upstream: Upstream, transport: Any, began: float, before: int
     ) -> None:
         self.upstream = upstream
         self.began = began
+        self.seen_at: float | None = None
         self._trials = trials
         self._transport = transport  # None: it is over
         self._before = before
@@ -196,6 +226,7 @@ class Trial:
         moved: tuple[int, int] = transport.get_extra_info("bytes")
         if moved[0]:
             self._transport = None
+            self.seen_at = trials.now()
             trials.answered(self.upstream, self.began)
             return False
         self._quiet = self._quiet + 1 if moved == self._moved else 0

@@ -20,6 +20,7 @@ from typing import Any
 from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import AddressError
+from muxcore.pool.pace import checked_rate
 
 FIRST_PAUSE = 0.5  # s: a restart of a small server; a client is turned away by then anyway
 LONGEST_PAUSE = 30.0  # s: how long one that is back may wait for its first client
@@ -68,6 +69,7 @@ class Upstream:
         weight: its share of the clients, from 1 to 256.
         backup: it gets clients only while none that is no backup is up.
         max_active: clients at once; None means the pool's.
+        rate: new clients a second; None means the pool's.
         out: it gets no clients, until ``out`` is False.
         send_proxy: the PROXY header that it gets before a client's bytes: "v1", "v2", "v2-crc32c"
             (with a checksum), or "" for none; None means the pool's.
@@ -77,6 +79,7 @@ class Upstream:
         name: the same as text.
         active, total, failed, unanswered: as in ``UpstreamStats``.
         is_self: it is the server that relays to it.
+        full_at: when it may have a second's worth of clients at once: see ``pace.py``.
         ejected: it rests since clients that it took had no answer: see ``trials.py``.
 
     Raises:
@@ -97,10 +100,12 @@ class Upstream:
         "failed",
         "failing",
         "freed",
+        "full_at",
         "is_self",
         "max_active",
         "name",
         "out",
+        "pace",
         "percent",
         "probing",
         "rests_until",
@@ -118,6 +123,7 @@ class Upstream:
         weight: int = 1,
         backup: bool = False,
         max_active: int | None = None,
+        rate: float | None = None,
         out: bool = False,
         send_proxy: str | None = None,
     ) -> None:
@@ -127,6 +133,8 @@ class Upstream:
             raise AddressError(f"upstream {self.name}: nobody can be connected to at port 0")
         self.weight = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
         self.max_active = checked_cap("Upstream", max_active)
+        self.rate = rate
+        self.full_at = -math.inf
         self.backup = backup
         self.out = out
         self.send_proxy = None if send_proxy is None else checked_header("Upstream", send_proxy)
@@ -147,10 +155,26 @@ class Upstream:
         """Be made anew in a worker: what is known of it is one process's."""
         named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
         named |= {"max_active": self.max_active, "send_proxy": self.send_proxy}
+        named["rate"] = self.rate
         return _remade, (self.address, named)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} active={self.active}>"
+
+    def become(self, other: Upstream) -> None:
+        """Be told what another one is told; what is known of it stays."""
+        self.weight, self.backup, self.out = other.weight, other.backup, other.out
+        self.max_active, self.send_proxy = other.max_active, other.send_proxy
+        self.rate = other.rate
+
+    @property
+    def rate(self) -> float | None:
+        """New clients a second; None: the pool's."""
+        return None if self.pace is None else self.pace.rate
+
+    @rate.setter
+    def rate(self, rate: float | None) -> None:
+        self.pace = checked_rate("Upstream", "rate", rate)
 
     @property
     def is_up(self) -> bool:

@@ -185,7 +185,7 @@ class BlockingTransport(BaseTransport):
     def lost(self) -> Linger | None:
         """Deliver ``connection_lost``, then close; or return what closes it a little later."""
         try:
-            dispatch.call(self, self._protocol, "connection_lost", self._reason)
+            dispatch.lost(self, self._protocol, self._reason)
         except BaseException:
             self.sock.close()
             raise

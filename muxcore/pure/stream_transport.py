@@ -345,7 +345,7 @@ class StreamTransport(Rated):
         self._end_deadlines()
         self._lingers = self._lingers and self._has_to_linger()
         try:
-            dispatch.call(self, self._protocol, "connection_lost", exc)
+            dispatch.lost(self, self._protocol, exc)
         finally:
             self._protocol = self._on_data = None  # it may refer to this object: no cycle is left
             if not self._lingers:

@@ -7,24 +7,23 @@ connection as if the client had connected to it.
 
 from __future__ import annotations
 
-import copy
-import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, Self, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 from muxcore._seldom import Seldom
 from muxcore.limits import seconds
 from muxcore.parts import dispatch
+from muxcore.services.networks import Networks
+from muxcore.services.wrapping import Wrapper
 
 logger = logging.getLogger("muxcore")
 
 _MOST = 16 + 65_535  # bytes: the length behind the first 16 is a number of two
-Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 
 
-class BehindProxy:
+class BehindProxy(Wrapper):
     """A service whose connections begin with a PROXY header, of version 1 or 2.
 
     ::
@@ -64,10 +63,9 @@ class BehindProxy:
         timeout: float = 3.0,
         max_header: int = 16_384,
     ) -> None:
-        if isinstance(trusted, str):
-            raise TypeError(f"BehindProxy(trusted={trusted!r}): give a list, such as [{trusted!r}]")
-        names = list(trusted)
-        if not names:
+        super().__init__(service)
+        self.trusted = Networks("BehindProxy", "trusted", trusted)
+        if not self.trusted:
             raise ValueError(
                 "BehindProxy(trusted=[]): nobody could send a header; name the proxies' networks, "
                 "such as '10.0.0.0/8', or 'unix'"
@@ -82,9 +80,6 @@ class BehindProxy:
             raise ValueError(
                 f"BehindProxy(max_header={max_header!r}): max_header must be from 16 to {_MOST:,}"
             )
-        self.service = service
-        self.trusted = [_network(name) for name in names if name != "unix"]
-        self.trusts_unix = "unix" in names
         self.timeout = timeout
         self.max_header = max_header
         self.counts: Counter[str] = Counter()
@@ -96,33 +91,9 @@ class BehindProxy:
 
         return Preface(self)
 
-    def __repr__(self) -> str:
-        return f"BehindProxy({dispatch.describe(self.service)})"
-
-    def around(self, service: Any) -> Self:
-        """Return the same around another service; both count together."""
-        other = copy.copy(self)
-        other.service = service
-        return other
-
-    # -- what a server asks of a service
-
     @property
-    def requires(self) -> frozenset[str]:
-        """What it requires of an engine, and what the service does."""
-        dispatch.check_service(self.service)  # a server asks when it is made: it is refused then
-        brought = getattr(self.service, "requires", None) or ()
-        return frozenset([brought] if isinstance(brought, str) else brought) | {"timers"}
-
-    @property
-    def limits(self) -> Any:
-        """What the service lays over the server's ``Limits``."""
-        return getattr(self.service, "limits", None)
-
-    def server_started(self, server: Any) -> None:
-        """Let the service hear of it, as it would by itself."""
-        if not isinstance(self.service, type) and hasattr(self.service, "server_started"):
-            self.service.server_started(server)
+    def needs(self) -> frozenset[str]:
+        return frozenset({"timers"})
 
     # -- for its connections
 
@@ -132,11 +103,7 @@ class BehindProxy:
         Args:
             peername: its socket address.
         """
-        if not isinstance(peername, tuple):
-            return self.trusts_unix and peername is not None
-        host = ipaddress.ip_address(peername[0].partition("%")[0])
-        host = getattr(host, "ipv4_mapped", None) or host
-        return any(host in network for network in self.trusted)
+        return self.trusted.have(peername)
 
     def refuse(self, transport: Any, what: str, why: object) -> None:
         """Close a connection, and tell of it at a bounded rate.
@@ -149,20 +116,3 @@ class BehindProxy:
         self.counts[what] += 1
         self._log.tell("connection from %s is closed: %s", dispatch.peer_of(transport), why)
         transport.abort()
-
-
-def within(service: Any, change: Callable[[Any], Any]) -> Any:
-    """Return what a service is changed to; of one that is behind a proxy, that one is changed."""
-    if isinstance(service, BehindProxy):
-        return service.around(change(service.service))
-    return change(service)
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except (TypeError, ValueError) as exc:
-        raise ValueError(
-            "BehindProxy(trusted=…): trusted must be networks such as '10.0.0.0/8', or 'unix', not "
-            f"{text!r}: {exc}"
-        ) from None

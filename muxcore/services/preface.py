@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from muxcore.errors import ParseError
 from muxcore.parsers.proxy import ProxyHeader, header_needs, proxy_header
-from muxcore.parts import dispatch
 from muxcore.protocol import Handle
+from muxcore.services.wrapping import enter
 
 
 class Behind(Protocol):
@@ -85,22 +85,4 @@ class Preface:
         behind, transport = self._behind, self._transport
         behind.counts["local" if header.command == "LOCAL" else "clients"] += 1
         transport.is_for(header)
-        engine = transport._engine
-
-        def count(exc: BaseException) -> None:
-            engine.errors[type(exc).__name__] += 1
-
-        made = dispatch.made_for(behind.service, _itself, count)
-        if made is None:
-            transport.abort()
-            return
-        protocol, verb = made
-        transport.set_protocol(protocol)
-        dispatch.call(transport, protocol, "connection_made", transport)
-        transport._begin_declared(verb)
-        if engine.draining:
-            transport.tell_draining()
-
-
-def _itself(protocol: Any) -> Any:
-    return protocol
+        enter(transport, behind.service)

@@ -58,7 +58,7 @@ class Workers(Engine):
         on_end: called, in its thread, when it has ended in the background.
 
     Raises:
-        ServiceError: a worker cannot be told of the service.
+        ServiceError: a worker cannot be told of a service.
         ValueError: more workers than connections, or an unknown balance.
     """
 
@@ -80,6 +80,7 @@ class Workers(Engine):
         if count > least:
             raise ValueError(f"{count} workers cannot share {least} connections: each needs one")
         self.count, self._most = count, most_of(count)
+        self._task = task
         self.on_end: Callable[[], object] = lambda: None
         self._is_ready = threading.Event()  # or has ended
         self._waker = Waker()
@@ -96,7 +97,8 @@ class Workers(Engine):
     # -- what it serves
 
     def listen(self, sock: socket.socket, service: Service) -> None:
-        self._places.listen(sock, self.limits)
+        which = next(n for n, each in enumerate(self._task.services) if each is service)
+        self._places.listen(sock, self.limits, which)
 
     def beside(self) -> Sequence[socket.socket]:
         return self._places.beside()
@@ -129,6 +131,13 @@ class Workers(Engine):
 
     def tell_workers(self, word: str) -> None:
         self._parent.call(lambda: self._parent.order(word))
+
+    def renew(self, news: bytes) -> None:
+        task = packed(self._task)
+        self._parent.call(lambda: self._parent.renew(task, news))
+
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:
+        self._parent.call(lambda: self._parent.tell_of(serves))
 
     def resize(self, count: int) -> None:
         """Have so many workers from now on; from any thread and signal handler.

@@ -12,7 +12,6 @@ import contextlib
 import enum
 import math
 import select
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from muxcore.stats import Stats
 from muxcore.workers.crew import Worker, most_of
 from muxcore.workers.places import Place, Places
 from muxcore.workers.replacing import Replacing
+from muxcore.workers.task import file_of
 
 _TICK = 0.05  # s between two looks at who has ended, where a process has no descriptor (Linux 5.3)
 _MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
@@ -76,13 +76,12 @@ class Parent:
         self.drained = True
         self.stopped = 0
         self.failure: WorkerFailed | None = None
-        self._task = tempfile.TemporaryFile()  # noqa: SIM115
-        self._task.write(task)
-        self._task.flush()
+        self._task = file_of(task)
         self._places = places
         self.limits = limits
         self._waker = waker
         self._tell = tell
+        self._tell_of: Callable[[Worker], object] = lambda worker: None
         self._workers: list[Worker] = []
         self._calls: deque[Callable[[], object]] = deque()
         # of those who leave there may be as many as there are places, and nobody waits for more
@@ -107,6 +106,29 @@ class Parent:
         for worker in self._workers:
             if worker.place is not None:
                 worker.process.channel.send(word)
+
+    def renew(self, task: bytes, news: bytes) -> None:
+        """Have workers do something else from now on; in its thread.
+
+        Args:
+            task: for those that do not serve yet.
+            news: for the others: see ``worker``.
+        """
+        self._task.close()
+        self._task = file_of(task)
+        with file_of(news) as file:
+            for worker in self._workers:
+                if worker.place is None:
+                    worker.process.channel.send("prepare", {"task": self._task.fileno()})
+                elif not worker.process.channel.send("renew", {"news": file.fileno()}):
+                    logger.error("%s cannot be told what has changed", worker.name())
+
+    def tell_of(self, serves: Callable[[Worker], object]) -> None:
+        """Call ``serves(worker)`` for each with a place, ready or not, now and later; here."""
+        self._tell_of = serves
+        for worker in self._workers:
+            if worker.place is not None:
+                serves(worker)
 
     def resize(self, count: int) -> None:
         """Have so many workers; in its thread."""
@@ -245,9 +267,11 @@ class Parent:
             "serve",
             place.descriptors(),
             limits=shares,
+            share=(place.number, count),
             cell=worker.cell,
             exact=self._places.exact,
         )
+        self._tell_of(worker)
 
     def _hear(self, worker: Worker) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -8,6 +8,7 @@ a unix socket or a given one without that option, is in every place: its one que
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from muxcore import address
@@ -23,7 +24,7 @@ class Place:
 
     Attributes:
         number: it counts from 1.
-        sockets: by name, which is unique in the place.
+        sockets: by name, which is unique in the place: see ``served``.
         due: monotonic(), when it is to have a worker, if it has none.
         ready: whether its worker has said that it serves.
         deaths: of its workers.
@@ -53,38 +54,45 @@ class Places:
     def __init__(self, count: int, *, exact: bool = False) -> None:
         self.exact = exact
         self.every = [Place(number + 1) for number in range(count)]
-        self._given: list[socket.socket] = []  # as they were listened on: to be closed once
+        # as they were listened on, to be closed once, with the numbers of their services
+        self._given: list[tuple[socket.socket, int]] = []
         self._beside: list[socket.socket] = []
         self._left: dict[int, Place] = {}  # places that are not in use now, by their numbers
         self._limits = Limits()
 
-    def listen(self, sock: socket.socket, limits: Limits) -> None:
+    def listen(self, sock: socket.socket, limits: Limits, which: int) -> None:
         """Share a listening socket out, which is ours from now on.
+
+        Args:
+            sock: it.
+            limits: of its backlog.
+            which: the number of the service that it is for.
 
         Raises:
             OSError: another one cannot be bound beside it.
         """
-        self._given.append(sock)
+        self._given.append((sock, which))
         self._limits = limits
         for place in self.every:
-            self._listen_at(place, sock)
+            self._listen_at(place, sock, which)
         while (other := predecessor.beside(sock)) is not None:  # it had more places
-            self._serve_also(other)
+            self._serve_also(other, which)
 
-    def _listen_at(self, place: Place, sock: socket.socket) -> None:
+    def _listen_at(self, place: Place, sock: socket.socket, which: int) -> None:
         ours = sock
         if place.number > 1 and not self.exact and _shares(sock):
             ours = predecessor.beside(sock) or opening.open_beside(sock, self._limits)
             self._beside.append(ours)
-        place.sockets[f"{place.number}: {address.of_socket(sock)}"] = ours
+        place.sockets[f"{which} at {place.number}: {address.of_socket(sock)}"] = ours
 
-    def _serve_also(self, sock: socket.socket) -> None:
+    def _serve_also(self, sock: socket.socket, which: int) -> None:
         """Serve whoever waits in a socket for which there is no place: a sibling does it."""
         opening.listen_on(sock, self._limits)
         self._beside.append(sock)
         fewest = min(self.every, key=lambda place: len(place.sockets))
         for place in self.every if self.exact else (fewest,):
-            place.sockets[f"left {len(self._beside)}: {address.of_socket(sock)}"] = sock
+            name = f"{which} left {len(self._beside)}: {address.of_socket(sock)}"
+            place.sockets[name] = sock
 
     def beside(self) -> list[socket.socket]:
         """Return what was not given, but bound beside that."""
@@ -115,8 +123,8 @@ class Places:
         place = self._left.pop(number, None)
         if place is None:
             place = Place(number)
-            for sock in self._given:
-                self._listen_at(place, sock)
+            for sock, which in self._given:
+                self._listen_at(place, sock, which)
         for each in self.every:
             for name in place.sockets:
                 each.sockets.pop(name, None)
@@ -125,7 +133,7 @@ class Places:
 
     def close(self) -> None:
         """Close every socket of ours: a worker that serves one has its own descriptor."""
-        for sock in self._given:
+        for sock, _ in self._given:
             opening.close_listener(sock)
         for sock in self._beside:
             sock.close()
@@ -136,10 +144,23 @@ class Places:
 
     def abandon(self) -> None:
         """Close the copies of a fork of the process that listens."""
-        for sock in (*self._given, *self._beside):
+        for sock in (*(sock for sock, _ in self._given), *self._beside):
             sock.close()
         self._given.clear()
         self._beside.clear()
+
+
+def served(descriptors: Mapping[str, int]) -> dict[socket.socket, int]:
+    """Return the sockets of a place, in its worker, each with the number of its service.
+
+    Args:
+        descriptors: by name; the name begins with that number.
+    """
+    numbers = {name: int(name.partition(" ")[0]) for name in descriptors}
+    return {
+        socket.socket(fileno=descriptors[name]): numbers[name]
+        for name in sorted(descriptors, key=numbers.__getitem__)
+    }
 
 
 def _shares(sock: socket.socket) -> bool:

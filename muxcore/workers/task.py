@@ -11,11 +11,12 @@ import os
 import pickle
 import runpy
 import sys
+import tempfile
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from muxcore.errors import ServiceError
 from muxcore.parts import dispatch
@@ -31,14 +32,15 @@ class Task:
     """What a worker runs.
 
     Attributes:
-        make: called with the service, the listening sockets and the options; returns a server.
-        service: what is served.
+        make: called with a mapping of listening sockets to services, and the options; returns a
+            server.
+        services: what is served; each once.
         options: of ``make``.
         first: called before it, where there is one.
     """
 
     make: Callable[..., Any]
-    service: Any
+    services: Sequence[Any]
     options: dict[str, Any] = field(default_factory=dict)
     first: Callable[[], object] | None = None
 
@@ -49,7 +51,7 @@ def packed(task: Task) -> bytes:
     Raises:
         ServiceError: it has no name that can be imported, and cannot be pickled.
     """
-    name = dispatch.describe(task.service)
+    name = ", ".join(map(dispatch.describe, task.services))
     advice = (
         "each worker is a process of its own: define it at the top of a module, from where it is "
         "imported there, or let its objects be pickled"
@@ -80,6 +82,22 @@ def unpacked(data: bytes) -> Task:
     task = pickle.loads(body)
     assert isinstance(task, Task)
     return task
+
+
+def file_of(data: bytes) -> IO[bytes]:
+    """Return a file without a name, for other processes to read."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(data)
+    file.flush()
+    return file
+
+
+def contents(descriptor: int) -> bytes:
+    """Return what is in a file that several processes have open, and close it."""
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _main_module() -> tuple[str, str] | None:

@@ -12,22 +12,26 @@ somebody sends to one worker does what it does to any server.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 import socket
 import traceback
+from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from types import FrameType
 from typing import Any
 
 from muxcore import registry
 from muxcore.abc import logger
-from muxcore.parts import notify
+from muxcore.parts import dispatch, notify
 from muxcore.parts.cells import Cells
 from muxcore.parts.channel import Channel, Message, Orders
 from muxcore.pure.forking import flush
 from muxcore.restarting import program
-from muxcore.workers.task import Task, unpacked
+from muxcore.workers.places import served
+from muxcore.workers.task import Task, contents, unpacked
 
 FAILED = 70  # EX_SOFTWARE of sysexits.h: it has said why it cannot serve, or logged it
 
@@ -47,10 +51,11 @@ def main(sock: socket.socket) -> int:
         if message is None:
             return 0
         cells = Cells(message.details["cells"], message.descriptors["cells"])
-        task = unpacked(contents(message.descriptors["task"]))
-        registry.engine(task.options["engine"])  # it is imported by that
-        channel.send("prepared")
-        message = channel.receive(wait=True)
+        while message is not None and message.word == "prepare":  # again where the task has changed
+            task = unpacked(contents(message.descriptors["task"]))
+            registry.engine(task.options["engine"])  # it is imported by that
+            channel.send("prepared")
+            message = channel.receive(wait=True)
         if message is None or message.word != "serve":
             return 0
         for number in _FOR_SERVERS[2:]:  # a server takes the first two in any case
@@ -71,27 +76,20 @@ def _not_yet(number: int, frame: FrameType | None) -> None:
     """Hear a signal that is for those who serve; a handler, so that no program inherits it."""
 
 
-def contents(descriptor: int) -> bytes:
-    """Return what is in a file that several processes have open, and close it."""
-    try:
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
-
-
 def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     """Serve on the sockets that came along, until the end; return the exit status."""
-    sockets = [socket.socket(fileno=fd) for fd in message.descriptors.values()]
+    services = [dispatch.share_of(each, *message.details["share"]) for each in task.services]
+    where = {sock: services[n] for sock, n in served(message.descriptors).items()}
     options: dict[str, Any] = dict(task.options)
     options["limits"] = dataclasses.replace(options["limits"], **message.details["limits"])
     if task.first is not None:
         task.first()
-    server = task.make(task.service, *sockets, **options)
+    server = task.make(where, **options)
     mine = message.details["cell"]
     server._engine.count_in(cells[mine])
     if message.details["exact"]:
         server._engine.balance_with(cells, mine)
-    orders = Orders(channel, lambda order: _obey(server, order))
+    orders = Orders(channel, lambda order: _obey(server, order, services))
 
     server.on_drain.append(lambda server: channel.send("leaves"))
 
@@ -106,11 +104,12 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
     return status
 
 
-def _obey(server: Any, order: Message | None) -> None:
+def _obey(server: Any, order: Message | None, services: Sequence[Any]) -> None:
     """Do what the parent wants; in the main thread, between two bytecodes of whatever runs there.
 
     Args:
         order: None: the parent is gone, and nobody would replace this worker.
+        services: what it has begun with.
     """
     if order is None:
         server.request_drain()
@@ -123,10 +122,18 @@ def _obey(server: Any, order: Message | None) -> None:
     elif order.word == "stop":
         server.request_stop()
     elif order.word == "listen":
-        for fd in order.descriptors.values():
-            server._listen_also(socket.socket(fileno=fd))
+        for sock, which in served(order.descriptors).items():
+            server._listen_also(sock, which)
+    elif order.word == "begin":  # something beside the service, that is given a socket
+        begin = getattr(importlib.import_module(order.details["module"]), order.details["name"])
+        begin(server, *(socket.socket(fileno=fd) for fd in order.descriptors.values()))
     elif order.word == "reload":
         server.reload()
+    elif order.word == "renew":
+        news = contents(order.descriptors["news"])
+        for each in services:
+            if hasattr(each, "renewed"):
+                server._engine.call_from_signal(partial(dispatch.run_call, each.renewed, (news,)))
     elif order.word == "reopen":
         server.reopen_logs()
     elif order.word == "abort":

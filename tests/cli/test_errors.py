@@ -41,7 +41,7 @@ def status_of(*arguments: str) -> int:
         (["echo", ":9000"], "does not say where to listen: write '127.0.0.1:9000'"),
         (["echo", "localhost"], "write 'localhost:9000'"),
         (["echo", "0", "--engine", "kqueue"], "no engine is named 'kqueue': take one of auto"),
-        (["serve", "Upper", "0"], "write MODULE:SERVICE, as in 'myapp:Upper'"),
+        (["serve", "Upper", "0"], "write MODULE:NAME, as in 'myapp:Upper'"),
         (["serve", "no_such_module:Upper", "0"], "no module 'no_such_module' is in "),
         (["serve", "json.no_such:Upper", "0"], "cannot import 'json.no_such' (ModuleNotFound"),
         (["serve", "json:Upper", "0"], "json/__init__.py has no 'Upper'"),

@@ -21,7 +21,7 @@ from pathlib import Path
 from muxcore.testing import DEADLINE
 
 _LISTED = Path(__file__).with_name("public_api.txt")
-_MODULES = ("muxcore", "muxcore.aio", "muxcore.parsers", "muxcore.testing")
+_MODULES = ("muxcore", "muxcore.admin", "muxcore.aio", "muxcore.parsers", "muxcore.testing")
 
 
 def _described() -> str:

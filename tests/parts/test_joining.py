@@ -45,7 +45,7 @@ class Side:
         self.failed: list[Any] = []
         self._lost = lost
 
-    def _join(self, peer: Any, first: bytes, back: bytes) -> None:
+    def _meet(self, peer: Any, first: bytes, back: bytes) -> None:
         if self._lost:
             raise ValueError("relay(): one of them is closing")
         self._peer = peer

@@ -247,9 +247,11 @@ def test_a_search_that_is_dropped_waits_no_more() -> None:
 
 def test_who_wakes_and_finds_no_place_waits_on_with_the_time_that_is_left() -> None:
     caller, _, only = _waiting()
+    patience = caller.engine.patience
     only.active += 1  # somebody else has it by then
     only.connection_lost(None)
     assert caller.pool.waiting == 1
+    assert caller.engine.patience is patience  # no other timer is begun
     assert caller.engine.timer.cancelled == 0
     only.connection_lost(None)
     assert caller.engine.asked == [("a:1", None)]

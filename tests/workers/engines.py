@@ -8,6 +8,7 @@ import muxcore
 from tests.usual import usual
 
 
-def each() -> list[Any]:
-    """Return the engines as parameters: the parent is the same code for all of them."""
-    return usual([info.name for info in muxcore.engines() if info.available])
+def each(*needs: str) -> list[Any]:
+    """Return the engines that can do this, as parameters: the parent's code is one for all."""
+    able = (i for i in muxcore.engines() if i.available and i.capabilities.issuperset(needs))
+    return usual([info.name for info in able])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -211,3 +212,18 @@ def _run(program: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.mark.parametrize("engine", each("shared_state"))
+def test_what_a_guard_lets_in_is_shared_out_over_workers(engine: str) -> None:
+    guard = muxcore.Guard(Pid, connections=2)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(muxcore.Server(guard, "127.0.0.1:0", workers=2, engine=engine))
+        inside = []
+        for _ in range(60):  # the kernel gives each to a worker by chance
+            peer = stack.enter_context(Peer(server.addresses[0]))
+            try:
+                inside.append(who(peer))
+            except (AssertionError, ValueError, OSError):
+                peer.close()  # it was refused
+        assert len(inside) == len(set(inside)) == 2

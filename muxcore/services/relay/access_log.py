@@ -1,18 +1,27 @@
-"""One line for each connection of a relay: who, with whom, how much, how long, and how it ended."""
+"""One line for each connection of a relay: who, with whom, how much, how long, and how it ended.
+
+What strangers say stays in its line: names and texts that come from outside are escaped, in JSON by
+JSON itself, in text where a character is not printable.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from muxcore import address
 from muxcore.errors import FirstByteTimeout, HalfCloseTimeout, IdleTimeout, MuxcoreError, Stopped
+from muxcore.parts.searching import Try
 
 logger = logging.getLogger("muxcore.access")
+
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +29,7 @@ class Record:
     """How one client's connection went.
 
     Attributes:
-        time: when it ended, UTC, as in RFC 3339.
+        time: when it ended, or began, UTC, as in RFC 3339.
         client: its address; "unix" for one without a name.
         upstream: the address it was joined with; "" if with none.
         bytes_up: received from the client.
@@ -28,8 +37,19 @@ class Record:
         seconds: from accept to the end.
         ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "first byte"
             (the upstream's was late), "refused" (no upstream could be had), "stopped" (by the
-            server's end), or what else failed, in words.
+            server's end), "killed" (by whoever steers it), or what else failed, in words.
         failures: of the upstreams that were tried, which failed and why, in order.
+        event: "end", or "start" where the log was asked for that, too.
+        id: the process and the connection's number in it, as "4711-12": one of its own in all
+            workers, and the same as ``muxcore admin`` has.
+        listener: the address that the client connected to.
+        pool: the name of the upstream's pool.
+        connect: seconds that connecting to ``upstream`` took; None where there is none.
+        first_byte_within: seconds from accept by which the upstream's first byte had come. It is
+            known where the pool has a ``first_byte_timeout``, and up to a quarter of that later
+            than the byte, since that often somebody looks; else None.
+        tries: the upstreams that were tried and failed, in order, each with ``upstream``, ``why``
+            and ``seconds``.
     """
 
     time: str
@@ -40,12 +60,67 @@ class Record:
     seconds: float
     ended: str
     failures: tuple[str, ...]
+    event: str = "end"
+    id: str = ""
+    listener: str = ""
+    pool: str = ""
+    connect: float | None = None
+    first_byte_within: float | None = None
+    tries: tuple[Try, ...] = ()
 
 
-AccessLog: TypeAlias = Callable[[Record], object]
+FIELDS = tuple(field.name for field in fields(Record))
+
+Sink: TypeAlias = Callable[[Record], object]
 
 
-def sink(access_log: str | AccessLog | None) -> AccessLog | None:
+class AccessLog:
+    """What a relay's log has in it: ``muxcore.Relay(…, access_log=AccessLog("json", start=True))``.
+
+    Each line goes to the logger ``muxcore.access``, at level INFO.
+
+    Args:
+        format: "text", a line for people; or "json", an object a line.
+        fields: names of fields of ``Record``: those are there, in this order, in text as
+            ``name=value``. Empty: "json" has all of them, "text" is a sentence.
+        start: a line when a client has come, too; its ``event`` is "start".
+
+    Raises:
+        ValueError: there is no such format, or no such field.
+    """
+
+    def __init__(
+        self,
+        format: str = "text",  # noqa: A002, the word that users know
+        *,
+        fields: Iterable[str] = (),
+        start: bool = False,
+    ) -> None:
+        if format not in ("text", "json"):
+            raise ValueError(
+                f"AccessLog(format=…): format must be 'text' or 'json', not {format!r}"
+            )
+        if isinstance(fields, str):
+            raise ValueError(
+                f"AccessLog(fields=…): fields must be a list of names, such as [{fields!r}]"
+            )
+        self.format = format
+        self.fields = tuple(fields)
+        self.start = start
+        for name in self.fields:
+            if name not in FIELDS:
+                raise ValueError(
+                    f"AccessLog(fields=…): fields must be of {', '.join(FIELDS)}; there is no "
+                    f"{name!r}"
+                )
+
+    def __call__(self, record: Record) -> None:
+        if logger.isEnabledFor(logging.INFO):
+            as_line = as_text if self.format == "text" else as_json
+            logger.info("%s", as_line(record, self.fields))
+
+
+def sink(access_log: str | Sink | None) -> Sink | None:
     """Return what takes the records.
 
     Raises:
@@ -53,12 +128,17 @@ def sink(access_log: str | AccessLog | None) -> AccessLog | None:
     """
     if access_log is None or callable(access_log):
         return access_log
-    try:
-        return {"text": _log_text, "json": _log_json}[access_log]
-    except (KeyError, TypeError):
+    if access_log not in ("text", "json"):
         raise ValueError(
-            f"access_log must be 'text', 'json', a callable or None, not {access_log!r}"
-        ) from None
+            f"access_log must be 'text', 'json', an AccessLog, a callable or None, not "
+            f"{access_log!r}"
+        )
+    return AccessLog(access_log)
+
+
+def new_id() -> str:
+    """Return the name of a connection: this process's number, and a number in it."""
+    return f"{os.getpid()}-{next(_numbers)}"
 
 
 def record_of(
@@ -68,8 +148,9 @@ def record_of(
     exc: BaseException | None,
     refused: bool,
     failures: tuple[str, ...],
+    **more: Any,
 ) -> Record:
-    """Return the record of a client whose connection is lost.
+    """Return the record of a client whose connection is lost, or as it is now.
 
     Args:
         transport: the client's.
@@ -78,56 +159,72 @@ def record_of(
         exc: what ``connection_lost`` heard.
         refused: no upstream could be had.
         failures: of upstreams.
+        more: other fields, and what one of these is instead.
     """
     received, sent = transport.get_extra_info("bytes")
-    if refused:
-        ended = "refused"
-    elif exc is None:
-        stopped = transport._engine.ending or not upstream
-        ended = "stopped" if stopped else "closed"
-    else:
-        ended = ending(exc)
-    return Record(
-        datetime.now(UTC).isoformat(timespec="milliseconds"),
-        client_name(transport.get_extra_info("peername")),
-        upstream,
-        received,
-        sent,
-        round(seconds, 6),
-        ended,
-        failures,
-    )
+    known: dict[str, Any] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "client": client_name(transport.get_extra_info("peername")),
+        "upstream": upstream,
+        "bytes_up": received,
+        "bytes_down": sent,
+        "seconds": round(seconds, 6),
+        "ended": "refused" if refused else _how_ended(transport, exc, bool(upstream)),
+        "failures": failures,
+        "id": more.get("id") or new_id(),
+    }
+    return Record(**known | more)
+
+
+def _how_ended(transport: Any, exc: BaseException | None, joined: bool) -> str:
+    if exc is not None:
+        return ending(exc)
+    return "stopped" if transport._engine.ending or not joined else "closed"
 
 
 def client_name(peername: Any) -> str:
     """Return a client's address, as far as it has one."""
     if isinstance(peername, tuple):
         return str(address.Address(peername[0], peername[1]))
-    return "unix"
+    return f"unix:{peername}" if peername and isinstance(peername, str) else "unix"
 
 
-def as_text(record: Record) -> str:
-    """Return the line for people."""
+def as_text(record: Record, fields: Iterable[str] = ()) -> str:
+    """Return the line for people: a sentence, or the fields that were chosen."""
+    if fields:
+        return " ".join(f"{name}={_value(getattr(record, name))}" for name in fields)
+    if record.event == "start":
+        return printable(f"{record.client} has come to {record.listener}")
     took = f"{record.seconds:.3f} s"
     whom = f" to {record.upstream}" if record.upstream else ""
     tried = f" ({'; '.join(record.failures)})" if record.failures else ""
     how = f"{record.bytes_up} bytes up, {record.bytes_down} down, {took}, {record.ended}"
-    return f"{record.client}{whom}: {how}{tried}"
+    return printable(f"{record.client}{whom}: {how}{tried}")
 
 
-def as_json(record: Record) -> str:
-    """Return the line for programs: an object with the fields of ``Record``."""
-    return json.dumps(asdict(record))
+def as_json(record: Record, fields: Iterable[str] = ()) -> str:
+    """Return the line for programs: an object with the fields that were chosen, or all."""
+    return json.dumps({name: _data(getattr(record, name)) for name in fields or FIELDS})
 
 
-def _log_text(record: Record) -> None:
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", as_text(record))
+def printable(text: str) -> str:
+    """Return a text with what is not printable in it escaped: no line's end, nothing invisible."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _log_json(record: Record) -> None:
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", as_json(record))
+def _value(value: Any) -> str:
+    """Return a field's value: as it is where it is one word, else as JSON."""
+    if isinstance(value, str) and value and not set(value) & set(' "=\\'):
+        return printable(value)
+    return json.dumps(_data(value)) if isinstance(value, str | tuple) else str(value)
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [each._asdict() if isinstance(each, Try) else each for each in value]
+    return value
 
 
 def ending(exc: BaseException) -> str:

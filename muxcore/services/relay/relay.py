@@ -1,9 +1,9 @@
 """The relay service: a client comes, an upstream is found for it, and the engine joins the two.
 
 What Python does is over with the join: from there on no byte, and no event but the end of the
-client's connection, comes back here. The upstream's side then has no protocol at all, and without
-an access log the client's is shared by all clients of its upstream: a pair that is idle costs what
-the engine needs for it.
+client's connection, comes back here. The upstream's side then has no protocol at all, and where
+nobody follows them, by an access log or ``follow()``, the client's is shared by all clients of its
+upstream: a pair that is idle costs what the engine needs for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from muxcore.address import Address
 from muxcore.errors import NoUpstream
 from muxcore.limits import checked
 from muxcore.parts import checking
-from muxcore.parts.searching import Search
+from muxcore.parts.searching import Search, Try
 from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats, key_of
 from muxcore.services.relay import access_log as log
 from muxcore.services.relay.own import is_own
@@ -43,13 +43,15 @@ class Relay:
             the pair ends with the first direction, in order.
         max_connections: clients at once; further ones wait in the kernel's backlog.
         access_log: None; "text" or "json", a line a connection at level INFO through the logger
-            ``muxcore.access``; or a callable that takes a ``muxcore.services.relay.Record``.
+            ``muxcore.access``; a ``muxcore.services.relay.AccessLog``, which says what is in it;
+            or a callable that takes a ``muxcore.services.relay.Record``.
 
     The three time-outs and ``max_connections`` are the server's limits of those names (and
     ``Limits.connections``); None leaves to the server what it has.
 
     Attributes:
         pool: the upstreams.
+        clients: those that are here now, by their ids; None: nobody has asked for them.
         limits: what it lays over the server's ``Limits``.
         requires: what it requires of an engine.
 
@@ -67,26 +69,37 @@ class Relay:
         idle_timeout: float | None = None,
         half_close_timeout: float | None = None,
         max_connections: int | None = None,
-        access_log: str | log.AccessLog | None = None,
+        access_log: str | log.Sink | None = None,
     ) -> None:
-        given = {
-            "connect_timeout": ("connect_timeout", connect_timeout),
-            "idle_timeout": ("idle_timeout", idle_timeout),
-            "half_close_timeout": ("half_close_timeout", half_close_timeout),
-            "max_connections": ("connections", max_connections),
-        }
-        self.limits = {
-            limit: checked("Relay", limit, value, name)
-            for name, (limit, value) in given.items()
-            if value is not None
-        }
+        self.limits = limits_of(
+            "Relay",
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+            half_close_timeout=half_close_timeout,
+            max_connections=max_connections,
+        )
         self.pool = _pool_of(upstreams, policy, connect_timeout)
         self.requires = frozenset({"connect", "relay"}) | self.pool.requires
         self.log = log.sink(access_log)
+        self.clients: dict[str, _Client] | None = None
         self._has_looked = False
 
     def __call__(self) -> _Client:
         return _Client(self)
+
+    def _client(self, first: bytes, age: float) -> _Client:
+        """Return the protocol of a client that has been here for a while, and was read from.
+
+        Args:
+            first: what it has sent.
+            age: seconds since its accept.
+        """
+        return _Client(self, first, age)
+
+    def follow(self) -> None:
+        """Keep ``clients`` from now on: of those who come; in the engine's thread."""
+        if self.clients is None:
+            self.clients = {}
 
     def server_started(self, server: Any) -> None:
         """Check the upstreams from the server's start on, if that is wanted."""
@@ -112,23 +125,31 @@ class Relay:
 
 
 class _Client:
-    """A client, from its accept to the join; with an access log, to its end."""
+    """A client, from its accept to the join; where somebody follows it, to its end."""
 
-    __slots__ = ("_began", "_lease", "_reasons", "_refused", "_relay", "_search", "_transport")
+    __slots__ = (
+        *("_began", "_first", "_id", "_killed", "_lease", "_listener", "_refused", "_relay"),
+        *("_search", "_took", "_transport", "_tries"),
+    )
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, first: bytes = b"", age: float = 0.0) -> None:
         self._relay = relay
+        self._first = first
+        self._began = relay.pool.clock() - age
+        self._id = self._listener = ""  # "": nobody follows it
+        self._took: float | None = None  # s, to connect to its upstream
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
-        self._reasons: tuple[tuple[str, str], ...] = ()  # (address, why) of those that failed
-        self._refused = False
+        self._tries: tuple[Try, ...] = ()
+        self._refused = self._killed = False
 
     def connection_made(self, transport: Any) -> None:
         transport.pause_reading()  # nobody is there yet to take what it sends
         self._transport = transport
         relay = self._relay
-        self._began = relay.pool.clock()
         relay._look_at(transport.server)
+        if relay.log is not None or relay.clients is not None:
+            self._is_followed()
         try:
             key = key_of(transport.get_extra_info("peername"))
             self._search = Search(
@@ -150,33 +171,89 @@ class _Client:
             self._searched()
         if isinstance(lease, Upstream):  # a trial hears of it by itself
             lease.connection_lost(exc)
+        if relay.clients is not None:
+            relay.clients.pop(self._id, None)
         if relay.log is not None:
-            name = lease.name if lease is not None else ""
-            seconds = relay.pool.clock() - self._began
-            failures = tuple(why for _, why in self._reasons)
-            relay.log(log.record_of(transport, name, seconds, exc, self._refused, failures))
+            relay.log(self._record(transport, exc))
+
+    def _is_followed(self) -> None:
+        """Somebody follows it: it has a name, and its start is told where that is wanted."""
+        relay, transport = self._relay, self._transport
+        self._id = log.new_id()
+        self._listener = log.client_name(transport.get_extra_info("sockname"))
+        if relay.clients is not None:
+            relay.clients[self._id] = self
+        if isinstance(relay.log, log.AccessLog) and relay.log.start:
+            relay.log(self._record(transport, None, event="start"))
+
+    def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
+        pool, lease = self._relay.pool, self._lease
+        seen = lease.seen_at if isinstance(lease, Trial) else None
+        more: dict[str, Any] = {} if event == "end" else {"ended": ""}
+        if self._killed:
+            more["ended"] = "killed"
+        return log.record_of(
+            transport,
+            lease.name if lease is not None else "",
+            pool.clock() - self._began,
+            exc,
+            self._refused,
+            tuple(each.why for each in self._tries),
+            event=event,
+            id=self._id,
+            listener=self._listener,
+            pool=pool.name,
+            connect=self._took,
+            first_byte_within=None if seen is None else round(seen - self._began, 6),
+            tries=self._tries,
+            **more,
+        )
+
+    # -- for who steers it, in the engine's thread
+
+    def state(self) -> str:
+        """Return how far it has come: "connecting", "queued" (for a place) or "joined"."""
+        if self._search is None:
+            return "joined"
+        return "queued" if self._search.waits else "connecting"
+
+    def record(self) -> log.Record | None:
+        """Return what is known of it now, with its state for the event; None: it has ended."""
+        transport = self._transport
+        return None if transport is None else self._record(transport, None, event=self.state())
+
+    def kill(self) -> bool:
+        """End it at once; its log says so. Returns whether it was still there."""
+        if self._transport is None:
+            return False
+        self._killed = True
+        self._transport.abort()
+        return True
 
     def _searched(self) -> None:
         """The search is over: keep what it has learnt."""
         search, self._search = self._search, None
         if search is not None:
-            self._reasons = search.reasons
+            self._tries = search.tries
 
     def _joins(self, transport: Any, lease: Lease) -> None:
         """Join it with its upstream, of which ``transport`` is the connection."""
+        if self._search is not None:
+            self._took = round(self._relay.pool.clock() - self._search.began, 6)
         self._searched()
-        relay, side = self._relay, self._transport
+        side = self._transport
+        first, self._first = self._first, b""
         self._lease = lease
         if isinstance(lease, Upstream):
             transport.set_protocol(None)  # of its end this side tells
         if side.is_closing():
             transport.abort()
             return
-        if relay.log is None:
+        if not self._id:
             side.set_protocol(None if isinstance(lease, Trial) else lease)
             self._transport = None  # else each would keep the other
         try:
-            side.relay(transport)
+            side.relay(transport, first=first)
         except ValueError:  # one of them is lost, and is about to hear so: the other goes with it
             transport.abort()
             side.abort()
@@ -185,8 +262,30 @@ class _Client:
         """There is no upstream to be had, or the server is ending."""
         self._searched()
         if isinstance(exc, NoUpstream):
-            self._refused, self._reasons = True, exc.reasons
+            self._refused = True
+            self._tries = self._tries or tuple(Try(*each) for each in exc.reasons)
         self._transport.abort()
+
+
+_LIMITS = {"max_connections": "connections"}  # the argument that has not its limit's name
+
+
+def limits_of(owner: str, **given: Any) -> dict[str, Any]:
+    """Return the fields of ``Limits`` that a relay's arguments are, but those that are None.
+
+    Args:
+        owner: the class that they were given to.
+        given: by their names there.
+
+    Raises:
+        ValueError: one cannot work.
+    """
+    limits = {name: _LIMITS.get(name, name) for name in given}
+    return {
+        limits[name]: checked(owner, limits[name], value, name)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 def _pool_of(

@@ -231,3 +231,59 @@ class Closing(EngineSuite):
             peer.read_pattern(2 * MIB)
             peer.read_eof()
             assert run.server.stop() is True
+
+    def test_witnesses_hear_of_the_end_once_after_the_protocol_whoever_that_is_by_then(
+        self,
+    ) -> None:
+        for gone in (False, True):
+            with self.serving(_watched(gone)) as run:
+                peer = run.connect()
+                peer.send(b"x")
+                assert peer.read(1) == b"x"
+                peer.reset()
+                ends = [("note", ("first", False)), ("note", ("second", False))]
+                run.wait_for(ends[1], peer)
+                events = [each for each in run.events(peer) if each[0] != "data_received"]
+                lost = [] if gone else [each for each in events if each[0] == "connection_lost"]
+                assert events == [MADE, *lost, *ends]
+                assert len(lost) == (0 if gone else 1)
+
+    def test_a_witness_hears_of_the_end_of_a_verb_that_has_no_protocol(self) -> None:
+        with self.serving(_watched(True, "echo")) as run:
+            peer = run.connect()
+            peer.send(b"x")
+            assert peer.read(1) == b"x"
+            peer.close()
+            ends = [("note", ("first", True)), ("note", ("second", True))]
+            run.wait_for(ends[1], peer)
+            assert run.events(peer) == [MADE, *ends]
+
+
+class _Witness:
+    def __init__(self, note: Any, name: str) -> None:
+        self._note = note
+        self._name = name
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._note((self._name, exc is None))
+
+
+def _watched(gone: bool, verb: str = "") -> type[Recorder]:
+    """Return a protocol of whose end two others hear; perhaps it has let go of the connection."""
+
+    class Watched(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            for name in ("first", "second"):
+                transport.add_witness(_Witness(self.note, name))
+            if verb:
+                transport.set_protocol(None)
+                getattr(transport, verb)()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.write(data)
+            if gone:
+                self.transport.set_protocol(None)
+
+    return Watched

@@ -34,6 +34,26 @@ class Relaying(EngineSuite):
             there.close()
             assert run.life(client) == [MADE, LOST]
 
+    def test_a_witness_hears_of_the_end_of_a_pair_that_has_no_protocol(self) -> None:
+        self.needs("relay")
+
+        class Unseen(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                transport.add_witness(self)
+                transport.set_protocol(None)
+                transport.relay(upstream.address)
+
+        with Upstream() as upstream, self.serving(Unseen) as run:
+            client = run.connect()
+            there = run.accept(upstream)
+            there.send(b"hello")
+            assert client.read(5) == b"hello"
+            there.close()
+            client.close()
+            run.life(client)
+            assert run.events(client) == [MADE, LOST]
+
     def test_the_clients_half_close_leaves_the_other_direction_open(self) -> None:
         self.needs("relay")
         with Upstream() as upstream, self.serving(relays(upstream.address)) as run:

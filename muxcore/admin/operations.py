@@ -1,0 +1,239 @@
+"""What can be asked of a server, as one answer of all its processes.
+
+A process that does not answer in time is named in ``missing``, and its numbers are those that it
+said last: no counter goes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from muxcore._version import __version__
+from muxcore.admin.peers import LIMIT, Peer, Refused, Unanswered
+
+COUNTED = ("total", "failed", "unanswered")
+SUMMED = ("active", *COUNTED)
+
+# What an operation is about: of two about the same the last one counts.
+_ABOUT = {"weight": "weight", "drain": "out", "ready": "out", "add": "in", "remove": "in"}
+
+
+class Operations:
+    """The answers for one server.
+
+    Args:
+        server: it, or the parent of workers.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.peers: list[Peer] = []
+        self._coming: set[Peer] = set()
+        self._began = time.time()
+        # what was done last about an upstream: whether it is in the pool, or out, and its weight
+        self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
+        self._gone: dict[tuple[str, str], dict[str, int]] = {}  # counted by workers that have ended
+
+    # -- who is asked
+
+    async def add(self, peer: Peer) -> None:
+        """Ask one more process, which is changed as the others were."""
+        self._coming.add(peer)  # asyncio keeps neither the task that waits for it, nor its stream
+        try:
+            if await peer.begin():
+                for operation, given in list(self._changes.values()):
+                    with contextlib.suppress(Refused, Unanswered):
+                        await peer.ask(operation, **given)
+                self.peers.append(peer)
+        finally:
+            self._coming.discard(peer)
+
+    def gone(self, peer: Peer) -> None:
+        """A process has ended: keep what it had counted."""
+        if peer not in self.peers:
+            return
+        self.peers.remove(peer)
+        for pool in peer.pools:
+            for upstream in pool["upstreams"]:
+                key = (pool["pool"], upstream["upstream"])
+                kept = self._gone.setdefault(key, dict.fromkeys(COUNTED, 0))
+                for name in COUNTED:
+                    kept[name] += upstream[name]
+
+    async def _all(
+        self, operation: str, **given: Any
+    ) -> tuple[list[tuple[Peer, Any]], list[BaseException]]:
+        """Ask all at once; return the answers, and why there are no more."""
+        peers = list(self.peers)
+        answers = await asyncio.gather(
+            *(each.ask(operation, **given) for each in peers), return_exceptions=True
+        )
+        failed = [each for each in answers if isinstance(each, BaseException)]
+        for each in failed:
+            if not isinstance(each, Refused | Unanswered):
+                raise each
+        good = [pair for pair in zip(peers, answers, strict=True) if pair[1] not in failed]
+        return good, failed
+
+    # -- what is seen
+
+    async def live(self) -> list[str]:
+        """Return which loops do not answer, in words."""
+        _, failed = await self._all("ping")
+        why = [str(each) for each in failed]
+        if self.server.workers:
+            loop, answered = asyncio.get_running_loop(), asyncio.Event()
+            self.server._engine.call_from_signal(lambda: loop.call_soon_threadsafe(answered.set))
+            try:
+                await asyncio.wait_for(answered.wait(), LIMIT)
+            except TimeoutError:
+                why.append(f"the parent (pid {os.getpid()}) has not answered within {LIMIT:g} s")
+        return why
+
+    async def lag(self) -> float:
+        """Return the lag of the loop that has most, in seconds; one that hangs has a second."""
+        answers, failed = await self._all("lag")
+        return max([value for _, value in answers] + [LIMIT for _ in failed], default=LIMIT)
+
+    async def status(self) -> dict[str, Any]:
+        """Return what a server is doing, with a row for each process and each pool."""
+        server = self.server
+        answers, failed = await self._all("status")
+        stats = server.stats()
+        counts: dict[tuple[str, str], int] = {}
+        for _, value in answers:
+            for service, reason, number in value["counts"]:
+                counts[service, reason] = counts.get((service, reason), 0) + number
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "engine": server.engine,
+            "listening": list(server.addresses),
+            "uptime": round(time.time() - self._began, 3),
+            "ready": server.ready,
+            "draining": server._engine.draining,
+            "workers": server.workers,
+            "lag": max((value["lag"] for _, value in answers), default=None),
+            **stats.as_dict(),
+            "counts": [[*key, number] for key, number in sorted(counts.items())],
+            "processes": [{"worker": peer.name, **value} for peer, value in answers],
+            "up": {each.name: 0 for each in self.peers} | {peer.name: 1 for peer, _ in answers},
+            "missing": [str(each) for each in failed],
+        }
+
+    async def pools(self) -> dict[str, Any]:
+        """Return the pools, with the sums of what all processes say of each upstream."""
+        answers, failed = await self._all("pools")
+        for peer, value in answers:
+            peer.pools = value
+        merged: dict[str, dict[str, Any]] = {}
+        for peer in self.peers:
+            for pool in peer.pools:
+                _add_pool(merged, pool)
+            await asyncio.sleep(0)
+        pools = []
+        for pool in merged.values():
+            upstreams = list(pool["upstreams"].values())
+            for each in upstreams:
+                for name, number in self._gone.get((pool["pool"], each["upstream"]), {}).items():
+                    each[name] += number
+            pools.append({**pool, "upstreams": upstreams})
+        return {"pools": pools, "missing": [str(each) for each in failed]}
+
+    async def connections(
+        self, wanted: dict[str, Any], missing: list[str]
+    ) -> AsyncIterator[list[str]]:
+        """Yield the connections that are wanted, in pages: nobody has to keep all of them.
+
+        Args:
+            wanted: which.
+            missing: it gets who did not answer.
+
+        Yields:
+            Some, each as JSON.
+        """
+        for peer in list(self.peers):
+            try:
+                async for page in _paged(peer, "connections", wanted):
+                    yield page["rows"]
+            except Unanswered as exc:
+                missing.append(str(exc))
+
+    # -- what is changed
+
+    async def kill(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """End connections; return how many, and who did not answer."""
+        killed, missing = 0, []
+        for peer in list(self.peers):
+            try:
+                async for page in _paged(peer, "kill", wanted):
+                    killed += page["killed"]
+            except Unanswered as exc:
+                missing.append(str(exc))
+        return {"killed": killed, "missing": missing}
+
+    async def change(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Change something in all processes.
+
+        Raises:
+            Refused: they will not; or some have, and which have not is said.
+            Unanswered: the same, for one that hangs.
+        """
+        answers, failed = await self._all(operation, **given)
+        _raise_refusal(failed, bool(answers))
+        if not answers:
+            raise Unanswered("nobody serves")
+        about = _ABOUT[operation], given["pool"], given["upstream"]
+        self._changes.pop(about, None)
+        self._changes[about] = operation, given
+        return {"done": [peer.name for peer, _ in answers]}
+
+
+async def _paged(
+    peer: Peer, operation: str, wanted: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the pages of one process's answer.
+
+    Raises:
+        Unanswered: one does not come.
+    """
+    after: int | None = 0
+    while after is not None:
+        page = await peer.ask(operation, after=after, **wanted)
+        yield page
+        after = page["after"]
+        await asyncio.sleep(0.001)  # the loop of the server may be in this process
+
+
+def _raise_refusal(failed: list[BaseException], others_have: bool) -> None:
+    """Raise why it is not done everywhere.
+
+    Raises:
+        Refused, Unanswered: the first reason, with all the others.
+    """
+    if failed:
+        why = "; ".join(map(str, failed))
+        others = "; the others have done it" if others_have else ""
+        raise type(failed[0])(f"{why}{others}")
+
+
+def _add_pool(merged: dict[str, dict[str, Any]], pool: dict[str, Any]) -> None:
+    """Add what one process says of a pool to what others have said."""
+    whole = merged.setdefault(pool["pool"], {**pool, "queue": 0, "upstreams": {}})
+    whole["queue"] += pool["queue"]
+    for each in pool["upstreams"]:
+        known = whole["upstreams"].get(each["upstream"])
+        if known is None:
+            whole["upstreams"][each["upstream"]] = {**each, "states": {each["state"]: 1}}
+            continue
+        for name in SUMMED:
+            known[name] += each[name]
+        known["states"][each["state"]] = known["states"].get(each["state"], 0) + 1
+        known["state"] = max(known["states"], key=known["states"].__getitem__)
+        known["why"] = known["why"] or each["why"]
+        known["rests_for"] = max(known["rests_for"], each["rests_for"])

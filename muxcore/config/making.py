@@ -1,0 +1,198 @@
+"""Tables become pools, guards and routers; what cannot be is noted in the document."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from muxcore._imported import imported
+from muxcore.address import Address
+from muxcore.config.document import Document
+from muxcore.config.lines import Path
+from muxcore.errors import MuxcoreError
+from muxcore.limits import Limits
+from muxcore.pool import Check, Pool, Upstream
+from muxcore.protocol import Service
+from muxcore.services.behind_proxy import BehindProxy
+from muxcore.services.guard import Guard
+from muxcore.services.relay.access_log import AccessLog
+from muxcore.services.relay.own import is_own
+from muxcore.services.router import Route, Router
+
+T = TypeVar("T")
+
+_REFUSE = "refuse"  # in place of a pool
+_BEHIND = {"trusted": "accept_proxy", "timeout": "proxy_timeout"}  # arguments that are other keys
+
+
+class Making:
+    """Makes things of tables; what cannot be is noted in the document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def limits(self) -> Limits | None:
+        given = self._document.section("server").get("limits", {})
+        return self._made(("server", "limits"), lambda: Limits(**given))
+
+    def access_log(self) -> AccessLog | None:
+        """Return what becomes of each connection's record; None: nothing."""
+        table, form = self._document.section("log"), "text"
+        settings = {key: table[key] for key in ("fields", "start") if key in table}
+        if not settings and "access" not in table:
+            return None
+        return self._made(("log",), lambda: AccessLog(table.get("access", form), **settings))
+
+    def pool(self, name: str, table: Mapping[str, Any]) -> Pool | None:
+        document, path = self._document, ("pools", name)
+        if document.is_wrong(*path):
+            return None
+        upstreams = [
+            self._made((*path, "upstreams", number), functools.partial(Upstream, **each))
+            for number, each in enumerate(table["upstreams"])
+        ]
+        settings = {key: value for key, value in table.items() if key != "upstreams"}
+        if "check" in settings:
+            settings["check"] = self._made((*path, "check"), lambda: Check(**table["check"]))
+        if document.is_wrong(*path):
+            return None
+        return self._made(path, lambda: Pool(*filter(None, upstreams), **settings, name=name))
+
+    def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
+        """Return a guard, around nothing yet."""
+        return self._made(("limits", name), lambda: Guard(None, **table))
+
+    def _plan(
+        self, path: Path, table: Mapping[str, Any], pools: Mapping[str, Pool]
+    ) -> tuple[list[Route], dict[str, Any]]:
+        """Return the routes of a router, and what is for everybody else."""
+        document, routes = self._document, []
+        for number, rule in enumerate(table.get("rules", ())):
+            rest = {key: value for key, value in rule.items() if key != "pool"}
+            if (pool := pools.get(rule["pool"])) is not None:
+                make = functools.partial(Route, pool, **rest)
+                routes.append(self._made((*path, "rules", number), make))
+        settings: dict[str, Any] = {}
+        default = table.get("default", _REFUSE)
+        if default != _REFUSE:
+            settings["default"] = pools.get(default)
+        if "decide" in table:
+            settings |= {"decide": self._decision(path, table["decide"]), "pools": pools}
+            if "default" in table:
+                what = "says the same as decide, which has the last word: leave one of them out"
+                document.wrong((*path, "default"), what)
+        return [each for each in routes if each is not None], settings
+
+    def router(
+        self, pools: Mapping[str, Pool], access_log: Any, name: str, table: Mapping[str, Any]
+    ) -> Router | None:
+        path = ("routes", name)
+        if self._document.is_wrong(*path):
+            return None
+        routes, settings = self._plan(path, table, pools)
+        rest = {key: its for key, its in table.items() if key not in ("rules", "default", "decide")}
+        if not (routes or settings):
+            what = "sends nobody anywhere: give rules, a default or decide"
+            self._document.wrong(path, what)
+            return None
+        make = functools.partial(Router, *routes, **settings, **rest, access_log=access_log)
+        return self._made(path, make)
+
+    def _decision(self, path: Path, name: str) -> Any:
+        try:
+            found = imported("decide", name)
+        except MuxcoreError as exc:
+            self._document.wrong((*path, "decide"), str(exc).removeprefix("decide "))
+            return None
+        if not callable(found):
+            self._document.wrong((*path, "decide"), f"{name!r} cannot be called")
+        return found
+
+    def service(
+        self,
+        within: Mapping[str, Mapping[str, Service]],
+        guards: Mapping[str, Guard],
+        name: str,
+        table: Mapping[str, Any],
+    ) -> Service | None:
+        """Return the service of a listener.
+
+        Args:
+            within: the services of pools and of routes, by their names.
+            guards: those of limits.
+            name: the listener's.
+            table: it.
+        """
+        path = ("listeners", name)
+        if self._document.is_wrong(*path):
+            return None
+        kinds = [kind for kind in within if kind in table]
+        if len(kinds) != 1:
+            what = "pool or route is missing" if not kinds else "has pool and route: give one"
+            self._document.wrong(path, f"{what}: who gets its clients?")
+            return None
+        service = within[kinds[0]].get(table[kinds[0]])
+        if service is None:  # that is told already
+            return None
+        if (guard := guards.get(table.get("limits", ""))) is not None:
+            service = guard.around(service)
+        if "accept_proxy" in table:
+            settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
+            service = self._made(path, lambda: BehindProxy(service, **settings), _BEHIND)
+        for key in ("proxy_timeout", "proxy_limits"):
+            if key in table and "accept_proxy" not in table:
+                what = "is about those who send PROXY headers: give accept_proxy, too"
+                self._document.wrong((*path, key), what)
+        if (guard := guards.get(table.get("proxy_limits", ""))) is not None:
+            service = guard.around(service)
+        return service
+
+    def check(self) -> None:
+        """Note what contradicts something elsewhere in the file."""
+        document = self._document
+        listeners = document.section("listeners")
+        whose: dict[Address, str] = {}
+        for name, table in listeners.items():
+            path = ("listeners", name)
+            places = table.get("address", [])
+            if document.is_wrong(*path):
+                continue
+            for where in places:
+                if whose.setdefault(where, name) != name or places.count(where) > 1:
+                    what = f"{where} is given twice: each is listened on once"
+                    document.wrong((*path, "address"), what)
+            if "socket_mode" in table and not any(map(is_file, places)):
+                what = (
+                    "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
+                )
+                document.wrong((*path, "socket_mode"), what)
+        socket = document.section("admin").get("socket")
+        if socket is not None and not socket.path:
+            what = "must be the path of a unix socket, such as unix:/run/relay.admin"
+            document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
+        for name, table in document.section("pools").items():
+            if document.is_wrong("pools", name):
+                continue
+            for number, each in enumerate(table["upstreams"]):
+                if is_own(each["address"], list(whose)):
+                    what = (
+                        f"upstream {each['address']} is a listener here: each client would be "
+                        "joined with the relay itself, again and again; name another upstream"
+                    )
+                    document.wrong(("pools", name, "upstreams", number), what)
+
+    def _made(
+        self, path: tuple[str | int, ...], make: Callable[[], T], names: Mapping[str, str] = {}
+    ) -> T | None:
+        if self._document.is_wrong(*path):
+            return None
+        try:
+            return make()
+        except (TypeError, ValueError) as exc:
+            self._document.wrong_with(path, exc, names)
+            return None
+
+
+def is_file(where: Address) -> bool:
+    return bool(where.path) and not where.path.startswith("@")

@@ -1,0 +1,129 @@
+"""All that a router goes by, for whoever comes now: a change makes another plan."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from muxcore.pool import Pool
+from muxcore.services.relay.relay import Relay
+from muxcore.services.router.first import Decide
+from muxcore.services.router.route import Route
+
+if TYPE_CHECKING:
+    from muxcore.services.router.heard import Heard
+
+
+class Plan:
+    """Routes, in order, and what becomes of those whom none of them takes.
+
+    Args:
+        routes: they.
+        default: their pool; None: they are refused.
+        decide: asked about them instead.
+        pools: names that it may return.
+        access_log: of the relays.
+        before: the plan until now: its relays go on.
+
+    Attributes:
+        relays: one for each pool that is named.
+        decide, routes: the same.
+        rest: what ``Router.change`` was told beside the routes.
+
+    Raises:
+        TypeError, ValueError: see ``Router``.
+    """
+
+    def __init__(
+        self,
+        routes: tuple[Route, ...],
+        default: Pool | None,
+        decide: Decide | None,
+        pools: Mapping[str, Pool],
+        access_log: Any,
+        before: Mapping[Pool, Relay],
+    ) -> None:
+        for route in routes:
+            if not isinstance(route, Route):
+                raise TypeError(f"Router({route!r}): give Routes, such as Route(pool, tls_name=…)")
+        named = {"default": default} if default is not None else {}
+        for name, pool in (*named.items(), *pools.items()):
+            if not isinstance(pool, Pool):
+                raise TypeError(f"Router: {name} needs a Pool, not {pool!r}")
+        if decide is not None and not callable(decide):
+            raise TypeError(f"Router(decide={decide!r}): decide must be callable")
+        if decide is not None and default is not None:
+            raise ValueError(
+                "Router(default=…, decide=…): decide has the last word about those whom no route "
+                "takes: let it return that pool"
+            )
+        if decide is None and pools:
+            raise ValueError("Router(pools=…): they are what decide may name, and there is none")
+        self.decide = decide
+        self.default = default
+        self.routes = routes
+        self.rest: dict[str, Any] = {"default": default, "decide": decide, "pools": pools}
+        self._pools = dict(pools)
+        self._access_log = access_log
+        every = [*(route.pool for route in routes), *named.values(), *pools.values()]
+        self.relays = {
+            pool: before.get(pool) or Relay(pool, access_log=access_log) for pool in every
+        }
+        self._named: dict[str, list[int]] = {}  # routes by TLS name: there may be thousands
+        self._others: list[int] = []  # routes without any
+        for number, route in enumerate(routes):
+            for name in route.tls_name:
+                self._named.setdefault(name, []).append(number)
+            if not route.tls_name:
+                self._others.append(number)
+        self._first_named = min((numbers[0] for numbers in self._named.values()), default=math.inf)
+
+    def route_of(self, heard: Heard) -> tuple[bool, Route | None]:
+        """Return whether it is known by now which route a client takes, and which: the first.
+
+        Args:
+            heard: what the client has said.
+        """
+        for number in self._candidates(heard):
+            if number < 0:
+                return False, None
+            answer = self.routes[number]._matches(heard)
+            if answer is None:
+                return False, None
+            if answer:
+                return True, self.routes[number]
+        return True, None
+
+    def _candidates(self, heard: Heard) -> Iterable[int]:
+        """Yield the numbers of routes that a client may take; -1: more has to be known first."""
+        names = heard.names() if self._named else ()
+        if names is not None:
+            yield from heapq.merge(self._others, *(self._named.get(name, ()) for name in names))
+            return
+        for number in self._others:
+            if number > self._first_named:
+                break
+            yield number
+        yield -1
+
+    def pool_of(self, decided: Any) -> Pool | None:
+        """Return the pool that a decision means.
+
+        Raises:
+            LookupError: there is none of this name.
+            TypeError: it is none of what it may be.
+        """
+        if isinstance(decided, str):
+            if decided not in self._pools:
+                there_are = ", ".join(self._pools) or "none"
+                raise LookupError(f"decide returned {decided!r}; the pools are: {there_are}")
+            return self._pools[decided]
+        if decided is None or isinstance(decided, Pool):
+            return decided
+        raise TypeError(f"decide returned {decided!r}: a Pool, its name, or None is wanted")
+
+    def relay_to(self, pool: Pool) -> Relay:
+        """Return the relay of a pool; one that was not named has one for this client."""
+        return self.relays.get(pool) or Relay(pool, access_log=self._access_log)

@@ -1,0 +1,105 @@
+"""``muxcore admin``, and a server that is started with ``--admin``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import muxcore
+from muxcore import cli
+from muxcore.cli import admin as command
+from muxcore.testing.upstream import Upstream
+from tests.admin.conftest import Asked
+
+Start = Callable[..., Asked]
+
+
+@pytest.fixture
+def shell(asked: Start, upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What runs ``muxcore admin``, and returns its status, its lines and its complaint."""
+    one = asked(muxcore.Relay(muxcore.Pool(upstream.address, "127.0.0.1:9", name="db")))
+
+    def run(*words: str) -> tuple[int, list[str], str]:
+        capsys.readouterr()
+        status = cli.main(["admin", *words[:0], one.admin.addresses["socket"], *words])
+        said = capsys.readouterr()
+        return status, said.out.splitlines(), said.err
+
+    run.one = one  # type: ignore[attr-defined]
+    return run
+
+
+def test_people_read_tables(shell: Any, upstream: Upstream) -> None:
+    one = shell.one
+    with one.client(upstream) as client:
+        status, lines, _ = shell("status")
+        assert status == 0
+        assert lines[0].endswith(f"engine pure-epoll, pid {os.getpid()}: ready")
+        assert lines[-1].split() == ["db", "2", "2", "1", "0"]
+        _, lines, _ = shell("connections", "--pool", "db", "--older", "0s")
+        assert lines[0].split()[:3] == ["id", "state", "client"]
+        assert lines[1].split()[1] == "joined"
+        _, lines, _ = shell("kill", lines[1].split()[0])
+        assert lines == ["1 killed"]
+        client.read_end()
+
+
+def test_upstreams_are_steered(shell: Any, upstream: Upstream) -> None:
+    name = upstream.address
+    assert shell("weight", name, "7") == (0, [], "")
+    assert shell("drain", "127.0.0.1:9", "--pool", "db") == (0, [], "")
+    assert shell("add", "127.0.0.1:10", "--weight", "2", "--backup") == (0, [], "")
+    rows = [line.split() for line in shell("pools")[1][1:]]
+    assert [row[1:4] for row in rows] == [
+        [name, "up", "7"],
+        ["127.0.0.1:9", "out", "1"],
+        ["127.0.0.1:10", "up", "2"],
+    ]
+    assert shell("ready", "127.0.0.1:9")[0] == shell("remove", "127.0.0.1:9")[0] == 0
+    assert [line.split()[1] for line in shell("pools")[1][1:]] == [name, "127.0.0.1:10"]
+
+
+def test_programs_read_json_and_metrics(
+    shell: Any, capsys: pytest.CaptureFixture[str], upstream: Upstream
+) -> None:
+    where = shell.one.admin.addresses["socket"].removeprefix("unix:")
+    assert cli.main(["admin", "--json", where, "pools"]) == 0
+    assert json.loads(capsys.readouterr().out)["pools"][0]["pool"] == "db"
+    assert cli.main(["admin", where, "pools", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+    assert any("muxcore_build_info" in line for line in shell("metrics")[1])
+
+
+def test_what_the_server_refuses_is_said(shell: Any) -> None:
+    status, _, why = shell("drain", "db:9")
+    assert status == 1
+    assert "no upstream 'db:9'" in why
+    assert "by a program" in shell("config")[2]
+
+
+def test_who_cannot_be_reached_is_said_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], upstream: Upstream
+) -> None:
+    assert cli.main(["admin", f"{tmp_path}/nix", "status"]) == 1
+    assert "was the server started with --admin?" in capsys.readouterr().err
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{tmp_path}/dead")
+    assert cli.main(["admin", f"{tmp_path}/dead", "status"]) == 1
+    assert "nobody listens there" in capsys.readouterr().err
+    with muxcore.Server(muxcore.Discard, f"unix:{tmp_path}/other", engine="pure-epoll") as other:
+        assert other.ready
+    with pytest.raises(SystemExit):
+        cli.main(["admin", f"{tmp_path}/nix", "kill"])
+    assert "kill needs an ID" in capsys.readouterr().err
+
+
+def test_a_name_cannot_write_on_the_terminal() -> None:
+    rows = list(command._table(("a",), [("evil\x1b[2J\nrow",)]))
+    assert rows == ["a", "evil\\x1b[2J\\nrow"]

@@ -1,0 +1,398 @@
+"""A file that is broken in many ways: each error has its line, its key, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from muxcore.config import ConfigError, Served, read
+
+_GOOD = """\
+[server]
+engine = "pure-select"
+[server.limits]
+idle_timeout = "10m"
+[listeners.web]
+address = "127.0.0.1:8000"
+pool = "web"
+[pools.web]
+policy = "least-connections"
+upstreams = [
+  "web1:80",
+  {address = "web2:80", weight = 2},
+]
+check = {every = "2s"}
+[log]
+access = "json"
+"""
+_ROUTED = """\
+[listeners.in]
+address = 9000
+route = "by-name"
+limits = "some"
+[pools.web]
+upstreams = "a:1"
+[routes.by-name]
+first_bytes = "3s"
+rules = [
+  {tls_name = ["a.example", "*.b.example"], pool = "web"},
+  {starts_with = 'SSH-', pool = "web"},
+]
+default = "refuse"
+[limits.some]
+deny = ["192.0.2.0/24"]
+source_rate = 10
+"""
+_OTHER = """\
+[listeners.b]
+address = 8000
+pool = "web"
+"""
+
+
+def errors_of(text: str) -> list[str]:
+    try:
+        Served(read("relay.toml", text.encode()))
+    except ConfigError as exc:
+        return exc.told
+    return []
+
+
+def test_the_file_that_is_broken_here_is_good() -> None:
+    assert errors_of(_GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        # what is no TOML
+        ("policy =", "policy", r":9: this is no TOML: Expected '=' after a key.*\(column \d+\)"),
+        ('"web1:80",', '"web1:80', r":11: this is no TOML: Illegal character '\\n' \(column \d+\)"),
+        ("[log]", "[log", r":15: this is no TOML"),
+        (
+            "access =",
+            'access = "text"\naccess =',
+            r":17: this is no TOML: Cannot overwrite a value",
+        ),
+        ("[log]", "[pools.web]", r":15: this is no TOML: Cannot declare \('pools', 'web'\) twice"),
+        ('access = "json"', "access = ", r":16: this is no TOML: Invalid value"),
+        # names
+        ("policy", "polcy", r":9: pools.web.polcy: there is no such key: did you mean policy\?"),
+        ("[log]", "[logs]", r":15: logs: there is no such section: did you mean log\?"),
+        ("[log]", "[zzz]", r":15: zzz: there is no such section: there are server, listeners, "),
+        ("weight", "wieght", r":12: pools.web.upstreams\[1\].wieght: .* did you mean weight\?"),
+        ("every", "evry", r":14: pools.web.check.evry: .* did you mean every\?"),
+        ("idle_timeout", "idle_time", r":4: server.limits.idle_time: .* mean idle_timeout\?"),
+        ("engine", "engin", r":2: server.engin: there is no such key: did you mean engine\?"),
+        ('address = "127', 'adress = "127', r":6: listeners.web.adress: .* mean address\?"),
+        ("[pools.web]", '[pools."a b"]', r":8: pools.'a b': a name has 1 to 64 letters"),
+        # what refers to something
+        (
+            'pool = "web"',
+            'pool = "wbe"',
+            r":7: listeners.web.pool: there is no \[pools.wbe\]: did you mean web\?",
+        ),
+        ('pool = "web"', 'pool = "x"', r":7: .*: write a table \[pools.x\]"),
+        ('pool = "web"', "pool = 3", r":7: listeners.web.pool: must be a text, not 3"),
+        ('pool = "web"', "", r":5: listeners.web: pool or route is missing"),
+        # shapes
+        (
+            "[listeners.web]",
+            "[listeners]",
+            r":5: listeners: write tables with names, as in \[listeners.main\]",
+        ),
+        (
+            '[server]\nengine = "pure-select"\n[server.limits]',
+            "server = 3\n[x]",
+            r":1: server: must be a table, not 3",
+        ),
+        (
+            '{address = "web2:80", weight = 2}',
+            "{weight = 2}",
+            r":12: pools.web.upstreams\[1\]: address is missing",
+        ),
+        (
+            '{address = "web2:80", weight = 2}',
+            "17.5",
+            r":12: pools.web.upstreams\[1\]: an address is a port",
+        ),
+        ('address = "127.0.0.1:8000"', "", r":5: listeners.web: address is missing"),
+        (
+            'address = "127.0.0.1:8000"',
+            "address = []",
+            r":6: listeners.web.address: is empty: at least one",
+        ),
+        # values of a wrong kind
+        ('"10m"', '"10 parsecs"', r":4: server.limits.idle_timeout: must be a time such as 30s"),
+        ('"10m"', "true", r":4: .*: must be a time such as '30s' or '500ms', not True"),
+        ('"10m"', "-3", r":4: server.limits.idle_timeout: must be above 0, not -3"),
+        ('"10m"', "0", r":4: server.limits.idle_timeout: must be above 0, not 0"),
+        (
+            'idle_timeout = "10m"',
+            'backlog = "2.5"',
+            r":4: server.limits.backlog: must be a whole number",
+        ),
+        (
+            'idle_timeout = "10m"',
+            "backlog = 2.5",
+            r":4: server.limits.backlog: must be a whole number",
+        ),
+        (
+            'idle_timeout = "10m"',
+            'write_high = "3 kB"',
+            r":4: .*write_high: must be a number of bytes",
+        ),
+        (
+            'idle_timeout = "10m"',
+            "write_low = 70000",
+            r":4: server.limits.write_low: \(70000\) is above write_high",
+        ),
+        (
+            'idle_timeout = "10m"',
+            'drain_idle = "often"',
+            r":4: server.limits.drain_idle: must be a time",
+        ),
+        (
+            'engine = "pure-select"',
+            "workers = 0",
+            r":2: server.workers: must be 'auto' or a number from 1 to",
+        ),
+        (
+            'engine = "pure-select"',
+            'balance = "even"',
+            r":2: server.balance: must be one of 'kernel', 'exact'",
+        ),
+        (
+            'engine = "pure-select"',
+            'trigger = "egde"',
+            r":2: server.trigger: .*: did you mean edge\?",
+        ),
+        (
+            'engine = "pure-select"',
+            "reuse_port = 1",
+            r":2: server.reuse_port: must be true or false, not 1",
+        ),
+        (
+            "least-connections",
+            "least-conections",
+            r":9: pools.web.policy: .*: did you mean least-connections\?",
+        ),
+        (
+            'access = "json"',
+            'access = "xml"',
+            r":16: log.access: must be one of 'text', 'json', not 'xml'",
+        ),
+        (
+            "weight = 2",
+            "weight = 0",
+            r":12: pools.web.upstreams\[1\].weight: must be a whole number from 1 to 256, not 0",
+        ),
+        (
+            "weight = 2",
+            'send_proxy = "v3"',
+            r":12: pools.web.upstreams\[1\].send_proxy: must be one of '', 'v1'",
+        ),
+        (
+            "weight = 2",
+            'backup = "yes"',
+            r":12: pools.web.upstreams\[1\].backup: must be true or false",
+        ),
+        ('every = "2s"', "every = 0", r":14: pools.web.check.every: must be above 0, not 0"),
+        (
+            'every = "2s"',
+            "agent = 70000",
+            r":14: pools.web.check.agent: must be a whole number from 1 to 65,535",
+        ),
+        ('every = "2s"', r"send = '\xZZ'", r":14: pools.web.check.send: .* truncated \\xXX escape"),
+        (
+            'check = {every = "2s"}',
+            "queue = -1",
+            r":14: pools.web.queue: must be a whole number from 0 to",
+        ),
+        (
+            'check = {every = "2s"}',
+            'max_ejected = "150%"',
+            r":14: pools.web.max_ejected: must be a share above 0",
+        ),
+        (
+            'check = {every = "2s"}',
+            'max_ejected = "half"',
+            r":14: pools.web.max_ejected: must be a share such as '50%'",
+        ),
+        (
+            'check = {every = "2s"}',
+            "eject_after = 0",
+            r":14: pools.web.eject_after: must be a whole number from 1",
+        ),
+        (
+            'check = {every = "2s"}',
+            "slow_start = -1",
+            r":14: pools.web.slow_start: needs seconds of at least 0",
+        ),
+        (
+            'access = "json"',
+            'fields = ["clent"]',
+            r":16: log.fields\[0\]: .* did you mean client\?",
+        ),
+        ('access = "json"', "start = 1", r":16: log.start: must be true or false, not 1"),
+        ("[log]", '[admin]\nsocket = "a:1"\n[log]', r":16: admin.socket: must be the path of a u"),
+        ("[log]", '[admin]\nmetrics = ":1"\n[log]', r":16: admin.metrics: .* does not say where"),
+        # addresses
+        (
+            '"127.0.0.1:8000"',
+            '":8000"',
+            r":6: listeners.web.address: .* does not say where to listen",
+        ),
+        ('"127.0.0.1:8000"', '[1, "http://a"]', r":6: listeners.web.address\[1\]: .* is a URL"),
+        ('"web1:80"', '"web1"', r":11: pools.web.upstreams\[0\]: address 'web1' has no port"),
+        (
+            '"web1:80"',
+            '"fd:web"',
+            r":11: .*: address 'fd:web' is a socket that a supervisor has passed",
+        ),
+        (
+            '"web1:80"',
+            '"web1:0"',
+            r":11: pools.web.upstreams\[0\]: upstream web1:0: nobody can be connected to at port 0",
+        ),
+        ('"web1:80"', '"web2:80"', r":8: pools.web: upstream web2:80 is given twice"),
+        (
+            '"web1:80"',
+            '"127.0.0.1:8000"',
+            r":11: pools.web.upstreams\[0\]: upstream 127.0.0.1:8000 is a listener here",
+        ),
+        (
+            '"127.0.0.1:8000"',
+            "[8000, 8000]",
+            r":6: listeners.web.address: 127.0.0.1:8000 is given twice",
+        ),
+        (
+            "[pools.web]",
+            f"{_OTHER}[pools.web]",
+            r":9: listeners.b.address: 127.0.0.1:8000 is given twice",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\nsocket_mode = "0660"',
+            r":8: listeners.web.socket_mode: is for unix:PATH",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\nsocket_mode = 660',
+            r":8: listeners.web.socket_mode: must be a text .* did you mean '0660'\?",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\nsocket_mode = "0888"',
+            r":8: listeners.web.socket_mode: must be three digits",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\naccept_proxy = "all"',
+            r":8: listeners.web.accept_proxy: must be networks such as",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\naccept_proxy = []',
+            r":8: listeners.web.accept_proxy: nobody could send a header",
+        ),
+        (
+            'pool = "web"',
+            'pool = "web"\nproxy_timeout = 3',
+            r":8: listeners.web.proxy_timeout: .*give accept_proxy, too",
+        ),
+    ],
+)
+def test_each_mistake_is_told_with_its_line_and_what_to_do(old: str, new: str, told: str) -> None:
+    assert old in _GOOD
+    found = errors_of(_GOOD.replace(old, new))
+    assert any(re.match(f"relay.toml{told}", each) for each in found), found
+    assert len(found) <= 2  # nothing is told of what follows from it, but for a name that is gone
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('route = "by-name"', 'route = "by-nam"', r":3: listeners.in.route: .* mean by-name\?"),
+        (
+            'route = "by-name"',
+            'route = "by-name"\npool = "web"',
+            r":1: listeners.in: has pool and r",
+        ),
+        (
+            'limits = "some"',
+            'limits = "none"',
+            r":4: listeners.in.limits: there is no \[limits.none",
+        ),
+        (
+            'limits = "some"',
+            'proxy_limits = "some"',
+            r":4: listeners.in.proxy_limits: .* accept_pr",
+        ),
+        ("*.b.example", "*.*.example", r":10: routes.by-name.rules\[0\].tls_name: no TLS client"),
+        ("'SSH-'", "''", r":11: routes.by-name.rules\[1\].starts_with: must be a text"),
+        ("'SSH-'", "3", r":11: routes.by-name.rules\[1\].starts_with: must be a text, not 3"),
+        ("starts_with = 'SSH-'", 'protocol = "shh"', r":11: .*rules\[1\].protocol: must be one of"),
+        (', pool = "web"},\n]', "},\n]", r":11: routes.by-name.rules\[1\]: pool is missing"),
+        ('"refuse"', '"refused"', r":13: routes.by-name.default: .*: did you mean refuse\?"),
+        ('"refuse"', '"web"\ndecide = "m:f"', r":14: routes.by-name.decide: 'm:f': no module 'm'"),
+        ("default =", "decide =", r":13: routes.by-name.decide: 'refuse': write MODULE:NAME"),
+        ('default = "refuse"', 'decide = "os:sepp"', r":13: .*: .*os.py has no 'sepp'"),
+        ('default = "refuse"', 'decide = "os:sep"', r":13: .*decide: 'os:sep' cannot be called"),
+        ('"3s"', "-1", r":8: routes.by-name.first_bytes: needs seconds of at least 0, not -1"),
+        (
+            'first_bytes = "3s"',
+            "max_bytes = 3",
+            r":8: routes.by-name.max_bytes: a route's starts_w",
+        ),
+        ("rules = [", "rulez = [", r":9: routes.by-name.rulez: .*: did you mean rules\?"),
+        ("0/24", "1/24", r":15: limits.some.deny: must be networks .* has host bits set"),
+        ("source_rate = 10", "source_rate = 0", r":16: limits.some.source_rate: must be connecti"),
+        (
+            "source_rate = 10",
+            'bytes_up = "fast"',
+            r":16: limits.some.bytes_up: must be a number of",
+        ),
+        ("source_rate = 10", 'refuse = "hang"', r":16: limits.some.refuse: must be one of 'close'"),
+    ],
+)
+def test_mistakes_of_routes_and_limits_are_told_so(old: str, new: str, told: str) -> None:
+    assert errors_of(_ROUTED) == []
+    assert old in _ROUTED
+    found = errors_of(_ROUTED.replace(old, new))
+    assert any(re.match(f"relay.toml{told}", each) for each in found), found
+    assert len(found) <= 2
+
+
+def test_a_route_that_sends_nobody_anywhere_is_refused() -> None:
+    text = re.sub(r"(?s)rules = .*?\n]\n", "", _ROUTED)
+    assert errors_of(text) == [
+        "relay.toml:7: routes.by-name: sends nobody anywhere: give rules, a default or decide"
+    ]
+
+
+def test_all_errors_are_told_at_once_and_in_order() -> None:
+    text = _GOOD.replace("engine", "engin").replace("weight", "wait").replace("json", "xml")
+    lines = [int(each.split(":")[1]) for each in errors_of(text)]
+    assert lines == [2, 12, 16]
+
+
+def test_so_many_are_told_and_the_others_are_counted() -> None:
+    wrong = "".join(f"key{number} = 1\n" for number in range(30))
+    told = errors_of(_GOOD.replace("[log]\n", f"[log]\n{wrong}"))
+    assert len(told) == 21
+    assert told[-1] == "relay.toml: 10 errors more"
+
+
+def test_what_is_no_text_and_what_is_too_large_is_refused() -> None:
+    with pytest.raises(ConfigError, match="f:2: this is no UTF-8"):
+        read("f", b"[log]\n# \xff")
+    with pytest.raises(ConfigError, match="larger than 1,048,576 bytes"):
+        read("f", b"#" * (1 << 21))
+    assert errors_of("") == ["relay.toml: listeners is missing"]
+
+
+def test_what_nothing_uses_is_told_and_is_no_error() -> None:
+    text = _GOOD.replace("[log]", '[pools.spare]\nupstreams = "a:1"\n[log]')
+    assert Served(read("f", text.encode())).warnings == ["f:15: pools.spare: nothing uses it"]
