@@ -14,7 +14,8 @@ import os
 import socket
 import threading
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from heapq import merge
@@ -56,6 +57,8 @@ class Answering:
     def __init__(self, server: Any, sock: socket.socket) -> None:
         self._server = server
         self._sock = sock
+        self._counters: dict[int, tuple[str, Mapping[str, int]]] = {}  # by id, as they were last
+        self._counted: Counter[tuple[str, str]] = Counter()  # by services that are gone
         self._lag = Lag(server._engine)
         self._lag.begin()
         self._look()
@@ -96,11 +99,6 @@ class Answering:
     def do_status(self) -> dict[str, Any]:
         server = self._server
         stats = server.stats()
-        counts = [
-            [type(each).__name__, reason, number]
-            for each in finding.services(self._server)
-            for reason, number in dict(getattr(each, "counts", ())).items()
-        ]
         return {
             "pid": os.getpid(),
             "ready": server.ready,
@@ -108,8 +106,27 @@ class Answering:
             "connections": stats.open,
             "accepted": stats.total,
             "lag": self._lag.seconds(),
-            "counts": counts,
+            "counts": [[*key, number] for key, number in self._counts().items()],
         }
+
+    def _counts(self) -> Counter[tuple[str, str]]:
+        """Return what services have counted, by kind and reason.
+
+        Several may count together. What one has counted stays when a change of the configuration
+        takes it away: no counter goes back.
+        """
+        there = {
+            id(each.counts): (type(each).__name__, each.counts)
+            for each in finding.services(self._server)
+            if isinstance(getattr(each, "counts", None), Mapping)
+        }
+        for name in self._counters.keys() - there.keys():
+            _add(self._counted, *self._counters[name])
+        self._counters = there
+        counts = self._counted.copy()
+        for kind, numbers in there.values():
+            _add(counts, kind, numbers)
+        return counts
 
     def do_pools(self) -> list[dict[str, Any]]:
         return [
@@ -181,11 +198,11 @@ class Answering:
         self._on_loop(lambda: into.add(added))
 
     def do_remove(self, pool: str, upstream: str) -> None:
-        of = self._pool(pool)
+        of = self._pool(pool, upstream)
         self._on_loop(lambda: of.remove(upstream))
 
     def _change(self, pool: str, upstream: str, name: str, value: Any) -> None:
-        of = self._pool(pool)
+        of = self._pool(pool, upstream)
 
         def change() -> None:
             setattr(of.upstream(upstream), name, value)
@@ -193,14 +210,21 @@ class Answering:
 
         self._on_loop(change)
 
-    def _pool(self, name: str) -> Pool:
-        """Return a pool by its name; "" is the only one."""
+    def _pool(self, name: str, upstream: str = "") -> Pool:
+        """Return a pool by its name; "" is the only one, or the only one with this upstream."""
         pools = finding.pools(self._server)
-        if not name and len(pools) == 1:
-            return next(iter(pools.values()))
+        if not name:
+            having = {
+                each: pool
+                for each, pool in pools.items()
+                if len(pools) == 1 or any(its.name == upstream for its in pool.upstreams)
+            }
+            if len(having) == 1:
+                return next(iter(having.values()))
+            pools = having or pools
         if name not in pools:
             there = ", ".join(pools) or "none"
-            what = f"there is no pool {name!r}" if name else "say which pool"
+            what = f"there is no pool {name!r}" if name else "say which pool, by --pool NAME"
             raise LookupError(f"{what}: there are {there}")
         return pools[name]
 
@@ -247,6 +271,11 @@ class Answering:
 
         while more:
             yield from _rests(self._on_loop(some))
+
+
+def _add(counts: Counter[tuple[str, str]], kind: str, numbers: Mapping[str, int]) -> None:
+    for reason, number in dict(numbers).items():  # at once: the loop changes it
+        counts[kind, reason] += number
 
 
 def _rests(values: Iterable[T]) -> Iterator[T]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -37,7 +38,9 @@ class Operations:
         self._began = time.time()
         # what was done last about an upstream: whether it is in the pool, or out, and its weight
         self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
-        self._gone: dict[tuple[str, str], dict[str, int]] = {}  # counted by workers that have ended
+        # counted by workers that have ended: of upstreams, and by services
+        self._gone: dict[tuple[str, str], dict[str, int]] = {}
+        self._counted: Counter[tuple[str, str]] = Counter()
 
     # -- who is asked
 
@@ -58,6 +61,8 @@ class Operations:
         if peer not in self.peers:
             return
         self.peers.remove(peer)
+        for service, reason, number in peer.counts:
+            self._counted[service, reason] += number
         for pool in peer.pools:
             for upstream in pool["upstreams"]:
                 key = (pool["pool"], upstream["upstream"])
@@ -105,10 +110,12 @@ class Operations:
         server = self.server
         answers, failed = await self._all("status")
         stats = server.stats()
-        counts: dict[tuple[str, str], int] = {}
-        for _, value in answers:
-            for service, reason, number in value["counts"]:
-                counts[service, reason] = counts.get((service, reason), 0) + number
+        for peer, value in answers:
+            peer.counts = value["counts"]
+        counts = self._counted.copy()
+        for peer in self.peers:
+            for service, reason, number in peer.counts:
+                counts[service, reason] += number
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -214,10 +221,12 @@ def _raise_refusal(failed: list[BaseException], others_have: bool) -> None:
     """Raise why it is not done everywhere.
 
     Raises:
-        Refused, Unanswered: the first reason, with all the others.
+        Refused, Unanswered: the first reason, with all the others; one that all give, once.
     """
     if failed:
-        why = "; ".join(map(str, failed))
+        same = {each.why if isinstance(each, Refused) else "" for each in failed}
+        why = same.pop() if len(same) == 1 and not others_have else ""
+        why = why or "; ".join(map(str, failed))
         others = "; the others have done it" if others_have else ""
         raise type(failed[0])(f"{why}{others}")
 

@@ -23,7 +23,16 @@ class Unanswered(MuxcoreError):
 
 
 class Refused(MuxcoreError):
-    """A process has said why not."""
+    """A process has said why not.
+
+    Args:
+        text: who, and why.
+        why: that alone, as it was said.
+    """
+
+    def __init__(self, text: str, why: str = "") -> None:
+        super().__init__(text)
+        self.why = why
 
 
 class Peer:
@@ -37,7 +46,7 @@ class Peer:
 
     Attributes:
         name, pid: the same.
-        pools: what it has said of its pools, the last time that it did.
+        pools, counts: what it has said of its pools and services, the last time that it did.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Peer:
     ) -> None:
         self.name, self.pid = name, pid
         self.pools: list[dict[str, Any]] = []
+        self.counts: list[tuple[str, str, int]] = []
         self._sock = sock
         self._gone = gone
         self._numbers = itertools.count()
@@ -108,9 +118,10 @@ class Peer:
                     continue  # it comes too late
                 if good:
                     future.set_result(value)
+                elif good is None:
+                    future.set_exception(Unanswered(f"{self._who()}: {value}"))
                 else:
-                    kind = Unanswered if good is None else Refused
-                    future.set_exception(kind(f"{self._who()}: {value}"))
+                    future.set_exception(Refused(f"{self._who()}: {value}", value))
         except OSError:  # it was killed with requests unread
             pass
         finally:

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     given = {
         name: value
         for name in (*_FILTERS, "weight", "backup")
-        if (value := getattr(options, name, None)) not in (None, False)
+        if (value := getattr(options, name, None)) is not None and value is not False
     }
     if operation == "kill":
         if options.id:

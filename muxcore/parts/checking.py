@@ -31,7 +31,7 @@ def begin(pool: Pool, engine: Connects) -> None:
         pool: it; once its checks run, nothing is done.
         engine: the engine, or ``transport.server``.
     """
-    if pool.check is None or pool.on_added is not None:
+    if pool.check is None or pool.on_added not in (None, _no_more):
         return
 
     def goes_on() -> bool:
@@ -51,8 +51,15 @@ def begin(pool: Pool, engine: Connects) -> None:
 
 
 def end(pool: Pool) -> None:
-    """Check the upstreams no more, until they are wanted again; what is under way ends first."""
-    pool.on_added = None
+    """Check the upstreams no more, until :func:`begin`; what is under way ends first.
+
+    A client that was on its way to them still gets there, and begins nothing: see ``Search``.
+    """
+    pool.on_added = _no_more
+
+
+def _no_more(upstream: Upstream) -> None:
+    """One was added to a pool that is not checked any more."""
 
 
 class _Verdict:

@@ -180,6 +180,42 @@ def test_what_cannot_be_is_refused_and_said(asked: Start, target: str, why: str)
     assert why in json.loads(text)["error"]
 
 
+def test_a_pool_need_not_be_said_where_one_alone_has_the_upstream(asked: Start) -> None:
+    web, db = muxcore.Pool("a:1", "b:1", name="web"), muxcore.Pool("b:1", "c:1", name="db")
+    router = muxcore.Router(muxcore.Route(web, protocol="http"), default=db)
+    one = asked(router)
+    one.post("/drain?upstream=a:1")
+    assert (web.upstream("a:1").out, one.upstream("c:1")["state"]) == (True, "up")
+    one.post("/remove?upstream=c:1")
+    assert [each.name for each in db.upstreams] == ["b:1"]
+    for target in ("/drain?upstream=b:1", "/add?upstream=d:1", "/drain?upstream=x:1"):
+        status, text = one.ask(target, "POST")
+        assert status == 400
+        assert "say which pool, by --pool NAME: there are web, db" in text
+
+
+def test_what_counts_together_is_told_once_and_stays_when_it_goes(asked: Start) -> None:
+    class Changes:
+        """A service that a reload may change."""
+
+        def __init__(self, *services: muxcore.Guard) -> None:
+            self.services = services
+
+        def __call__(self) -> Any:
+            return self.services[0]()
+
+    guard = muxcore.Guard(muxcore.Relay("127.0.0.1:9"), deny=["127.0.0.0/8"])
+    service = Changes(guard, guard.around(muxcore.Relay("127.0.0.1:9")))
+    one = asked(service)
+    with Peer(one.server.addresses[0]) as client:
+        client.read_end()
+    assert one.json("/status")["counts"] == [["Guard", "denied", 1]]
+    service.services = (muxcore.Guard(muxcore.Relay("127.0.0.1:9"), deny=["127.0.0.0/8"]),)
+    with Peer(one.server.addresses[0]) as client:
+        client.read_end()
+    assert one.json("/status")["counts"] == [["Guard", "denied", 2]]
+
+
 def test_the_metrics_are_what_prometheus_reads(asked: Start, upstream: Upstream) -> None:
     hostile = 'a"b\\c\nd'
     with refusing() as dead:
@@ -427,10 +463,13 @@ def test_no_counter_goes_back_when_a_worker_ends() -> None:
     it = operations.Operations(None)
     upstream = {"upstream": "a:1", "active": 3, "total": 9, "failed": 1, "unanswered": 0}
 
-    gone: Any = types.SimpleNamespace(pools=[{"pool": "1", "upstreams": [upstream]}])
+    gone: Any = types.SimpleNamespace(
+        pools=[{"pool": "1", "upstreams": [upstream]}], counts=[["Guard", "denied", 7]]
+    )
     it.peers = [gone]
     it.gone(gone)
     it.gone(gone)
     assert it._gone == {("1", "a:1"): {"total": 9, "failed": 1, "unanswered": 0}}
+    assert it._counted == {("Guard", "denied"): 7}
     assert it.peers == []
     assert LIMIT <= 1  # s: what the documents promise

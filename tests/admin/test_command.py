@@ -51,6 +51,7 @@ def test_people_read_tables(shell: Any, upstream: Upstream) -> None:
 
 def test_upstreams_are_steered(shell: Any, upstream: Upstream) -> None:
     name = upstream.address
+    assert "from 1 to 256, not 0" in shell("weight", name, "0")[2]
     assert shell("weight", name, "7") == (0, [], "")
     assert shell("drain", "127.0.0.1:9", "--pool", "db") == (0, [], "")
     assert shell("add", "127.0.0.1:10", "--weight", "2", "--backup") == (0, [], "")

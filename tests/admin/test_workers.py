@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from tests.admin.conftest import Asked
 @pytest.fixture
 def one(asked: Callable[..., Asked], upstream: Upstream) -> Iterator[Asked]:
     """A relay of two workers; who is stopped goes on in the end."""
-    started = asked(muxcore.Relay(upstream.address, "127.0.0.1:9"), workers=2)
+    guard = muxcore.Guard(muxcore.Relay(upstream.address, "127.0.0.1:9"), deny=["192.0.2.0/24"])
+    started = asked(guard, workers=2)
     pids = [each["pid"] for each in started.json("/status")["processes"]]
     yield started
     for pid in pids:
@@ -47,6 +49,8 @@ def test_all_workers_are_seen_and_steered_as_one(one: Asked, upstream: Upstream)
     rows = _rows(one)
     assert len(rows) == len(clients)
     assert one.upstream(upstream.address)["active"] == len(clients)
+    refusal = json.loads(one.ask("/drain?upstream=nix:1", "POST")[1])["error"]
+    assert refusal.count("there are") == 1  # all say the same
     status = one.json("/status")
     assert sum(each["connections"] for each in status["processes"]) == len(clients)
     assert sorted(each["worker"] for each in status["processes"]) == ["1", "2"]
@@ -56,6 +60,7 @@ def test_all_workers_are_seen_and_steered_as_one(one: Asked, upstream: Upstream)
     text = one.ask("/metrics")[1]
     assert 'muxcore_worker_up{worker="1"} 1' in text
     assert 'muxcore_worker_up{worker="2"} 1' in text
+    assert status["counts"] == [["Guard", "accepted", len(clients)]]
     assert f'upstream="{upstream.address}",state="up"}} 2' in text
     for client in clients:
         client.close()
@@ -65,6 +70,7 @@ def test_a_worker_that_hangs_is_named_and_not_waited_for(one: Asked, upstream: U
     clients = _clients(one, upstream)
     before = one.upstream(upstream.address)["total"]
     rows = _rows(one)
+    counts = one.json("/status")["counts"]
     hung = one.json("/status")["processes"][0]
     pid, number = hung["pid"], hung["worker"]
 
@@ -80,6 +86,7 @@ def test_a_worker_that_hangs_is_named_and_not_waited_for(one: Asked, upstream: U
     def is_missing() -> bool:
         status = one.json("/status")
         told = f"worker {number} (pid {pid}) has not answered within 1 s"
+        assert status["counts"] == counts  # what it said last
         return status["missing"] == [told] and len(status["processes"]) == 1
 
     def the_others_are_listed() -> bool:

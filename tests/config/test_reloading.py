@@ -372,10 +372,10 @@ def test_a_pool_that_is_gone_is_checked_no_more(file: File) -> None:
     file.write("a:1", rest="check = 9")
     served = Served(contents(str(file.path)))
     gone = served.pools["web"]
-    gone.on_added = lambda upstream: None  # its checks run
+    gone.on_added = checks = lambda upstream: None  # its checks run
     file.write("a:1", rest="check = 9", pool="other")
     served.change(contents(str(file.path)))
-    assert gone.on_added is None
+    assert gone.on_added is not checks
 
 
 def test_all_workers_have_the_new_file_and_those_that_come_later_begin_with_it(

@@ -410,11 +410,42 @@ def test_a_change_is_for_those_who_come_from_now_on(engine: str, routed: Routed)
                     assert here.read(10) == b"still here"
             assert routed.router.services[1] is relay
             third.accept().close()  # it is checked
+            checks = checked.on_added
             _in_engine(routed.server, lambda: routed.router.change(muxcore.Route(one)))
-            assert checked.on_added is None  # and no longer
+            assert checked.on_added is not checks  # and no longer
             with pytest.raises(ValueError, match="everybody is refused"):
                 routed.router.change()
             assert len(routed.router.services) == 1
+
+
+@ON_EACH
+def test_who_is_on_the_way_to_a_pool_that_is_gone_begins_no_checks_of_it(
+    engine: str, routed: Routed
+) -> None:
+    gone = muxcore.Pool(routed.one.address, check=muxcore.Check(every=3600))
+    there_now = muxcore.Route(routed.pools["other"])
+    with routed.serving(engine, muxcore.Route(gone, protocol="http")) as where:
+        with Peer(where) as client:
+            client.send(b"G")
+            eventually(lambda: routed.server.stats().bytes_in == 1, "it is not heard")
+            _in_engine(routed.server, lambda: routed.router.change(there_now))
+            ended = gone.on_added
+            client.send(b"ET /")
+            goes(client, routed.one, b"GET /")
+            assert gone.on_added is ended
+        back = muxcore.Route(gone)
+        _in_engine(routed.server, lambda: routed.router.change(back))
+        assert gone.on_added is not ended  # it is checked again
+
+
+@ON_EACH
+def test_a_record_of_whom_nobody_has_says_where_he_came_to(engine: str, routed: Routed) -> None:
+    with routed.serving(engine, muxcore.Route(routed.pools["one"], protocol="ssh")) as where:
+        with Peer(where) as client:
+            client.send(REQUEST)
+            client.read_end()
+        eventually(lambda: len(routed.records) == 1, "it has no record")
+        assert routed.records[0].listener == where
 
 
 def _in_engine(server: muxcore.Server, call: Any) -> None:

@@ -46,6 +46,7 @@ class Choosing:
         "_began",
         "_decision",
         "_heard",
+        "_listener",
         "_patience",
         "_plan",
         "_room",
@@ -61,12 +62,14 @@ class Choosing:
         self._began = monotonic()
         self._patience: Handle | None = None  # the end of what is waited for
         self._decision: Decision | None = None  # that is awaited
-        self._why = ""  # it was refused
+        self._listener = self._why = ""  # of the log; why it was refused
         self._room = bytearray()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         router = self._router
+        if router.log is not None:  # at the end there is no socket to ask
+            self._listener = log.client_name(transport.get_extra_info("sockname"))
         if not router.first_bytes:
             self._heard.end()
         self._look()
@@ -109,12 +112,8 @@ class Choosing:
         if router.log is not None:
             seconds = monotonic() - self._began
             failures = (self._why,) if self._why else ()
-            listener = log.client_name(self._transport.get_extra_info("sockname"))
-            router.log(
-                log.record_of(
-                    *(self._transport, "", seconds, exc, True, failures), listener=listener
-                )
-            )
+            ended = (self._transport, "", seconds, exc, True, failures)
+            router.log(log.record_of(*ended, listener=self._listener))
 
     def _silent(self) -> None:
         """The time for the first bytes is over: choose by what there is."""
