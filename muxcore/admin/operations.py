@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+from muxcore import address
 from muxcore._version import __version__
 from muxcore.admin.peers import LIMIT, Peer, Refused, Unanswered
 
@@ -38,6 +39,7 @@ class Operations:
         self._began = time.time()
         # what was done last about an upstream: whether it is in the pool, or out, and its weight
         self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
+        self._changing = asyncio.Lock()  # one at a time, and none while a process is added
         # counted by workers that have ended: of upstreams, and by services
         self._gone: dict[tuple[str, str], dict[str, int]] = {}
         self._counted: Counter[tuple[str, str]] = Counter()
@@ -49,10 +51,12 @@ class Operations:
         self._coming.add(peer)  # asyncio keeps neither the task that waits for it, nor its stream
         try:
             if await peer.begin():
-                for operation, given in list(self._changes.values()):
-                    with contextlib.suppress(Refused, Unanswered):
-                        await peer.ask(operation, **given)
-                self.peers.append(peer)
+                async with self._changing:
+                    await self._forget_undone()
+                    for operation, given in self._changes.values():
+                        with contextlib.suppress(Refused, Unanswered):
+                            await peer.ask(operation, **given)
+                    self.peers.append(peer)
         finally:
             self._coming.discard(peer)
 
@@ -69,6 +73,16 @@ class Operations:
                 kept = self._gone.setdefault(key, dict.fromkeys(COUNTED, 0))
                 for name in COUNTED:
                     kept[name] += upstream[name]
+
+    async def _forget_undone(self) -> None:
+        """Forget changes that a file has undone which was read again: the others tell."""
+        answers, _ = await self._all("pools")
+        for _, pools in answers[:1]:
+            self._changes = {
+                about: (operation, given)
+                for about, (operation, given) in self._changes.items()
+                if _holds(operation, given, pools)
+            }
 
     async def _all(
         self, operation: str, **given: Any
@@ -191,13 +205,14 @@ class Operations:
             Refused: they will not; or some have, and which have not is said.
             Unanswered: the same, for one that hangs.
         """
-        answers, failed = await self._all(operation, **given)
-        _raise_refusal(failed, bool(answers))
-        if not answers:
-            raise Unanswered("nobody serves")
-        about = _ABOUT[operation], given["pool"], given["upstream"]
-        self._changes.pop(about, None)
-        self._changes[about] = operation, given
+        async with self._changing:
+            answers, failed = await self._all(operation, **given)
+            _raise_refusal(failed, bool(answers))
+            if not answers:
+                raise Unanswered("nobody serves")
+            about = _ABOUT[operation], given["pool"], given["upstream"]
+            self._changes.pop(about, None)
+            self._changes[about] = operation, given
         return {"done": [peer.name for peer, _ in answers]}
 
 
@@ -229,6 +244,24 @@ def _raise_refusal(failed: list[BaseException], others_have: bool) -> None:
         why = why or "; ".join(map(str, failed))
         others = "; the others have done it" if others_have else ""
         raise type(failed[0])(f"{why}{others}")
+
+
+def _holds(operation: str, given: dict[str, Any], pools: list[dict[str, Any]]) -> bool:
+    """Return whether a change is still to be seen in the pools of a process that has made it."""
+    name = str(address.parse(given["upstream"]))
+    found = [
+        each
+        for pool in pools
+        for each in pool["upstreams"]
+        if given["pool"] in ("", pool["pool"]) and each["upstream"] == name
+    ]
+    if operation == "remove":
+        return not found
+    if operation == "weight":
+        return any(each["weight"] == given["weight"] for each in found)
+    if operation == "add":
+        return bool(found)
+    return any((each["state"] == "out") == (operation == "drain") for each in found)
 
 
 def _add_pool(merged: dict[str, dict[str, Any]], pool: dict[str, Any]) -> None:

@@ -120,6 +120,7 @@ def test_who_replaces_a_worker_is_changed_as_the_others_are(one: Asked, upstream
     client = one.client(upstream)
     one.post(f"/weight?upstream={upstream.address}&weight=5")
     one.post("/drain?upstream=127.0.0.1:9")
+    one.post("/add?upstream=127.0.0.1:8")
     total = one.upstream(upstream.address)["total"]
     (row,) = _rows(one)
     pid = int(row["id"].partition("-")[0])
@@ -132,7 +133,10 @@ def test_who_replaces_a_worker_is_changed_as_the_others_are(one: Asked, upstream
     eventually(lambda: len(others()) == 2 and pid not in others(), "nobody replaces it")
     assert one.upstream(upstream.address)["total"] == total
     pools = one.json("/pools")["pools"][0]["upstreams"]
-    assert {each["upstream"]: each["states"] for each in pools}["127.0.0.1:9"] == {"out": 2}
+    states = {each["upstream"]: each["states"] for each in pools}
+    assert states["127.0.0.1:9"] == {"out": 2}
+    assert states["127.0.0.1:8"] == {"up": 2}
+    assert one.upstream(upstream.address)["weight"] == 5
     with one.client(upstream) as again:
         assert len(_rows(one)) == 1
         again.close()

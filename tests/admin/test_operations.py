@@ -1,0 +1,56 @@
+"""What was changed by hand, in processes that come later."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from typing import Any, ClassVar, cast
+
+from muxcore.admin import operations
+
+
+async def _told(it: operations.Operations, upstreams: list[dict[str, Any]]) -> list[str]:
+    """Return what a process is told that comes while another one has these upstreams."""
+    asked: list[str] = []
+
+    class Process:
+        pools: ClassVar[list[Any]] = []
+        counts: ClassVar[list[Any]] = []
+
+        async def begin(self) -> bool:
+            return True
+
+        async def ask(self, operation: str, **given: Any) -> Any:
+            asked.append(operation)
+            return [{"pool": "web", "upstreams": upstreams}] if operation == "pools" else None
+
+    it.peers = [cast(Any, Process())]
+    await it.add(cast(Any, Process()))
+    return [each for each in asked if each != "pools"]
+
+
+def test_what_a_file_has_undone_is_not_done_again_in_a_process_that_comes_later() -> None:
+    a = {"upstream": "a:1", "weight": 5, "state": "out"}
+    b = {"upstream": "b:1", "weight": 1, "state": "up"}
+
+    async def tries(*upstreams: dict[str, Any]) -> list[str]:
+        it = operations.Operations(None)
+        it.peers = [cast(Any, types.SimpleNamespace(name="1", ask=_does))]
+        await it.change("add", {"pool": "web", "upstream": "b:1"})
+        await it.change("weight", {"pool": "", "upstream": "a:1", "weight": 5})
+        await it.change("drain", {"pool": "web", "upstream": "a:1"})
+        await it.change("ready", {"pool": "web", "upstream": "b:1"})
+        await it.change("remove", {"pool": "web", "upstream": "c:1"})
+        return await _told(it, list(upstreams))
+
+    every = ["add", "weight", "drain", "ready", "remove"]
+    assert asyncio.run(tries(a, b)) == every
+    assert asyncio.run(tries(a)) == ["weight", "drain", "remove"]
+    assert asyncio.run(tries({**a, "weight": 1}, b)) == ["add", "drain", "ready", "remove"]
+    assert asyncio.run(tries({**a, "state": "up"}, b)) == ["add", "weight", "ready", "remove"]
+    assert asyncio.run(tries(a, {**b, "state": "out"})) == ["add", "weight", "drain", "remove"]
+    assert asyncio.run(tries(a, b, {**b, "upstream": "c:1"})) == every[:-1]
+
+
+async def _does(operation: str, **given: Any) -> None:
+    """A process that does what it is told."""
