@@ -185,8 +185,7 @@ class Front:
         return (200 if ready else 503), _PLAIN, ["ok\n" if ready else "it takes nobody new\n"]
 
     async def _metrics(self, given: dict[str, str], head: HttpHead) -> Any:
-        status = await self._operations.status()
-        pools = (await self._operations.pools())["pools"]
+        status, pools = await self._operations.status_and_pools()
         accepts = [value for name, value in head.headers if name == "accept"]
         openmetrics = any("application/openmetrics-text" in each for each in accepts)
         kind = metrics.OPENMETRICS if openmetrics else metrics.TEXT
@@ -195,8 +194,7 @@ class Front:
     # -- for who may steer
 
     async def _status(self, given: dict[str, str], head: HttpHead) -> Any:
-        status = await self._operations.status()
-        pools = (await self._operations.pools())["pools"]
+        status, pools = await self._operations.status_and_pools()
         rows = [
             {
                 "pool": pool["pool"],

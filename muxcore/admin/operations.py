@@ -166,6 +166,11 @@ class Operations:
             pools.append({**pool, "upstreams": upstreams})
         return {"pools": pools, "missing": [str(each) for each in failed]}
 
+    async def status_and_pools(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Return both, asked for at once: one that hangs costs its time once."""
+        status, pools = await asyncio.gather(self.status(), self.pools())
+        return status, pools["pools"]
+
     async def connections(
         self, wanted: dict[str, Any], missing: list[str]
     ) -> AsyncIterator[list[str]]:

@@ -1,4 +1,4 @@
-"""What was changed by hand, in processes that come later."""
+"""What all processes are asked and told, by processes that only seem so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import types
 from typing import Any, ClassVar, cast
 
 from muxcore.admin import operations
+from muxcore.admin.peers import Unanswered
+from muxcore.testing.peer import DEADLINE
 
 
 async def _told(it: operations.Operations, upstreams: list[dict[str, Any]]) -> list[str]:
@@ -50,6 +52,30 @@ def test_what_a_file_has_undone_is_not_done_again_in_a_process_that_comes_later(
     assert asyncio.run(tries({**a, "state": "up"}, b)) == ["add", "weight", "ready", "remove"]
     assert asyncio.run(tries(a, {**b, "state": "out"})) == ["add", "weight", "drain", "remove"]
     assert asyncio.run(tries(a, b, {**b, "upstream": "c:1"})) == every[:-1]
+
+
+def test_one_that_hangs_costs_its_time_once() -> None:
+    async def asks_both() -> list[str]:
+        both, asked = asyncio.Event(), []
+
+        async def ask(operation: str, **given: Any) -> Any:
+            asked.append(operation)
+            if len(asked) == 2:
+                both.set()
+            await both.wait()
+            raise Unanswered("it hangs")
+
+        server: Any = types.SimpleNamespace(
+            stats=lambda: types.SimpleNamespace(as_dict=dict),
+            **dict.fromkeys(("engine", "addresses", "ready", "workers"), ()),
+            _engine=types.SimpleNamespace(draining=False),
+        )
+        it = operations.Operations(server)
+        it.peers = [cast(Any, types.SimpleNamespace(name="1", ask=ask, pools=[], counts=[]))]
+        await asyncio.wait_for(it.status_and_pools(), DEADLINE)
+        return asked
+
+    assert sorted(asyncio.run(asks_both())) == ["pools", "status"]
 
 
 async def _does(operation: str, **given: Any) -> None:
