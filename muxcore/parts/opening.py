@@ -342,8 +342,10 @@ def _why(exc: OSError, address: Address) -> str:
     """Say what to do about a failed bind(2)."""
     if isinstance(exc, socket.gaierror):
         return f"the name has no address ({exc.strerror})"
-    if address.path and exc.errno == errno.EADDRINUSE and _is_no_socket(address.path):
-        return "there is a file or folder of that name; remove it, or take another path"
+    if address.path and exc.errno == errno.EADDRINUSE:
+        if _is_no_socket(address.path):
+            return "there is a file or folder of that name; remove it, or take another path"
+        return "another socket listens there; end it, or take another path"
     advice = {
         errno.EADDRINUSE: "another socket listens there; end it, or take port 0 for a free port",
         errno.EACCES: "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE",

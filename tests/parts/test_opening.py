@@ -111,6 +111,15 @@ def test_a_bind_that_fails_says_where_why_and_what_to_do(
     assert advice in str(caught.value)
 
 
+def test_a_path_that_is_listened_on_is_said_without_talk_of_ports(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        with pytest.raises(BindError) as caught:
+            opening.open_listeners(f"unix:{tmp_path / 's'}", Limits())
+    assert "another socket listens there; end it, or take another path" in str(caught.value)
+
+
 # -- closing
 
 
