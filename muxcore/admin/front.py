@@ -19,6 +19,7 @@ from muxcore.abc import logger
 from muxcore.admin import metrics
 from muxcore.admin.operations import Operations
 from muxcore.admin.peers import Refused, Unanswered
+from muxcore.limits import seconds
 from muxcore.parsers.http import HttpHead, http_head
 
 HEAD = 5.0  # s
@@ -52,7 +53,7 @@ _WANTED: dict[str, Callable[[str], Any]] = {
     "pool": str,
     "upstream": str,
     "client": _network,
-    "older": float,
+    "older": lambda text: seconds("older", float(text)),  # of "nan" nobody would be younger
     "id": str,
 }
 

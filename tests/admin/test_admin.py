@@ -172,6 +172,8 @@ def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream
         ("/kill?colour=red", "no filter colour"),
         ("/kill?client=nobody", "IPv4 or IPv6"),
         ("/kill?older=long", "could not convert"),
+        ("/kill?older=nan", "older"),
+        ("/kill?older=-1", "seconds of at least 0"),
     ],
 )
 def test_what_cannot_be_is_refused_and_said(asked: Start, target: str, why: str) -> None:
