@@ -1,7 +1,9 @@
 """The answer to HAProxy's agent-check: how much of its weight this server can bear.
 
 HAProxy's Configuration Manual, ``agent-check``: a connection is answered with a line of words,
-"75%" of the weight, "drain" (no new clients, but for sticky ones), "up", "ready".
+"75%" of the weight, "drain" (no new clients, but for sticky ones), "up", "ready". It rounds down:
+of its default weight, 1, less than "100%" is nothing (seen with HAProxy 2.6), so docs/admin.md asks
+for 100.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ listen db
     bind 127.0.0.1:5432
     balance roundrobin
     default-server check inter 200ms fall 2 rise 1 agent-check agent-port 9101 agent-inter 200ms
-    default-server send-proxy-v2
+    default-server weight 100 send-proxy-v2
     server one 10.77.1.2:5432
     server two 10.77.2.2:5432
     server three 10.77.3.2:5432
@@ -204,6 +204,8 @@ def test_clients_are_served_while_machines_drain_and_vanish(folder: Path) -> Non
 
         eventually(lambda: (folder / "stats").exists(), "haproxy does not serve")
         eventually(lambda: _states(folder) == ["UP"] * 3, lambda: str(_states(folder)))
+        # the countdown shows: HAProxy has a share of this for each percentage
+        eventually(lambda: _states(folder, "weight") == ["100"] * 3, "they have no weight")
         assert served() == set(_NAMES)
 
         # whose connection it is: the relay's log has the client, which it never saw
@@ -231,7 +233,7 @@ def test_clients_are_served_while_machines_drain_and_vanish(folder: Path) -> Non
             sock.close()
 
 
-def _states(folder: Path) -> list[str]:
+def _states(folder: Path, column: str = "status") -> list[str]:
     """Return how HAProxy sees the three."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(DEADLINE)
@@ -239,4 +241,4 @@ def _states(folder: Path) -> list[str]:
         sock.sendall(b"show stat db 4 -1\n")
         lines = sock.makefile().read().strip().splitlines()
     names = lines[0].removeprefix("# ").split(",")
-    return [line.split(",")[names.index("status")] for line in lines[1:]]
+    return [line.split(",")[names.index(column)] for line in lines[1:]]
