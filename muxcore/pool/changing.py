@@ -37,7 +37,7 @@ def change(
             new.freed, new.came_up = pool._freed, pool.clock()
             news.append(new)
         elif given is not mine:  # one of the pool's own stays as it is
-            mine.become(new)
+            mine._become(new)
     _try(pool, model.trials)
     _check(pool, model.check, news)
     pool.changed()
