@@ -51,8 +51,7 @@ def _try(pool: Any, trials: Trials | None) -> None:
     if before is not None and trials is not None:
         before.become(trials)
     elif trials is not None:
-        pool.trials = trials
-        trials.become(trials, pool)
+        pool.trials, trials._pool = trials, pool
     elif before is not None:
         pool.trials = None
         before.end()
