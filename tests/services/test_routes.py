@@ -171,7 +171,7 @@ def test_any_split_of_any_bytes_is_the_same_decision(
 
 
 @pytest.mark.deep
-@settings(max_examples=20_000)
+@settings(max_examples=5_000)
 @given(_ROUTES, st.one_of(_BYTES, st.binary(max_size=2000)), _CUTS)
 def test_any_split_of_many_more_bytes_is_the_same_decision(
     routes: list[muxcore.Route], data: bytes, cuts: list[int]

@@ -132,9 +132,9 @@ class Door:
         if self.rules.resets:
             from muxcore.parts.transport import RESET
 
-            sock = transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):  # it is gone already
-                sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+            if (sock := transport.get_extra_info("socket")) is not None:
+                with contextlib.suppress(OSError):  # it is gone already
+                    sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
         transport.abort()
 
 
