@@ -3,16 +3,19 @@
     python benchmarks/workers.py cost             CPU of a message by one process, one worker, two
     python benchmarks/workers.py kills            a worker killed (-9) each second for a minute
     python benchmarks/workers.py stalls           slow requests where one of two workers stalls
+    python benchmarks/workers.py spread           5,000 connections: the fullest worker's share
 
 Cost: all servers on one core and the client on another, as `run.py` has it, so that what a second
 worker adds is seen, and not a second core. Kills: each of fifty clients asks again and again who
 serves it; only those whom the killed worker had accepted may see an end. Stalls: a worker sleeps
-for 20 ms in each 200; two of the servers are the same, for the A/A.
+for 20 ms in each 200; two of the servers are the same, for the A/A. Spread: each of the connections
+asks who serves it, and stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -40,7 +43,8 @@ from muxcore.load import LoadConfig, generator, numeric, window
 
 STALL, EVERY = 0.02, 0.2  # s
 SLOW = 1.0  # ms: more than a request to a server that is not stalled takes
-CLIENTS = 50
+CLIENTS, VISIT = 50, 200  # clients, and answers until one comes again
+LONG, AT_ONCE = 5_000, 250  # connections that stay, and that come before one is asked
 
 
 class Pid:
@@ -71,12 +75,13 @@ class Stalling:
         server.call_later(EVERY - STALL, self._sleep, server)
 
 
-def _serve(service: str, workers: int | None) -> int:
+def _serve(service: str, workers: int | None, balance: str) -> int:
     services: dict[str, muxcore.protocol.Service] = {"pid": Pid, "stalling": Stalling()}
     return muxcore.serve(
         services[service],
         "127.0.0.1:0",
         workers=workers,
+        balance=balance,
         on_ready=lambda server: print(f"listening on {server.addresses[0]}", flush=True),
     )
 
@@ -129,13 +134,19 @@ class Seen:
 
 
 def _ask(where: tuple[str, int], seen: Seen, over: threading.Event) -> None:
-    """Be a client that asks who serves it, and comes again when its connection has ended."""
+    """Be a client that asks who serves it, and comes again and again.
+
+    After so many answers it does so by itself: else all would be with one worker in the end, since
+    those of one that is killed are shared out, and nobody would see who replaces the other one.
+    """
     while not over.is_set():
         pid = 0
         try:
             with socket.create_connection(where, timeout=10) as sock:
                 lines = sock.makefile("rb")
-                while not over.is_set():
+                for _ in range(VISIT):
+                    if over.is_set():
+                        break
                     sock.sendall(b"?")
                     line = lines.readline()
                     if not line:
@@ -181,11 +192,13 @@ def kills(options: argparse.Namespace) -> dict[str, Any]:
         finally:
             over.set()
             it.kill()
+    nobody = seen.ended.pop(0, 0)  # taken and not yet answered, so that nobody says by whom
     others = sum(count for pid, count in seen.ended.items() if pid not in killed)
     found = {
         "kills": len(killed),
         "answers": seen.answers,
         "ended with their worker": sum(seen.ended.values()) - others,
+        "ended before their first answer": nobody,
         "ended without": others,
         "refused": seen.refused,
         "replaced, ms (median, most)": (1e3 * statistics.median(took), 1e3 * max(took)),
@@ -253,6 +266,36 @@ def _slow(words: Sequence[object]) -> float:
             it.kill()
 
 
+# -- spread
+
+
+def spread(options: argparse.Namespace) -> dict[str, Any]:
+    """Say how many of the connections the fullest worker has, against the mean."""
+    found = {}
+    for balance in ("kernel", "exact"):
+        for workers in (2, 8):
+            fullest = _fullest(workers, balance)
+            found[f"{balance}, {workers} workers"] = fullest
+            print(f"{balance}, {workers} workers: the fullest has {fullest:.3f} of the mean")
+    return found
+
+
+def _fullest(workers: int, balance: str) -> float:
+    command = _command("--serve", "pid", "--workers", workers, "--balance", balance)
+    with contextlib.ExitStack() as stack:
+        it = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+        stack.callback(it.kill)
+        where = _address(it)
+        served: Counter[int] = Counter()
+        for _ in range(LONG // AT_ONCE):
+            socks = [socket.create_connection(where, timeout=10) for _ in range(AT_ONCE)]
+            for sock in socks:
+                stack.enter_context(sock)
+                sock.sendall(b"?")
+            served.update(int(sock.recv(16)) for sock in socks)
+    return max(served.values()) * workers / LONG
+
+
 def _address(server: subprocess.Popen[bytes]) -> tuple[str, int]:
     assert server.stdout is not None
     host, _, port = server.stdout.readline().decode().split()[2].rpartition(":")
@@ -264,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cost": cost,
         "kills": kills,
         "stalls": stalls,
+        "spread": spread,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("mode", nargs="?", choices=modes, default="cost")
@@ -272,9 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write what was found there")
     parser.add_argument("--serve", choices=("pid", "stalling"), help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--balance", default="kernel", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
-        return _serve(options.serve, options.workers)
+        return _serve(options.serve, options.workers, options.balance)
     found = modes[options.mode](options)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

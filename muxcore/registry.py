@@ -13,11 +13,13 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muxcore.abc import Engine
 from muxcore.errors import EngineUnavailable, UnknownEngine
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "muxcore.engines"
 VARIABLE = "MUXCORE_ENGINE"
@@ -146,22 +148,25 @@ def _priority(name: str) -> int:
 
 def _plug_ins() -> dict[str, EntryPoint]:
     """Return the third parties' entries; none can take a name of ours."""
+    # a sixth of what importing muxcore costs, and not wanted where an engine of ours is named
+    from importlib.metadata import entry_points
+
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     return {n: e for n, e in found.items() if n not in _BUILT_IN and n not in _ADAPTERS}
 
 
 def _load(name: str, where: str | EntryPoint) -> type[Engine]:
     """Import an engine's class and look at it; whatever goes wrong there becomes the reason."""
-    plug_in = isinstance(where, EntryPoint)
+    plug_in = not isinstance(where, str)
     advice = "report it to the plug-in's authors" if plug_in else ""
     if plug_in and name in _reserved():
         raise EngineUnavailable(name, "its name means a choice among engines", advice)
     try:
-        if isinstance(where, EntryPoint):
-            loaded = where.load()
-        else:
+        if isinstance(where, str):
             module, _, attribute = where.partition(":")
             loaded = getattr(importlib.import_module(module), attribute)
+        else:
+            loaded = where.load()
         fault = _fault(name, loaded)
     except KeyboardInterrupt:
         raise

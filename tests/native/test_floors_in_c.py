@@ -47,13 +47,11 @@ _LOAD_FLOORS = [
 _UNITS = {path.stem: path for path in sorted(CSRC.rglob("*.c")) if not path.name.startswith("_")}
 
 
-@pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+def _calls(folder: Path) -> dict[str, set[str]]:
     """Return which units each unit calls, or takes data from."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"there is no C compiler ({compiler[0]!r} is not installed)")
-    folder = tmp_path_factory.mktemp("floors")
     asked = [*compiler, "-print-prog-name=nm"]
     nm = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     include = [f"-I{CSRC}", f"-I{CSRC / 'load'}"]
@@ -98,15 +96,16 @@ def test_every_unit_stands_on_a_floor_and_every_floor_has_its_units() -> None:
     } == set(_UNITS)
 
 
-@pytest.mark.parametrize("unit", list(_UNITS))
-def test_a_unit_calls_only_units_below_its_own(unit: str, calls: dict[str, set[str]]) -> None:
-    floors = _floors(unit)
-    below = {each for units in floors[: _number(unit, floors)] for each in units}
-    wrong = calls[unit] - below
-    assert not wrong, f"{unit}.c calls beside or above itself: {', '.join(sorted(wrong))}"
-
-
-def test_the_units_are_seen_to_call_one_another(calls: dict[str, set[str]]) -> None:
+def test_a_unit_calls_only_units_below_its_own(tmp_path: Path) -> None:
+    # one test: else each process of a parallel run would compile them all
+    calls = _calls(tmp_path)
+    wrong = {}
+    for unit in _UNITS:
+        floors = _floors(unit)
+        below = {each for units in floors[: _number(unit, floors)] for each in units}
+        wrong[unit] = calls[unit] - below
+    assert not any(wrong.values()), {unit: sorted(who) for unit, who in wrong.items() if who}
+    # and calls are seen
     assert "connection" in calls["verb_relay"]
     assert "syscalls" in calls["epoll_ready"]
 
