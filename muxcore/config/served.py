@@ -220,7 +220,7 @@ class Served:
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
-            router.become(routers[name])
+            router._become(routers[name])
         if self.server is not None:
             for router in (each for name, each in self.routers.items() if name not in routers):
                 # by then nobody waits for a decision of its
