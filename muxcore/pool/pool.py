@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Any
 
 from muxcore.address import Address
@@ -156,8 +156,11 @@ class Pool(Waiting):
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams: tuple[Upstream, ...] = ()
+        names: dict[str, Upstream] = {}
         for upstream in upstreams:
-            self._admit(upstream)
+            added = self._admit(upstream, names)
+            names[added.name] = added
+        self.upstreams = tuple(names.values())
         self.changed()
         own = [each for each in upstreams if isinstance(each, Upstream)]
         caps = max_active or rate or any(each.max_active or each.pace for each in own)
@@ -182,21 +185,21 @@ class Pool(Waiting):
             AddressError: its address is malformed, has port 0, or is here already.
             ValueError: it is of another pool.
         """
-        added = self._admit(upstream)
+        added = self._admit(upstream, [each.name for each in self.upstreams])
+        self.upstreams += (added,)
         added.came_up = self.clock()
         self.changed()
         if self.on_added is not None:
             self.on_added(added)
         return added
 
-    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
+    def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
-        if any(added.address == each.address for each in self.upstreams):
+        if added.name in there:
             raise AddressError(f"upstream {added.name} is given twice")
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed
-        self.upstreams += (added,)
         return added
 
     def remove(self, name: str) -> Upstream:

@@ -177,7 +177,7 @@ def test_what_is_steered_stays_unless_the_file_says_something_else_of_it(
     first.out = second.out = True
     now = f'{{address = "{upstreams[1]}", weight = 3}}'
     file.path.write_text(file.path.read_text().replace(f'"{upstreams[1]}"', now))
-    served.change(contents(str(file.path)))
+    served.change(Served(contents(str(file.path))))
     assert served.pools["web"].upstreams == (first, second)
     assert (first.out, second.out, second.weight) == (True, False, 3)
 
@@ -390,7 +390,7 @@ def test_a_pool_that_is_gone_is_checked_no_more(file: File) -> None:
     gone = served.pools["web"]
     gone.on_added = lambda upstream: None  # its checks run
     file.write("a:1", rest="check = 9", pool="other")
-    served.change(contents(str(file.path)))
+    served.change(Served(contents(str(file.path))))
     assert gone.on_added is None
 
 
