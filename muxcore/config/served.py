@@ -118,6 +118,7 @@ class Served:
         self.pools = _made(document.section("pools"), making.pool)
         self.guards = _made(document.section("limits"), making.guard)
         if share is not None:
+            self.pools = {name: each.share_of(*share) for name, each in self.pools.items()}
             self.guards = {name: each.share_of(*share) for name, each in self.guards.items()}
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
@@ -215,7 +216,7 @@ class Served:
         access = making.access_log()
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
-            relay.log, relay.requires = relays[name].log, relays[name].requires
+            relay.log = relays[name].log
             relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))

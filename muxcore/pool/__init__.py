@@ -7,6 +7,8 @@
 - ``turn``: whose turn it is, in all processes;
 - ``policies``: which of those that are up gets a client;
 - ``waiting``: the clients that wait for a place;
+- ``members``: who is in a pool, who comes and goes; ``changing``: all of it is told anew;
+- ``sharing``: what one of several workers has of it;
 - ``pool``: all of them together.
 """
 

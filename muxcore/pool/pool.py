@@ -11,24 +11,18 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from muxcore.address import Address
-from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
-from muxcore.pool import changing, policies
+from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check
+from muxcore.pool.members import Members
 from muxcore.pool.pace import checked_rate
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
-from muxcore.pool.upstream import (
-    Upstream,
-    UpstreamStats,
-    checked_cap,
-    checked_count,
-    checked_header,
-)
-from muxcore.pool.waiting import Waiting
+from muxcore.pool.upstream import Upstream, checked_cap, checked_count, checked_header
 
 logger = logging.getLogger("muxcore.relay")
 
@@ -38,7 +32,11 @@ _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
 
-class Pool(Waiting):
+def _spread() -> float:
+    return random.random()  # by its name in a pickle: workers do not draw the same numbers
+
+
+class Pool(Members):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -85,7 +83,8 @@ class Pool(Waiting):
     Attributes:
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
-            ``shared_state``, a queue and checks ``timers`` as well.
+            ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
         AddressError: an upstream's address is malformed, has port 0, or is given twice.
@@ -111,7 +110,7 @@ class Pool(Waiting):
         send_proxy: str = "",
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
-        spread: Callable[[], float] = random.random,
+        spread: Callable[[], float] = _spread,
     ) -> None:
         super().__init__()
         if not upstreams:
@@ -129,7 +128,7 @@ class Pool(Waiting):
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
         self.send_proxy = checked_header("Pool", send_proxy)
         self.name = name
-        self._made_with = {
+        self._made_with: dict[str, Any] = {
             "policy": policy,
             "connect_timeout": connect_timeout,
             "max_active": max_active,
@@ -147,7 +146,6 @@ class Pool(Waiting):
             "spread": spread,
         }
         self.check = check
-        self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock
         self.spread = spread
         self._choose = policies.POLICIES[policy]
@@ -155,66 +153,20 @@ class Pool(Waiting):
         self._turn = shared_number()
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
-        self.upstreams: tuple[Upstream, ...] = ()
+        self.share = sharing.WHOLE
+        self._shared: Self | None = None  # what a worker was given of it
         for upstream in upstreams:
             self._admit(upstream)
         self.changed()
-        own = [each for each in upstreams if isinstance(each, Upstream)]
-        caps = max_active or rate or any(each.max_active or each.pace for each in own)
-        counts = caps or queue or slow_start or check or policy in _COUNTING
-        requires = {"shared_state"} if counts else set()
-        timed = {"timers"} if queue or check or self.trials is not None else set()
-        self.requires = frozenset(requires | timed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of the upstreams is one process's."""
-        return _remade, (type(self), self.upstreams, self._made_with)
+        return partial(type(self), **self._made_with), self.upstreams
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
 
-    # -- who is in it
-
-    def add(self, upstream: str | int | Address | Upstream) -> Upstream:
-        """Add an upstream; with a slow start it gets more and more clients from now on.
-
-        Raises:
-            AddressError: its address is malformed, has port 0, or is here already.
-            ValueError: it is of another pool.
-        """
-        added = self._admit(upstream)
-        added.came_up = self.clock()
-        self.changed()
-        if self.on_added is not None:
-            self.on_added(added)
-        return added
-
-    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
-        added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
-        if any(added.address == each.address for each in self.upstreams):
-            raise AddressError(f"upstream {added.name} is given twice")
-        if added.freed is not None:
-            raise ValueError(f"upstream {added.name} is of another pool: make one for each")
-        added.freed = self._freed
-        self.upstreams += (added,)
-        return added
-
-    def remove(self, name: str) -> Upstream:
-        """Take an upstream away; its clients stay with it, and nobody new comes.
-
-        Args:
-            name: its address, as text.
-
-        Raises:
-            LookupError: there is none of this name.
-            ValueError: it is the last one.
-        """
-        gone = self.upstream(name)
-        if len(self.upstreams) == 1:
-            raise ValueError(f"{name} is the last upstream: a pool has at least one")
-        self.upstreams = tuple(each for each in self.upstreams if each is not gone)
-        self.changed()
-        return gone
+    # -- what it is told
 
     def change(self, *upstreams: str | int | Address | Upstream, **settings: Any) -> None:
         """Be as a new pool would be that is made with this; in the engine's thread.
@@ -231,19 +183,10 @@ class Pool(Waiting):
         """
         changing.change(self, upstreams, settings)
 
-    def upstream(self, name: str) -> Upstream:
-        """Return the upstream of an address.
-
-        Raises:
-            LookupError: there is none of this name.
-        """
-        for each in self.upstreams:
-            if each.name == name:
-                return each
-        raise LookupError(f"no upstream {name!r}: there are {', '.join(map(str, self.stats()))}")
-
     def changed(self) -> None:
         """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
+        self._shared = None
+        self.requires = self._required()
         self._is_plain = (
             self._choose is policies.in_turns
             and not self.slow_start
@@ -256,6 +199,38 @@ class Pool(Waiting):
             )
             and all(each.percent == 100 for each in self.upstreams)
         )
+
+    def _required(self) -> frozenset[str]:
+        caps = self.max_active or self.pace or self.queue
+        counts = caps or self.slow_start or self.check or self.policy in _COUNTING
+        counts = counts or any(each.max_active or each.pace for each in self.upstreams)
+        required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
+        timed = {"timers"} if self.queue or self.check or self.trials is not None else set()
+        return frozenset(required | timed)
+
+    def share_of(self, number: int, count: int) -> Self:
+        """Return what one of several workers has of it; nothing is known of its upstreams yet.
+
+        ``max_active``, ``queue`` and ``rate``, the pool's and its upstreams' own, are shared out
+        evenly, one client each at least. All else is as here, and each worker's own.
+
+        Args:
+            number: of the worker, from 1 on.
+            count: of workers.
+
+        Returns:
+            The same one for all services of a worker, so that they count together.
+        """
+        share = number, count
+        shared = self._shared
+        if shared is None or shared.share != share:
+            upstreams = (sharing.upstream_of(each, share) for each in self.upstreams)
+            shared = type(self)(*upstreams, **sharing.settings_of(self._made_with, share))
+            shared.share = share
+            shared.changed()
+            shared._turn[0] = number - 1  # or all of them would begin with the same upstream
+            self._shared = shared
+        return shared
 
     # -- which one
 
@@ -330,11 +305,6 @@ class Pool(Waiting):
         """Return how many of them have as many clients as they may, or had them just now."""
         return sum(not self._has_room(upstream) for upstream in self.upstreams)
 
-    def stats(self) -> dict[str, UpstreamStats]:
-        """Return a snapshot of each, by its address; from any thread."""
-        now = self.clock()
-        return {u.name: u.stats(now) for u in self.upstreams}
-
     # -- who waits
 
     def is_busy(self, tried: Collection[Upstream] = ()) -> bool:
@@ -381,10 +351,6 @@ class Pool(Waiting):
             return 0.0
         upstream.full_at = pace.at_latest(upstream.full_at, now)
         return pace.wait(upstream.full_at, now)
-
-
-def _remade(kind: type[Pool], upstreams: tuple[Upstream, ...], named: dict[str, Any]) -> Pool:
-    return kind(*upstreams, **named)
 
 
 def key_of(peername: Any) -> bytes:
