@@ -165,12 +165,11 @@ class Served:
             for where in table["address"]:
                 yield f"{where} (listeners.{name}): {who}"
 
-    def demand(self, engine: str | None, workers: int) -> None:
-        """Compare what is served with what an engine can do.
+    def demand(self, engine: str | None) -> None:
+        """Compare what is served with what an engine can do; several workers can do the same.
 
         Args:
             engine: its name, or as ``Server`` takes it.
-            workers: how many there are.
 
         Raises:
             ConfigError: it cannot do all of that, or there is none such.
@@ -184,12 +183,6 @@ class Served:
             _demands.check_requirements(services, chosen)
         except MuxcoreError as exc:
             self.document.wrong(("server", "engine"), str(exc))
-        try:
-            if workers > 1:
-                shares = [each.share_of(1, workers) for each in services]
-                _demands.refuse_shared_state(shares, workers)
-        except MuxcoreError as exc:
-            self.document.wrong(("server", "workers"), str(exc))
         self.document.refuse()
 
     def change(self, document: Document) -> None:
