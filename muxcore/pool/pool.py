@@ -1,4 +1,4 @@
-"""The pool: which upstream a client gets, and who waits for a place.
+"""The pool: who is in it, what it is told, and how its upstreams fare.
 
 Nothing here does I/O, and the clock is an argument. Failures are learnt from clients' own
 connections, and from checks where there are any (``checks.py``).
@@ -10,19 +10,26 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
 from muxcore.address import Address
+from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check
-from muxcore.pool.members import Members
+from muxcore.pool.choosing import Choosing
 from muxcore.pool.pace import checked_rate
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
-from muxcore.pool.upstream import Upstream, checked_cap, checked_count, checked_header
+from muxcore.pool.upstream import (
+    Upstream,
+    UpstreamStats,
+    checked_cap,
+    checked_count,
+    checked_header,
+)
 
 logger = logging.getLogger("muxcore.relay")
 
@@ -36,7 +43,7 @@ def _spread() -> float:
     return random.random()  # by its name in a pickle: workers do not draw the same numbers
 
 
-class Pool(Members):
+class Pool(Choosing):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -153,6 +160,8 @@ class Pool(Members):
         self._turn = shared_number()
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
+        self.upstreams = ()
+        self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
         for upstream in upstreams:
@@ -166,7 +175,48 @@ class Pool(Members):
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
 
-    # -- what it is told
+    # -- who is in it, and what it is told
+
+    def add(self, upstream: str | int | Address | Upstream) -> Upstream:
+        """Add an upstream; with a slow start it gets more and more clients from now on.
+
+        Raises:
+            AddressError: its address is malformed, has port 0, or is here already.
+            ValueError: it is of another pool.
+        """
+        added = self._admit(upstream)
+        added.came_up = self.clock()
+        self.changed()
+        if self.on_added is not None:
+            self.on_added(added)
+        return added
+
+    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
+        added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
+        if any(added.address == each.address for each in self.upstreams):
+            raise AddressError(f"upstream {added.name} is given twice")
+        if added.freed is not None:
+            raise ValueError(f"upstream {added.name} is of another pool: make one for each")
+        added.freed = self._freed
+        self.upstreams += (added,)
+        return added
+
+    def remove(self, name: str) -> Upstream:
+        """Take an upstream away; its clients stay with it, and nobody new comes.
+
+        Args:
+            name: its address, as text.
+
+        Raises:
+            LookupError: there is none of this name.
+            ValueError: it is the last one.
+        """
+        gone = self.upstream(name)
+        if len(self.upstreams) == 1:
+            raise ValueError(f"{name} is the last upstream: a pool has at least one")
+        self.upstreams = tuple(each for each in self.upstreams if each is not gone)
+        self.changed()
+        return gone
 
     def change(self, *upstreams: str | int | Address | Upstream, **settings: Any) -> None:
         """Be as a new pool would be that is made with this; in the engine's thread.
@@ -182,6 +232,17 @@ class Pool(Members):
             AddressError, TypeError, ValueError: see ``Pool``; nothing has changed then.
         """
         changing.change(self, upstreams, settings)
+
+    def upstream(self, name: str) -> Upstream:
+        """Return the upstream of an address.
+
+        Raises:
+            LookupError: there is none of this name.
+        """
+        for each in self.upstreams:
+            if each.name == name:
+                return each
+        raise LookupError(f"no upstream {name!r}: there are {', '.join(map(str, self.stats()))}")
 
     def changed(self) -> None:
         """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
@@ -232,34 +293,7 @@ class Pool(Members):
             self._shared = shared
         return shared
 
-    # -- which one
-
-    def take(self, tried: Collection[Upstream] = (), key: bytes = b"") -> Upstream | None:
-        """Return the upstream for a client, which is counted there at once.
-
-        One whose pause is over comes first, and gets this one client. Then those that are up, as
-        the policy has it; backups only where no other is up. Where none is up, the one whose pause
-        ends first is tried all the same.
-
-        Args:
-            tried: those that this client is not to get again.
-            key: what says which one the client has, under "source".
-
-        Returns:
-            None where all were tried, or have as many clients as they may. One that it returned is
-            told of to ``connected``, ``failed`` or ``left``.
-        """
-        turn = self._turn[0]
-        self._turn[0] = turn + 1
-        if self._is_plain and not tried:
-            chosen: Upstream | None = self.upstreams[turn % len(self.upstreams)]
-        else:
-            chosen = self._found([u for u in self.upstreams if u not in tried], turn, key)
-        if chosen is not None:
-            chosen.active += 1
-            if (pace := chosen.pace or self.pace) is not None:
-                chosen.full_at = pace.taken(chosen.full_at, self.clock())
-        return chosen
+    # -- how they fare
 
     def connected(self, upstream: Upstream) -> None:
         """It took a connection: it is up. The end of that is for ``Upstream.connection_lost``."""
@@ -301,68 +335,7 @@ class Pool(Members):
         upstream.probing = False
         upstream._leave()
 
-    def full(self) -> int:
-        """Return how many of them have as many clients as they may, or had them just now."""
-        return sum(not self._has_room(upstream) for upstream in self.upstreams)
-
-    # -- who waits
-
-    def is_busy(self, tried: Collection[Upstream] = ()) -> bool:
-        """Return whether one that is up has no place now, and may have one soon.
-
-        Args:
-            tried: those that this client is not to get again.
-        """
-        return any(u.is_up and not self._has_room(u) for u in self.upstreams if u not in tried)
-
-    def _next_token(self) -> float | None:
+    def stats(self) -> dict[str, UpstreamStats]:
+        """Return a snapshot of each, by its address; from any thread."""
         now = self.clock()
-        paced = (u for u in self.upstreams if u.pace or self.pace)
-        waits = (self._wait(u, now) for u in paced if u.is_up and self._has_place(u))
-        return min(waits, default=None)
-
-    # -- how
-
-    def _found(self, left: list[Upstream], turn: int, key: bytes) -> Upstream | None:
-        now = self.clock()
-        free = [u for u in left if self._has_room(u) and u.may_serve]
-        usable = _before_backups(u for u in left if u.is_up)
-        resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
-        if resting:
-            first = min(resting, key=Upstream._due)
-            if first._due() <= now and not first.probing:
-                first.probing = True
-                return first
-        if usable:  # where all are full, none that rests is hurried
-            shared = [(u, u._share(now, self.slow_start)) for u in usable if self._has_room(u)]
-            return self._choose(shared, turn, key) if shared else None
-        return min(resting, key=Upstream._due, default=None)
-
-    def _has_room(self, upstream: Upstream) -> bool:
-        return self._has_place(upstream) and not self._wait(upstream, self.clock())
-
-    def _has_place(self, upstream: Upstream) -> bool:
-        most = self._most if upstream.max_active is None else upstream.max_active
-        return upstream.active < most
-
-    def _wait(self, upstream: Upstream, now: float) -> float:
-        """Return the seconds until its rate allows it a client."""
-        if (pace := upstream.pace or self.pace) is None:
-            return 0.0
-        upstream.full_at = pace.at_latest(upstream.full_at, now)
-        return pace.wait(upstream.full_at, now)
-
-
-def key_of(peername: Any) -> bytes:
-    """Return the key of a client that is given no other: its address without the port.
-
-    Args:
-        peername: as ``transport.get_extra_info("peername")`` has it.
-    """
-    return str(peername[0]).encode() if isinstance(peername, tuple) else b""
-
-
-def _before_backups(up: Iterable[Upstream]) -> list[Upstream]:
-    """Return those that are no backups, or the backups where there is none."""
-    found = list(up)
-    return [u for u in found if not u.backup] or found
+        return {u.name: u.stats(now) for u in self.upstreams}

@@ -90,7 +90,7 @@ class Plan:
         if self.default is not None:
             rest["default"] = share(self.default)
         rest["pools"] = {name: share(pool) for name, pool in rest["pools"].items()}
-        return tuple(route.to(share(route.pool)) for route in self.routes), rest
+        return tuple(route._to(share(route.pool)) for route in self.routes), rest
 
     def route_of(self, heard: Heard) -> tuple[bool, Route | None]:
         """Return whether it is known by now which route a client takes, and which: the first.

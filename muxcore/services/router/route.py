@@ -70,7 +70,7 @@ class Route:
         told = [f"{name}={sorted(value)!r}" for name, value in given.items() if value]
         return f"Route({', '.join([repr(self.pool), *told])})"
 
-    def to(self, pool: Pool) -> Route:
+    def _to(self, pool: Pool) -> Route:
         """Return the same rule with another pool."""
         other = copy.copy(self)
         other.pool = pool
