@@ -11,9 +11,8 @@ import pytest
 import muxcore
 from muxcore.config import Served
 from muxcore.config.document import read
-from muxcore.parts import dispatch
+from muxcore.parts import checking, dispatch
 from muxcore.pool import Check, Pool, Upstream
-from muxcore.pool.checks import obey
 from muxcore.services.router.first import First
 
 
@@ -102,13 +101,13 @@ def test_workers_do_not_draw_the_same_pauses() -> None:
 
 
 def test_an_upstream_added_in_a_worker_or_told_by_its_agent_has_that_workers_share() -> None:
-    share = Pool("a:1", max_active=8, check=Check()).share_of(1, 4)
+    pool = Pool("a:1", max_active=8, check=Check(agent=9))
+    share = pool.share_of(1, 4)
     share.add("b:1")
     assert _taken(share) == 4
-    obey(share.upstreams[0], "maxconn:30", share.share)
-    assert share.upstreams[0].max_active == 8
-    obey(share.upstreams[0], "maxconn:30")
-    assert share.upstreams[0].max_active == 30
+    for told in (pool, share):
+        checking._Agent(told, told.upstreams[0]).succeeded(b"maxconn:30\n")
+    assert (pool.upstreams[0].max_active, share.upstreams[0].max_active) == (30, 8)
 
 
 def test_all_services_of_a_worker_have_the_same_share_of_a_pool() -> None:
@@ -124,6 +123,8 @@ def test_all_services_of_a_worker_have_the_same_share_of_a_pool() -> None:
     assert relay.pool is pool
     pool.change(max_active=8)
     assert _taken(relay.share_of(1, 2).pool) == 4  # what it was given before is no more
+    pool.add("b:1")
+    assert _taken(relay.share_of(1, 2).pool) == 8
 
 
 def test_a_relay_that_is_shared_out_is_served_by_each_worker() -> None:
@@ -152,7 +153,7 @@ def test_a_router_that_is_shared_out_has_the_same_routes_to_shares() -> None:
     assert (share.max_bytes, share.counts) == (99, {})
     assert "shared_state" in router.requires
     assert share.requires == router.requires - {"shared_state"}
-    assert router.plan.routes[0] is route
+    assert route.pool.max_active == 4
 
 
 _FILE = """
