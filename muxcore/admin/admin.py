@@ -166,14 +166,16 @@ class Admin:
             "metrics": Front(operations, self._config, all_of_it=False),
             "agent": self._answer_agent,
         }
+        servers: list[mux.Server] = []
         async with contextlib.AsyncExitStack() as stack:
             for name, where in self._where.items():
                 server = mux.serve(handlers[name], where, engine="pure-epoll", limits=_LIMITS)
-                await stack.enter_async_context(server)
+                servers.append(await stack.enter_async_context(server))
                 self.addresses[name] = server.addresses[0]
             try:
                 self._ready.set()
                 await self._ends.wait()
+                await asyncio.gather(*(each.drain() for each in servers))  # who asks has an answer
             finally:
                 self._server._engine.tell_workers_of(lambda worker: None)
                 for peer in list(operations.peers):

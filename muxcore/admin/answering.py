@@ -36,7 +36,7 @@ PATIENCE = 0.8  # s for the loop's answer; who asks waits a little longer
 PAGE = 250  # connections in one answer: 60 KB
 LOOKING = 0.25  # s that one answer may look for those that are wanted
 _EVERY = 1.0  # s between two looks for relays that are new
-ROW = "id event client listener pool upstream seconds bytes_up bytes_down".split()
+ROW = "id client listener pool upstream seconds bytes_up bytes_down".split()
 
 
 def begin(server: Any, sock: socket.socket) -> None:
@@ -130,7 +130,7 @@ class Answering:
             wanted: see :func:`_filter`.
         """
         page, after_this = self._page(after, wanted)
-        rows = [json.dumps({name: getattr(each, name) for name in ROW}) for each in _rests(page)]
+        rows = [json.dumps(_row(each)) for each in _rests(page)]
         return {"rows": rows, "after": after_this}
 
     def _page(self, after: int, wanted: dict[str, Any]) -> tuple[list[Any], int | None]:
@@ -278,6 +278,10 @@ def _later(relay: Any, after: int, ids: list[str] | None) -> Iterator[tuple[int,
 def _record(client: Any) -> Any:
     """Return what is known of a client that may have gone meanwhile; in the loop's thread."""
     return None if client is None else client.record()
+
+
+def _row(record: Any) -> dict[str, Any]:
+    return {"state": record.event} | {name: getattr(record, name) for name in ROW}
 
 
 def _number(name: str) -> int:

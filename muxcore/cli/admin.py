@@ -202,9 +202,9 @@ def _show_pools(answer: dict[str, Any]) -> Iterable[str]:
 
 
 def _show_connections(answer: dict[str, Any]) -> Iterable[str]:
-    names = ("id", "event", "client", "listener", "pool", "upstream")
+    names = ("id", "state", "client", "listener", "pool", "upstream")
     yield from _table(
-        ("id", "state", *names[2:], "age", "up", "down"),
+        (*names, "age", "up", "down"),
         [
             (
                 *(each[name] for name in names),

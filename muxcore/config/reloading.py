@@ -48,7 +48,7 @@ class Reloading:
         if document.tables == self._served.document.tables:
             logger.info("%s was read again: it says what it said before", self._path)
             return
-        self._served.change(document)
+        self._served.change(new)
         server._renew(pickle.dumps(document))
         for each in new.warnings:
             logger.warning("%s", each)

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any, Self
 
@@ -19,8 +19,8 @@ from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check
-from muxcore.pool.choosing import Choosing
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
 from muxcore.pool.upstream import (
@@ -43,7 +43,7 @@ def _spread() -> float:
     return random.random()  # by its name in a pickle: workers do not draw the same numbers
 
 
-class Pool(Choosing):
+class Pool(Taking):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -164,8 +164,11 @@ class Pool(Choosing):
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
+        names: dict[str, Upstream] = {}
         for upstream in upstreams:
-            self._admit(upstream)
+            added = self._admit(upstream, names)
+            names[added.name] = added
+        self.upstreams = tuple(names.values())
         self.changed()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -184,21 +187,21 @@ class Pool(Choosing):
             AddressError: its address is malformed, has port 0, or is here already.
             ValueError: it is of another pool.
         """
-        added = self._admit(upstream)
+        added = self._admit(upstream, [each.name for each in self.upstreams])
+        self.upstreams += (added,)
         added.came_up = self.clock()
         self.changed()
         if self.on_added is not None:
             self.on_added(added)
         return added
 
-    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
+    def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
-        if any(added.address == each.address for each in self.upstreams):
+        if added.name in there:
             raise AddressError(f"upstream {added.name} is given twice")
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed
-        self.upstreams += (added,)
         return added
 
     def remove(self, name: str) -> Upstream:

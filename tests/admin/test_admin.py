@@ -67,7 +67,7 @@ def test_whoever_is_connected_is_listed_and_can_be_killed(
         first.send(b"abc")
         eventually(lambda: _rows(one)[0]["bytes_up"] == 3, "the bytes are not counted")
         rows = _rows(one)
-        assert [row["event"] for row in rows] == ["joined", "joined"]
+        assert [row["state"] for row in rows] == ["joined", "joined"]
         assert rows[0]["pool"] == "db"
         assert rows[0]["upstream"] == upstream.address
         assert rows[0]["listener"] == one.server.addresses[0]
@@ -128,7 +128,7 @@ def test_those_who_wait_are_listed_with_their_state(asked: Start, upstream: Upst
     one = asked(muxcore.Relay(muxcore.Pool(upstream.address, max_active=1, queue=5)))
     with one.client(upstream), Peer(one.server.addresses[0]):
         eventually(lambda: len(_rows(one)) == 2, "the second has not come")
-        assert [row["event"] for row in _rows(one)] == ["joined", "queued"]
+        assert [row["state"] for row in _rows(one)] == ["joined", "queued"]
         assert one.json("/pools")["pools"][0]["queue"] == 1
 
 

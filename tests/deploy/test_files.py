@@ -170,7 +170,9 @@ def test_the_manifest_is_yaml() -> None:
     assert service["spec"]["selector"] == labels == deployment["spec"]["selector"]["matchLabels"]
     (container,) = pod["spec"]["containers"]
     assert container["args"] == json.loads(value("args"))
-    assert container["readinessProbe"]["tcpSocket"]["port"] == container["ports"][0]["name"]
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
+        asked = container[probe]["httpGet"]
+        assert asked == {"path": path, "port": container["ports"][1]["name"]}
 
 
 # -- the page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -112,7 +111,8 @@ class Plan:
         """Yield the numbers of routes that a client may take; -1: more has to be known first."""
         names = heard.names() if self._named else ()
         if names is not None:
-            yield from heapq.merge(self._others, *(self._named.get(name, ()) for name in names))
+            found = [number for name in names for number in self._named.get(name, ())]
+            yield from sorted((*self._others, *found)) if found else self._others
             return
         for number in self._others:
             if number > self._first_named:

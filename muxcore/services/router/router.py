@@ -146,8 +146,8 @@ class Router:
         for pool in before.keys() - plan.relays.keys():
             checking.end(pool)
 
-    def become(self, other: Router) -> None:
-        """Be as another router that serves nobody; see :meth:`change`, beside which all may change.
+    def _become(self, other: Router) -> None:
+        """Be as another router that serves nobody; see ``change``; all else may change as well.
 
         Args:
             other: it.

@@ -11,8 +11,8 @@ from muxcore.pool.upstream import Upstream
 from muxcore.pool.waiting import Waiting
 
 
-class Choosing(Waiting):
-    """The part of a pool that chooses."""
+class Taking(Waiting):
+    """The part of a pool that gives a client its upstream."""
 
     upstreams: tuple[Upstream, ...]
     clock: Callable[[], float]
