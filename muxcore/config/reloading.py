@@ -39,7 +39,7 @@ class Reloading:
             document = contents(self._path)
             new = Served(document)
             self._refuse_fixed(document)
-            new.demand(server.engine, server.workers)
+            new.demand(server.engine)
         except ConfigError as exc:
             for each in exc.told:
                 logger.error("%s", each)

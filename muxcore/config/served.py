@@ -118,6 +118,7 @@ class Served:
         self.pools = _made(document.section("pools"), making.pool)
         self.guards = _made(document.section("limits"), making.guard)
         if share is not None:
+            self.pools = {name: each.share_of(*share) for name, each in self.pools.items()}
             self.guards = {name: each.share_of(*share) for name, each in self.guards.items()}
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
@@ -164,12 +165,11 @@ class Served:
             for where in table["address"]:
                 yield f"{where} (listeners.{name}): {who}"
 
-    def demand(self, engine: str | None, workers: int) -> None:
-        """Compare what is served with what an engine can do.
+    def demand(self, engine: str | None) -> None:
+        """Compare what is served with what an engine can do; several workers can do the same.
 
         Args:
             engine: its name, or as ``Server`` takes it.
-            workers: how many there are.
 
         Raises:
             ConfigError: it cannot do all of that, or there is none such.
@@ -183,12 +183,6 @@ class Served:
             _demands.check_requirements(services, chosen)
         except MuxcoreError as exc:
             self.document.wrong(("server", "engine"), str(exc))
-        try:
-            if workers > 1:
-                shares = [each.share_of(1, workers) for each in services]
-                _demands.refuse_shared_state(shares, workers)
-        except MuxcoreError as exc:
-            self.document.wrong(("server", "workers"), str(exc))
         self.document.refuse()
 
     def change(self, new: Served) -> None:
@@ -213,7 +207,7 @@ class Served:
         access = making.access_log()
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
-            relay.log, relay.requires = relays[name].log, relays[name].requires
+            relay.log = relays[name].log
             relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from muxcore.pool import Pool
@@ -78,6 +78,18 @@ class Plan:
             if not route.tls_name:
                 self._others.append(number)
         self._first_named = min((numbers[0] for numbers in self._named.values()), default=math.inf)
+
+    def shared(self, share: Callable[[Pool], Pool]) -> tuple[tuple[Route, ...], dict[str, Any]]:
+        """Return routes and rest of a plan that has other pools in the place of these.
+
+        Args:
+            share: returns the pool that stands for one of these.
+        """
+        rest = dict(self.rest)
+        if self.default is not None:
+            rest["default"] = share(self.default)
+        rest["pools"] = {name: share(pool) for name, pool in rest["pools"].items()}
+        return tuple(route._to(share(route.pool)) for route in self.routes), rest
 
     def route_of(self, heard: Heard) -> tuple[bool, Route | None]:
         """Return whether it is known by now which route a client takes, and which: the first.
