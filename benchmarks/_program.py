@@ -33,15 +33,24 @@ def run(
         configuration: the text of its configuration file.
         command: makes the command line from that file's path.
     """
-    _FOLDER.mkdir(parents=True, exist_ok=True)
-    memory = os.memfd_create("configuration", 0)  # inherited, and gone with the program
-    os.write(memory, configuration.replace("FOLDER", str(_FOLDER)).encode())
-    arguments = command(Path(f"/dev/fd/{memory}"))
+    arguments = command(inherited(configuration))
     watcher = os.fork()
     if watcher == 0:
         _announce(peer, number)
         os._exit(0)
     os.execvp(arguments[0], list(arguments))
+
+
+def inherited(configuration: str) -> Path:
+    """Return where the program that this process becomes finds its configuration file.
+
+    Args:
+        configuration: its text, with FOLDER for a folder that there is.
+    """
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    memory = os.memfd_create("configuration", 0)  # gone with the program
+    os.write(memory, configuration.replace("FOLDER", str(_FOLDER)).encode())
+    return Path(f"/dev/fd/{memory}")
 
 
 def _announce(peer: str, number: int) -> None:

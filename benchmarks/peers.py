@@ -52,6 +52,7 @@ PEERS = (
     Peer("socat", "socat_echo.py", program="socat"),
     Peer("relay", "muxcore_relay.py", relays=True),
     Peer("relay-router", "muxcore_relay.py", relays=True, arguments=("router",)),
+    Peer("relay-operated", "muxcore_relay.py", relays=True, arguments=("operated",)),
     Peer("relay-aio", "aio_relay.py", relays=True),
     Peer("relay-handed", "aio_relay.py", relays=True, arguments=("handed",)),
     Peer("relay-streams", "streams_relay.py", relays=True),
@@ -59,8 +60,10 @@ PEERS = (
     Peer("relay-uvloop", "uvloop_relay.py", package="uvloop", relays=True),
     Peer("relay-haproxy", "haproxy_relay.py", program="haproxy", relays=True),
     Peer("relay-haproxy-64k", "haproxy_relay.py", "", "haproxy", True, ("64k",)),
+    Peer("relay-haproxy-operated", "haproxy_relay.py", "", "haproxy", True, ("64k", "operated")),
     Peer("relay-nginx", "nginx_relay.py", program="nginx", relays=True),
     Peer("relay-nginx-64k", "nginx_relay.py", "", "nginx", True, ("64k",)),
+    Peer("relay-nginx-operated", "nginx_relay.py", "", "nginx", True, ("64k", "operated")),
     Peer("relay-socat", "socat_relay.py", program="socat", relays=True),
 )
 

@@ -103,6 +103,17 @@ TARGETS = (
         for reference in ("relay-haproxy", "relay-uvloop")
     ),
     Target("relay-churn", "relay", "relay-haproxy", "cpu", 0.5),
+    # with a log, metrics, a limit and a route
+    *(
+        Target(cell, "relay-operated", reference, "cpu", reach)
+        for cell in ("relay-50", "relay-bulk-1", "relay-bulk-8")
+        for reference, reach in (
+            ("relay", 0.97),
+            ("relay-haproxy-operated", 1.05),
+            ("relay-nginx-operated", 1.0),
+        )
+    ),
+    Target("relay-churn", "relay-operated", "relay-haproxy-operated", "cpu", 0.6),
 )
 
 # (subject, at most so many bytes for an idle connection in the process)

@@ -61,7 +61,12 @@ class Address:
             return f"unix:{self.path}"
         if not self.host:
             return "unix"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
+
+
+def joined(host: str, port: int) -> str:
+    """Return an IP address and its port as a person writes them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse(text: str | int | Address, *, listen: bool = False) -> Address:

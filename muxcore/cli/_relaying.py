@@ -14,7 +14,6 @@ from muxcore.cli._arguments import refuse
 from muxcore.cli._logging import Output
 from muxcore.config import ConfigError, Document, Reloading, Served, contents, written
 from muxcore.load.asking import bytes_of
-from muxcore.workers.engine import number_of
 
 # What may stand behind an upstream's address.
 _SUFFIX = re.compile(
@@ -87,7 +86,7 @@ def _run_file(options: argparse.Namespace) -> int:
     try:
         served = Served(contents(options.config))
         server = served.document.section("server")
-        served.demand(server.get("engine"), number_of(server.get("workers", 1)))
+        served.demand(server.get("engine"))
     except ConfigError as exc:
         for each in exc.told:
             print(each, file=sys.stderr)

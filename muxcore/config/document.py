@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from muxcore._near import near
@@ -44,17 +45,22 @@ class Document:
     Attributes:
         tables: its sections, with the values that are meant.
         name: of the file, for errors; "": it is the command line's.
-        lines: on which line each key stands.
+        text: what is in it.
         problems: what is wrong, so far: where, and what.
     """
 
     tables: dict[str, Any]
     name: str = ""
-    lines: Mapping[Path, int] = field(default_factory=dict)
+    text: str = ""
     problems: list[tuple[Path, str]] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"tables": self.tables, "name": self.name, "lines": self.lines, "problems": []}
+        return {"tables": self.tables, "name": self.name, "text": self.text, "problems": []}
+
+    @cached_property
+    def lines(self) -> dict[Path, int]:
+        """On which line each key stands; who finds nothing wrong needs none."""
+        return lines_of(self.text)
 
     def section(self, name: str) -> dict[str, Any]:
         """Return the tables of a section, by their names, or its keys."""
@@ -149,7 +155,7 @@ def read(name: str, data: bytes) -> Document:
         raise ConfigError([f"{name}:{line}: this is no TOML: {why}"]) from None
     except RecursionError:
         raise ConfigError([f"{name}: is nested too deeply"]) from None
-    document = Document({}, name, lines_of(text.replace("\r\n", "\n")))
+    document = Document({}, name, text.replace("\r\n", "\n"))
     reader = _Reader(document, raw)
     document.tables = reader.read(FILE, raw, ())
     return document

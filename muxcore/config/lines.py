@@ -33,7 +33,8 @@ class _Scan:
     def __init__(self, text: str) -> None:
         self.lines: dict[Path, int] = {}
         self._text = text
-        self._at = 0
+        self._at = self._counted = 0
+        self._line = 1  # at what is counted
         self._elements: dict[Path, int] = {}  # of lists that are written as [[tables]]
         table: Path = ()
         while self._skip(_BLANK) < len(text):
@@ -50,7 +51,9 @@ class _Scan:
         return self._at
 
     def _note(self, path: Path) -> None:
-        self.lines.setdefault(path, self._text.count("\n", 0, self._at) + 1)
+        self._line += self._text.count("\n", self._counted, self._at)
+        self._counted = self._at
+        self.lines.setdefault(path, self._line)
 
     def _header(self) -> Path:
         """Read ``[a.b]`` or ``[[a.b]]``."""

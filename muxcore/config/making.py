@@ -38,11 +38,11 @@ class Making:
 
     def access_log(self) -> AccessLog | None:
         """Return what becomes of each connection's record; None: nothing."""
-        table, form = self._document.section("log"), "text"
+        table = self._document.section("log")
         settings = {key: table[key] for key in ("fields", "start") if key in table}
         if not settings and "access" not in table:
             return None
-        return self._made(("log",), lambda: AccessLog(table.get("access", form), **settings))
+        return self._made(("log",), lambda: AccessLog(table.get("access", "text"), **settings))
 
     def pool(self, name: str, table: Mapping[str, Any]) -> Pool | None:
         document, path = self._document, ("pools", name)

@@ -39,7 +39,7 @@ class Reloading:
             document = contents(self._path)
             new = Served(document)
             self._refuse_fixed(document)
-            new.demand(server.engine, server.workers)
+            new.demand(server.engine)
         except ConfigError as exc:
             for each in exc.told:
                 logger.error("%s", each)
@@ -48,7 +48,7 @@ class Reloading:
         if document.tables == self._served.document.tables:
             logger.info("%s was read again: it says what it said before", self._path)
             return
-        self._served.change(document)
+        self._served.change(new)
         server._renew(pickle.dumps(document))
         for each in new.warnings:
             logger.warning("%s", each)

@@ -77,7 +77,7 @@ class Entrance:
     def renewed(self, news: bytes) -> None:
         """Hear, in a worker, of a file that its parent has read again."""
         try:
-            self._served.change(pickle.loads(news))
+            self._served.renew(pickle.loads(news))
         except Exception as exc:
             logger.critical(
                 "worker %d cannot do what the file says now, and goes on as before: end it, and "
@@ -118,6 +118,7 @@ class Served:
         self.pools = _made(document.section("pools"), making.pool)
         self.guards = _made(document.section("limits"), making.guard)
         if share is not None:
+            self.pools = {name: each.share_of(*share) for name, each in self.pools.items()}
             self.guards = {name: each.share_of(*share) for name, each in self.guards.items()}
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
@@ -164,12 +165,11 @@ class Served:
             for where in table["address"]:
                 yield f"{where} (listeners.{name}): {who}"
 
-    def demand(self, engine: str | None, workers: int) -> None:
-        """Compare what is served with what an engine can do.
+    def demand(self, engine: str | None) -> None:
+        """Compare what is served with what an engine can do; several workers can do the same.
 
         Args:
             engine: its name, or as ``Server`` takes it.
-            workers: how many there are.
 
         Raises:
             ConfigError: it cannot do all of that, or there is none such.
@@ -183,26 +183,18 @@ class Served:
             _demands.check_requirements(services, chosen)
         except MuxcoreError as exc:
             self.document.wrong(("server", "engine"), str(exc))
-        try:
-            if workers > 1:
-                shares = [each.share_of(1, workers) for each in services]
-                _demands.refuse_shared_state(shares, workers)
-        except MuxcoreError as exc:
-            self.document.wrong(("server", "workers"), str(exc))
         self.document.refuse()
 
-    def change(self, document: Document) -> None:
+    def change(self, new: Served) -> None:
         """Serve what another file says from now on; in the engine's thread.
 
         Connections stay, with the pool that they have; whoever comes finds the new one. A pool that
         is gone is checked no more, and whoever waits for a place in it is served or refused.
 
-        Raises:
-            ConfigError: the file says what cannot be; nothing has changed then.
+        Args:
+            new: that; it serves nobody, and is not needed any more.
         """
-        if document.tables == self.document.tables:  # it was told by another listener
-            return
-        new, relays_before = Served(document, self._share), self._every_relay()
+        document, relays_before = new.document, self._every_relay()
         before, now = self.document.section("pools"), document.section("pools")
         for name, pool in _kept(self.pools, new.pools):
             self._change_pool(pool, new.pools[name], before[name], now[name])
@@ -215,12 +207,12 @@ class Served:
         access = making.access_log()
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
-            relay.log, relay.requires = relays[name].log, relays[name].requires
+            relay.log = relays[name].log
             relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
-            router.become(routers[name])
+            router._become(routers[name])
         if self.server is not None:
             for router in (each for name, each in self.routers.items() if name not in routers):
                 # by then nobody waits for a decision of its
@@ -235,6 +227,15 @@ class Served:
                 self.entrances[name].server_started(self.server)
         for pool in gone:
             checking.end(pool)
+
+    def renew(self, document: Document) -> None:
+        """Serve what a file says that was read again, in a worker; each listener asks for it.
+
+        Raises:
+            ConfigError: it says what cannot be; nothing has changed then.
+        """
+        if document.tables != self.document.tables:
+            self.change(Served(document, self._share))
 
     def _every_relay(self) -> list[Relay]:
         routed = chain.from_iterable(router.services for router in self.routers.values())
@@ -256,8 +257,10 @@ class Served:
         self, pool: Pool, new: Pool, before: Mapping[str, Any], now: Mapping[str, Any]
     ) -> None:
         """Change a pool; upstreams of which the file says what it said stay as they are steered."""
-        said = [each for each in now["upstreams"] if each in before["upstreams"]]
-        same = {str(each["address"]) for each in said}
+        said = {each["address"]: each for each in before["upstreams"]}
+        same = {
+            str(each["address"]) for each in now["upstreams"] if said.get(each["address"]) == each
+        }
         ours = {each.name: each for each in pool.upstreams}
         upstreams = [
             ours.get(each.name, each) if each.name in same else each for each in new.upstreams

@@ -253,6 +253,11 @@ def _serve(orders: IO[str], answers: IO[str]) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         stops.append(number)
 
+    def look() -> None:
+        """Look whether somebody waits for the result: no order comes while this is called."""
+        if select.select([orders], [], [], 0)[0]:
+            raise BrokenPipeError("nobody gives orders any more")
+
     stops: list[int] = []
     told = order()
     needed(_from_json(dict(told["config"])))
@@ -263,12 +268,12 @@ def _serve(orders: IO[str], answers: IO[str]) -> None:
         return
     source.begin(told["warmup"], told["seconds"])
     while source.run(_SLICE) is Phase.CONNECTING:
-        if select.select([orders], [], [], 0)[0]:  # there is no order before all are connected
-            raise BrokenPipeError("nobody gives orders any more")
+        look()
     signal.signal(signal.SIGINT, stop)
     say({"connected": True})
     order()
     while (phase := source.run(_SLICE)) is not Phase.IDLE:
+        look()
         if stops:
             source.stop()
         if told["progress"] and phase is Phase.MEASURING:

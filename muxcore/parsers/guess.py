@@ -19,6 +19,9 @@ _BEGINNINGS: dict[bytes, Protocol] = {
     proxy.SIGNATURE: "proxy",
     **{method + b" ": "http" for method in _METHODS.split()},
 }
+_BY_FIRST: dict[int, dict[bytes, Protocol]] = {}  # the same, by their first bytes
+for _beginning, _protocol in _BEGINNINGS.items():
+    _BY_FIRST.setdefault(_beginning[0], {})[_beginning] = _protocol
 _REQUESTS = [code.to_bytes(4) for code in (postgres.SSL, postgres.GSS, postgres.CANCEL)]
 _CODES = (postgres.VERSION_3.to_bytes(2), *_REQUESTS)  # how a code begins, or all of it
 
@@ -36,10 +39,13 @@ def protocol_of(data: Buffer) -> Protocol | None:
         The protocol; "unknown" as soon as it can be none of those; None while it still may be one.
     """
     start = start_of(data, 16)
-    for beginning, protocol in _BEGINNINGS.items():
+    if not start:
+        return None
+    beginnings = _BY_FIRST.get(start[0], {})
+    for beginning, protocol in beginnings.items():
         if start.startswith(beginning):
             return protocol
-    if any(beginning.startswith(start) for beginning in _BEGINNINGS):
+    if any(beginning.startswith(start) for beginning in beginnings):
         return None
     return _postgres(start)
 

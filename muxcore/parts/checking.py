@@ -4,7 +4,8 @@ Every upstream has a check of its own, which begins at a random moment of the fi
 that neither the upstreams of a pool nor the relays of an upstream are checked at once. It goes on
 until the server ends, the upstream has left the pool, or nobody is relayed to that any more.
 
-Each process checks for itself: what one worker finds, it alone knows.
+Each process checks for itself: what one worker finds, it alone knows. So of N workers an upstream
+has N checks an interval, and is found out as soon as by one.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class _Agent:
 
     def succeeded(self, answer: bytes) -> None:
         line = answer.partition(b"\n")[0].decode("ascii", "replace")
-        obey(self._upstream, line)
+        obey(self._upstream, line, self._pool.share)
         self._pool.changed()
 
     def failed(self, why: str) -> None:

@@ -287,6 +287,8 @@ class LoopEngine(Engine):
             return False
         if not isinstance(transport, Verbs):  # C has it, and its peer, to their end
             return True
+        if transport.is_closing():  # it ends by itself, and in order
+            return False
         peer = transport._peer
         if isinstance(peer, Joining):
             return False

@@ -111,8 +111,12 @@ class Limited:
             size = min(size, self._share)
         return min(size, *(int(each.level) for each in self._buckets))
 
+    def waits(self) -> bool:
+        """Whether it waits for its turn, or has yet to use it."""
+        return self._waits is not None or bool(self._turns)
+
     def spend(self, size: int) -> None:
-        """So much was received."""
+        """So much was received; 0: there was nothing to use a turn for."""
         for each in self._buckets:
             each.level -= size
             each.look_again()

@@ -7,11 +7,15 @@
 - ``turn``: whose turn it is, in all processes;
 - ``policies``: which of those that are up gets a client;
 - ``waiting``: the clients that wait for a place;
+- ``taking``: which one a client gets, by all of these;
+- ``changing``: a pool is told anew, while it is used;
+- ``sharing``: what one of several workers has of it;
 - ``pool``: all of them together.
 """
 
 from muxcore.pool.checks import Check
-from muxcore.pool.pool import POLICIES, Pool, key_of
+from muxcore.pool.pool import POLICIES, Pool
+from muxcore.pool.taking import key_of
 from muxcore.pool.trials import Lease, Trial
 from muxcore.pool.upstream import FIRST_PAUSE, HEADERS, LONGEST_PAUSE, Upstream, UpstreamStats
 

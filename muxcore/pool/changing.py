@@ -17,7 +17,7 @@ from muxcore.pool.upstream import Upstream
 
 # What a pool knows, and not what it was told; the first three are told one by one.
 _KNOWN = {"check", "trials", "upstreams", "on_added", "is_watched"}
-_KNOWN |= {"_waiting", "_turn", "_is_plain"}
+_KNOWN |= {"_waiting", "_turn", "_is_plain", "share"}
 
 
 def change(
@@ -37,7 +37,7 @@ def change(
             new.freed, new.came_up = pool._freed, pool.clock()
             news.append(new)
         elif given is not mine:  # one of the pool's own stays as it is
-            mine.become(new)
+            mine._become(new)
     _try(pool, model.trials)
     _check(pool, model.check, news)
     pool.changed()
@@ -51,8 +51,7 @@ def _try(pool: Any, trials: Trials | None) -> None:
     if before is not None and trials is not None:
         before.become(trials)
     elif trials is not None:
-        pool.trials = trials
-        trials.become(trials, pool)
+        pool.trials, trials._pool = trials, pool
     elif before is not None:
         pool.trials = None
         before.end()

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from muxcore.limits import seconds
+from muxcore.pool.sharing import WHOLE, even
 from muxcore.pool.upstream import Upstream, checked_count
 
 _MOST = 1_000  # checks in a row that decide: more would be hours
@@ -62,7 +63,7 @@ class Check:
             checked_count("Check", "agent", self.agent, 65_535)
 
 
-def obey(upstream: Upstream, line: str) -> None:
+def obey(upstream: Upstream, line: str, share: tuple[int, int] = WHOLE) -> None:
     """Do what an agent says of its upstream.
 
     Words, in any order: ``75%`` of its weight; ``maxconn:30`` clients at once; ``drain``: nobody
@@ -73,13 +74,14 @@ def obey(upstream: Upstream, line: str) -> None:
     Args:
         upstream: the one.
         line: what the agent has said.
+        share: of the pool, which the places are shared out by.
     """
     said, _, why = line.partition("#")
     for word in re.split(r"[\s,]+", said.strip().lower()):
         if found := _PERCENT.fullmatch(word):
             upstream.percent = min(100, int(found[1]))
         elif (found := _PLACES.fullmatch(word)) and int(found[1]):
-            upstream.max_active = int(found[1])
+            upstream.max_active = even(int(found[1]), share)
         elif word == "drain":
             upstream.percent = 0
         elif word in ("ready", "up"):

@@ -1,4 +1,4 @@
-"""The pool: which upstream a client gets, and who waits for a place.
+"""The pool: who is in it, what it is told, and how its upstreams fare.
 
 Nothing here does I/O, and the clock is an argument. Failures are learnt from clients' own
 connections, and from checks where there are any (``checks.py``).
@@ -10,15 +10,17 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Container
+from functools import partial
+from typing import Any, Self
 
 from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
-from muxcore.pool import changing, policies
+from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
 from muxcore.pool.upstream import (
@@ -28,7 +30,6 @@ from muxcore.pool.upstream import (
     checked_count,
     checked_header,
 )
-from muxcore.pool.waiting import Waiting
 
 logger = logging.getLogger("muxcore.relay")
 
@@ -38,7 +39,11 @@ _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
 
-class Pool(Waiting):
+def _spread() -> float:
+    return random.random()  # by its name in a pickle: workers do not draw the same numbers
+
+
+class Pool(Taking):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -85,7 +90,8 @@ class Pool(Waiting):
     Attributes:
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
-            ``shared_state``, a queue and checks ``timers`` as well.
+            ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
         AddressError: an upstream's address is malformed, has port 0, or is given twice.
@@ -111,7 +117,7 @@ class Pool(Waiting):
         send_proxy: str = "",
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
-        spread: Callable[[], float] = random.random,
+        spread: Callable[[], float] = _spread,
     ) -> None:
         super().__init__()
         if not upstreams:
@@ -129,7 +135,7 @@ class Pool(Waiting):
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
         self.send_proxy = checked_header("Pool", send_proxy)
         self.name = name
-        self._made_with = {
+        self._made_with: dict[str, Any] = {
             "policy": policy,
             "connect_timeout": connect_timeout,
             "max_active": max_active,
@@ -147,7 +153,6 @@ class Pool(Waiting):
             "spread": spread,
         }
         self.check = check
-        self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.clock = clock
         self.spread = spread
         self._choose = policies.POLICIES[policy]
@@ -155,25 +160,25 @@ class Pool(Waiting):
         self._turn = shared_number()
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
-        self.upstreams: tuple[Upstream, ...] = ()
+        self.upstreams = ()
+        self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
+        self.share = sharing.WHOLE
+        self._shared: Self | None = None  # what a worker was given of it
+        names: dict[str, Upstream] = {}
         for upstream in upstreams:
-            self._admit(upstream)
+            added = self._admit(upstream, names)
+            names[added.name] = added
+        self.upstreams = tuple(names.values())
         self.changed()
-        own = [each for each in upstreams if isinstance(each, Upstream)]
-        caps = max_active or rate or any(each.max_active or each.pace for each in own)
-        counts = caps or queue or slow_start or check or policy in _COUNTING
-        requires = {"shared_state"} if counts else set()
-        timed = {"timers"} if queue or check or self.trials is not None else set()
-        self.requires = frozenset(requires | timed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be made anew in a worker: what is known of the upstreams is one process's."""
-        return _remade, (type(self), self.upstreams, self._made_with)
+        return partial(type(self), **self._made_with), self.upstreams
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(repr(u.name) for u in self.upstreams)})"
 
-    # -- who is in it
+    # -- who is in it, and what it is told
 
     def add(self, upstream: str | int | Address | Upstream) -> Upstream:
         """Add an upstream; with a slow start it gets more and more clients from now on.
@@ -182,21 +187,21 @@ class Pool(Waiting):
             AddressError: its address is malformed, has port 0, or is here already.
             ValueError: it is of another pool.
         """
-        added = self._admit(upstream)
+        added = self._admit(upstream, [each.name for each in self.upstreams])
+        self.upstreams += (added,)
         added.came_up = self.clock()
         self.changed()
         if self.on_added is not None:
             self.on_added(added)
         return added
 
-    def _admit(self, upstream: str | int | Address | Upstream) -> Upstream:
+    def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
-        if any(added.address == each.address for each in self.upstreams):
+        if added.name in there:
             raise AddressError(f"upstream {added.name} is given twice")
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed
-        self.upstreams += (added,)
         return added
 
     def remove(self, name: str) -> Upstream:
@@ -244,6 +249,8 @@ class Pool(Waiting):
 
     def changed(self) -> None:
         """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
+        self._shared = None
+        self.requires = self._required()
         self._is_plain = (
             self._choose is policies.in_turns
             and not self.slow_start
@@ -257,34 +264,39 @@ class Pool(Waiting):
             and all(each.percent == 100 for each in self.upstreams)
         )
 
-    # -- which one
+    def _required(self) -> frozenset[str]:
+        caps = self.max_active or self.pace or self.queue
+        counts = caps or self.slow_start or self.check or self.policy in _COUNTING
+        counts = counts or any(each.max_active or each.pace for each in self.upstreams)
+        required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
+        timed = {"timers"} if self.queue or self.check or self.trials is not None else set()
+        return frozenset(required | timed)
 
-    def take(self, tried: Collection[Upstream] = (), key: bytes = b"") -> Upstream | None:
-        """Return the upstream for a client, which is counted there at once.
+    def share_of(self, number: int, count: int) -> Self:
+        """Return what one of several workers has of it; nothing is known of its upstreams yet.
 
-        One whose pause is over comes first, and gets this one client. Then those that are up, as
-        the policy has it; backups only where no other is up. Where none is up, the one whose pause
-        ends first is tried all the same.
+        ``max_active``, ``queue`` and ``rate``, the pool's and its upstreams' own, are shared out
+        evenly, one client each at least. All else is as here, and each worker's own.
 
         Args:
-            tried: those that this client is not to get again.
-            key: what says which one the client has, under "source".
+            number: of the worker, from 1 on.
+            count: of workers.
 
         Returns:
-            None where all were tried, or have as many clients as they may. One that it returned is
-            told of to ``connected``, ``failed`` or ``left``.
+            The same one for all services of a worker, so that they count together.
         """
-        turn = self._turn[0]
-        self._turn[0] = turn + 1
-        if self._is_plain and not tried:
-            chosen: Upstream | None = self.upstreams[turn % len(self.upstreams)]
-        else:
-            chosen = self._found([u for u in self.upstreams if u not in tried], turn, key)
-        if chosen is not None:
-            chosen.active += 1
-            if (pace := chosen.pace or self.pace) is not None:
-                chosen.full_at = pace.taken(chosen.full_at, self.clock())
-        return chosen
+        share = number, count
+        shared = self._shared
+        if shared is None or shared.share != share:
+            upstreams = (sharing.upstream_of(each, share) for each in self.upstreams)
+            shared = type(self)(*upstreams, **sharing.settings_of(self._made_with, share))
+            shared.share = share
+            shared.changed()
+            shared._turn[0] = number - 1  # or all of them would begin with the same upstream
+            self._shared = shared
+        return shared
+
+    # -- how they fare
 
     def connected(self, upstream: Upstream) -> None:
         """It took a connection: it is up. The end of that is for ``Upstream.connection_lost``."""
@@ -326,77 +338,7 @@ class Pool(Waiting):
         upstream.probing = False
         upstream._leave()
 
-    def full(self) -> int:
-        """Return how many of them have as many clients as they may, or had them just now."""
-        return sum(not self._has_room(upstream) for upstream in self.upstreams)
-
     def stats(self) -> dict[str, UpstreamStats]:
         """Return a snapshot of each, by its address; from any thread."""
         now = self.clock()
         return {u.name: u.stats(now) for u in self.upstreams}
-
-    # -- who waits
-
-    def is_busy(self, tried: Collection[Upstream] = ()) -> bool:
-        """Return whether one that is up has no place now, and may have one soon.
-
-        Args:
-            tried: those that this client is not to get again.
-        """
-        return any(u.is_up and not self._has_room(u) for u in self.upstreams if u not in tried)
-
-    def _next_token(self) -> float | None:
-        now = self.clock()
-        paced = (u for u in self.upstreams if u.pace or self.pace)
-        waits = (self._wait(u, now) for u in paced if u.is_up and self._has_place(u))
-        return min(waits, default=None)
-
-    # -- how
-
-    def _found(self, left: list[Upstream], turn: int, key: bytes) -> Upstream | None:
-        now = self.clock()
-        free = [u for u in left if self._has_room(u) and u.may_serve]
-        usable = _before_backups(u for u in left if u.is_up)
-        resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
-        if resting:
-            first = min(resting, key=Upstream._due)
-            if first._due() <= now and not first.probing:
-                first.probing = True
-                return first
-        if usable:  # where all are full, none that rests is hurried
-            shared = [(u, u._share(now, self.slow_start)) for u in usable if self._has_room(u)]
-            return self._choose(shared, turn, key) if shared else None
-        return min(resting, key=Upstream._due, default=None)
-
-    def _has_room(self, upstream: Upstream) -> bool:
-        return self._has_place(upstream) and not self._wait(upstream, self.clock())
-
-    def _has_place(self, upstream: Upstream) -> bool:
-        most = self._most if upstream.max_active is None else upstream.max_active
-        return upstream.active < most
-
-    def _wait(self, upstream: Upstream, now: float) -> float:
-        """Return the seconds until its rate allows it a client."""
-        if (pace := upstream.pace or self.pace) is None:
-            return 0.0
-        upstream.full_at = pace.at_latest(upstream.full_at, now)
-        return pace.wait(upstream.full_at, now)
-
-
-def _remade(kind: type[Pool], upstreams: tuple[Upstream, ...], named: dict[str, Any]) -> Pool:
-    return kind(*upstreams, **named)
-
-
-def key_of(peername: Any) -> bytes:
-    """Return the key of a client that is given no other: its address without the port.
-
-    Args:
-        peername: as ``transport.get_extra_info("peername")`` has it.
-    """
-    return str(peername[0]).encode() if isinstance(peername, tuple) else b""
-
-
-def _before_backups(up: Iterable[Upstream]) -> list[Upstream]:
-    """Return those that are no backups, or the backups where there is none."""
-    found = list(up)
-    return [u for u in found if not u.backup] or found

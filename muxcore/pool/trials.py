@@ -95,14 +95,8 @@ class Trials:
             return None
         return cls(pool, eject_after, timeout, max_ejected)
 
-    def become(self, other: Trials, pool: Steered | None = None) -> None:
-        """Judge as others would from now on.
-
-        Args:
-            other: they.
-            pool: whose they are; None: they stay this one's.
-        """
-        self._pool = pool or self._pool
+    def become(self, other: Trials) -> None:
+        """Judge as others would from now on."""
         self.timeout, self._eject_after = other.timeout, other._eject_after
         self._max_ejected = other._max_ejected
         self.on_begun = None  # who looks does it as often as the time-out wants

@@ -161,7 +161,7 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self.name} active={self.active}>"
 
-    def become(self, other: Upstream) -> None:
+    def _become(self, other: Upstream) -> None:
         """Be told what another one is told; what is known of it stays."""
         self.weight, self.backup, self.out = other.weight, other.backup, other.out
         self.max_active, self.send_proxy = other.max_active, other.send_proxy

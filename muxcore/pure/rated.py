@@ -42,7 +42,8 @@ class Rated(Deadlines):
         self._clear_hold(HOLD_RATE)
 
     def _waits_for_rate(self) -> bool:
-        return bool((self._hold | self._partner()._hold) & HOLD_RATE)
+        sides = self._limited, self._partner()._limited
+        return any(each is not None and each.waits() for each in sides)
 
     def _room(self) -> int:
         """Return how much may be received now; 0: nothing, it is held until it has its turn."""

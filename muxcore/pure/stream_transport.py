@@ -182,6 +182,8 @@ class StreamTransport(Rated):
     def _not_received(self, exc: OSError) -> int:
         if isinstance(exc, BlockingIOError):
             self._unread = False
+            if self._limited is not None:
+                self._limited.spend(0)
         else:
             self.broken(exc)
         return -1

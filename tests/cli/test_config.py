@@ -75,8 +75,10 @@ def test_a_file_that_is_not_good_is_told_with_status_2(
     ("rest", "told"),
     [
         ('[server]\nengine = "kqueue"', ":7: server.engine: no engine is named 'kqueue'"),
-        ("queue = 1\n[server]\nworkers = 2", ":8: server.workers: the service requires shared_st"),
-        ('queue = 1\n[server]\nengine = "pure-process"', ":8: server.engine: the service requires"),
+        (
+            'queue = 1\n[server]\nworkers = 2\nengine = "pure-process"',
+            ":9: server.engine: the service requires",
+        ),
         (
             '[admin]\nmetrics = 1\n[server]\nengine = "process"',
             ":6: admin: engine 'pure-process' h",

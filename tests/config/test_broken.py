@@ -238,6 +238,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         ('access = "json"', "start = 1", r":16: log.start: must be true or false, not 1"),
         ("[log]", '[admin]\nsocket = "a:1"\n[log]', r":16: admin.socket: must be the path of a u"),
         ("[log]", '[admin]\nmetrics = ":1"\n[log]', r":16: admin.metrics: .* does not say where"),
+        ('check = {every = "2s"}', 'name = "x"', r":14: pools.web.name: there is no such key"),
         # addresses
         (
             '"127.0.0.1:8000"',

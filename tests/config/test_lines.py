@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,28 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> set[tuple[str | int,
 @pytest.mark.parametrize("text", [Path("pyproject.toml").read_text(), "a.b.c = 1\na.d = 2", ""])
 def test_every_key_of_a_real_file_is_found(text: str) -> None:
     assert set(lines_of(text)) == _paths(tomllib.loads(text)) - {()}
+
+
+_PIECES = [*"\"'[]{}=.,#\\ \n\ta1-", '"""', "'''", "[[", "true", "\r\n"]
+
+
+def _mutated(text: str, chance: random.Random) -> str:
+    for _ in range(chance.randint(1, 4)):
+        at, end = sorted(chance.sample(range(len(text) + 1), 2))
+        if chance.random() < 0.5:
+            text = text[:at] + chance.choice(_PIECES) + text[at:]
+        else:
+            text = text[:at] + text[min(end, at + 5) :]
+    return text
+
+
+@pytest.mark.parametrize("tries", [500, pytest.param(20_000, marks=pytest.mark.deep)])
+def test_whatever_is_toml_is_understood(tries: int) -> None:
+    chance = random.Random(tries)
+    for _ in range(tries):
+        text = _mutated(_TEXT.replace("{b = 2,\n", "{b = 2,"), chance)
+        try:
+            meant = tomllib.loads(text)
+        except tomllib.TOMLDecodeError:
+            continue
+        assert set(lines_of(text.replace("\r\n", "\n"))) == _paths(meant) - {()}, text

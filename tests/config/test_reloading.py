@@ -141,6 +141,22 @@ def test_a_file_that_is_broken_or_asks_for_too_much_changes_nothing_and_says_why
         told(caplog, "relay.toml: cannot be read: No such file")
 
 
+def test_the_log_of_a_relay_that_stays_is_another(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file.write(upstreams[0])
+    with file.serve() as server:
+        assert said(server) == b"a"
+        file.write(upstreams[0], rest='[log]\nfields = ["pool", "event"]\nstart = true')
+        server.reload()
+        told(caplog, "is applied")
+        with Peer(server.addresses[0]) as peer:
+            assert peer.read(1) == b"a"
+        told(caplog, "pool=web event=end")
+        assert "pool=web event=start" in caplog.text
+
+
 def test_a_file_that_says_the_same_is_told_to(
     file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +177,7 @@ def test_what_is_steered_stays_unless_the_file_says_something_else_of_it(
     first.out = second.out = True
     now = f'{{address = "{upstreams[1]}", weight = 3}}'
     file.path.write_text(file.path.read_text().replace(f'"{upstreams[1]}"', now))
-    served.change(contents(str(file.path)))
+    served.change(Served(contents(str(file.path))))
     assert served.pools["web"].upstreams == (first, second)
     assert (first.out, second.out, second.weight) == (True, False, 3)
 
@@ -374,7 +390,7 @@ def test_a_pool_that_is_gone_is_checked_no_more(file: File) -> None:
     gone = served.pools["web"]
     gone.on_added = checks = lambda upstream: None  # its checks run
     file.write("a:1", rest="check = 9", pool="other")
-    served.change(contents(str(file.path)))
+    served.change(Served(contents(str(file.path))))
     assert gone.on_added is not checks
 
 

@@ -64,14 +64,17 @@ def test_one_signal_ends_the_run_early_with_its_result_and_a_status_that_tells(
     assert found["seconds"] < 600
 
 
-@pytest.mark.parametrize("ramp", ["0", "60"], ids=["measuring", "connecting"])
+@pytest.mark.parametrize(
+    ("ramp", "messages"), [("0", 200), ("60", 0)], ids=["measuring", "connecting"]
+)
 def test_clients_whose_starter_is_killed_end_without_a_word(
-    serve: Any, answers: Any, load: Any, ramp: str
+    serve: Any, answers: Any, load: Any, ramp: str, messages: int
 ) -> None:
     server = serve(answers["echo"]())
     options = ("-c", "40", "--duration", "600", "--ramp", ramp, "--processes", "2")
     program = load(server.address, *options)
     eventually(lambda: server.accepted >= 2, "it does not connect")
+    eventually(lambda: server.received >= messages, "it does not measure")
     program.kill()
     # They hold its output open: its end is theirs.
     _, complaint = program.communicate(timeout=DEADLINE)

@@ -117,8 +117,8 @@ DRAIN_MUTANTS = [
         (
             (
                 "services/relay/access_log.py",
-                "stopped = transport._engine.ending or not upstream",
-                "stopped = not upstream",
+                '"stopped" if transport._engine.ending or not joined',
+                '"stopped" if not joined',
             ),
         ),
         ("a_pair_goes_on_in_a_drain_and_is_logged_as_stopped_at_its_end",),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import socket
+import threading
 from typing import Any
 
 import pytest
 
+import muxcore
+from muxcore import registry
 from muxcore.limits import Limits
 from muxcore.parts import draining
 
@@ -143,3 +147,36 @@ def test_a_spread_that_is_held_up_catches_up_and_is_bounded(clock: Clock, late: 
     assert clock.here == 0
     assert clock.stopped == 10
     assert clock.ends()[-1][0] <= 10 + 2 + late
+
+
+_LOOPS = [
+    each.name
+    for each in registry.engines()
+    if each.available and {"drain", "shared_state"} <= each.capabilities
+]
+
+
+@pytest.mark.parametrize("name", _LOOPS)
+def test_who_is_closing_in_order_is_not_ended_as_idle(name: str) -> None:
+    ends: list[BaseException | None] = []
+    over = threading.Event()
+
+    class Leaves:
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def eof_received(self) -> None:
+            engine = self.transport._engine
+            self.transport.close()
+            engine.stop_idle()
+            engine.stop_idle()  # no byte has moved since the first look
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            ends.append(exc)
+            over.set()
+
+    with muxcore.Server(Leaves, "127.0.0.1:0", engine=name) as server:
+        where = muxcore.address.parse(server.addresses[0])
+        socket.create_connection((where.host, where.port)).close()
+        assert over.wait(10)
+    assert ends == [None]

@@ -39,6 +39,7 @@ class Still:
     def __init__(self, **limits: Any) -> None:
         self.owner = get_ident()
         self.limits = Limits(**limits)
+        self.witnesses: dict[Any, Any] = {}
         self.clocked = self.limits.idle_timeout is not None
         self.errors: Counter[str] = Counter()
         self.counters = Stats(errors=self.errors)

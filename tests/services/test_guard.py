@@ -360,6 +360,18 @@ def test_of_several_workers_each_has_an_even_share_and_what_sources_may_stays() 
     assert made._door.lets_in(Client())
 
 
+def test_a_guard_around_two_services_is_shared_out_once() -> None:
+    guard = muxcore.Guard(muxcore.Echo, connections=4)
+    both = pickle.loads(pickle.dumps((guard, guard.around(muxcore.Discard))))
+    ours, others = (dispatch.share_of(each, 1, 2) for each in both)
+    assert [each.service for each in (ours, others)] == [muxcore.Echo, muxcore.Discard]
+    assert [each._door.lets_in(Client()) for each in (ours, others, ours)] == [True, True, False]
+    assert both[0].active == 0
+    guard.share_of(1, 2)
+    guard.change(connections=2)
+    assert guard.share_of(1, 2)._door.rules.connections == 1
+
+
 def test_a_guard_that_counts_needs_all_connections_in_one_process() -> None:
     def make(guard: muxcore.Guard) -> muxcore.Server:
         return muxcore.Server(guard, "127.0.0.1:0", engine="pure-process")

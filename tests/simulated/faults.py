@@ -250,9 +250,9 @@ FAULTS = [
     one(
         "connection_lost is told twice",
         STREAM,
-        '            dispatch.call(self, self._protocol, "connection_lost", exc)\n',
-        '            dispatch.call(self, self._protocol, "connection_lost", exc)\n'
-        '            dispatch.call(self, self._protocol, "connection_lost", exc)\n',
+        "            dispatch.lost(self, self._protocol, exc)\n",
+        "            dispatch.lost(self, self._protocol, exc)\n"
+        "            dispatch.lost(self, self._protocol, exc)\n",
     ),
     one(
         "an error of the network is taken for an end in order",

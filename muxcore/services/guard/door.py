@@ -14,7 +14,7 @@ from typing import Any
 from muxcore._seldom import Seldom
 from muxcore.parts import dispatch
 from muxcore.rate import Rate
-from muxcore.services.guard.rules import Rules
+from muxcore.services.guard.rules import Rules, share
 from muxcore.services.guard.sources import Source, Sources
 from muxcore.services.guard.speeds import Speeds
 from muxcore.services.networks import source_of
@@ -56,6 +56,13 @@ class Door:
         self._speeds.become(self.rules.bytes_up, self.rules.bytes_down)
         self._clock = clock
         self._log = Seldom(logger.warning, clock)
+        self._shared: tuple[tuple[int, int], Door] | None = None
+
+    def share_of(self, number: int, count: int) -> Door:
+        """Return the door of a worker: the same one for all guards that have this one."""
+        if self._shared is None or self._shared[0] != (number, count):
+            self._shared = (number, count), Door(share(self.given, number, count))
+        return self._shared[1]
 
     def change(self, changes: dict[str, Any]) -> None:
         """Allow something else from now on; where it cannot be, nothing changes."""
@@ -64,7 +71,7 @@ class Door:
         if self.server is not None:
             for capability in sorted(rules.requires - self.server.capabilities):
                 self.server._engine.need(capability)
-        self.given, self.rules = given, rules
+        self.given, self.rules, self._shared = given, rules, None
         self.sources.most = rules.sources
         self._speeds.become(rules.bytes_up, rules.bytes_down)
         self.sources.become(*rules.source_bytes)

@@ -133,12 +133,9 @@ class Guard(Wrapper):
 
     def share_of(self, number: int, count: int) -> Self:
         """Return what one of several workers serves: its share of what all may do."""
-        from muxcore.services.guard.door import Door
-        from muxcore.services.guard.rules import share
-
         shared = super().share_of(number, count)
         shared._is_share = True
-        shared._door = Door(share(self._door.given, number, count))
+        shared._door = self._door.share_of(number, count)
         return shared
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from muxcore.pool.pace import Pace, checked_rate
+from muxcore.pool.sharing import even
 from muxcore.pool.upstream import checked_count
 from muxcore.services.guard.speeds import checked_speed, refill
 from muxcore.services.networks import Networks
@@ -108,7 +109,7 @@ def share(given: dict[str, Any], number: int, count: int) -> dict[str, Any]:
     """
     shared = dict(given)
     if (most := given.get("connections")) is not None:
-        shared["connections"] = max(1, most // count + (number <= most % count))
+        shared["connections"] = even(most, (number, count))
     for name in ("rate", "bytes_up", "bytes_down"):
         if given.get(name) is not None:
             shared[name] = given[name] / count

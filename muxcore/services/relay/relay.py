@@ -8,7 +8,8 @@ upstream: a pair that is idle costs what the engine needs for it.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from muxcore import address as addresses
 from muxcore.address import Address
@@ -53,7 +54,6 @@ class Relay:
         pool: the upstreams.
         clients: those that are here now, by their ids; None: nobody has asked for them.
         limits: what it lays over the server's ``Limits``.
-        requires: what it requires of an engine.
 
     Raises:
         AddressError: an upstream's address is malformed, has port 0, or is given twice.
@@ -79,7 +79,6 @@ class Relay:
             max_connections=max_connections,
         )
         self.pool = _pool_of(upstreams, policy, connect_timeout)
-        self.requires = frozenset({"connect", "relay"}) | self.pool.requires
         self.log = log.sink(access_log)
         self.clients: dict[str, _Client] | None = None
         self._has_looked = False
@@ -95,6 +94,17 @@ class Relay:
             age: seconds since its accept.
         """
         return _Client(self, first, age)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What it requires of an engine, and what its pool does."""
+        return frozenset({"connect", "relay"}) | self.pool.requires
+
+    def share_of(self, number: int, count: int) -> Self:
+        """Return what one of several workers serves: its share of the pool."""
+        shared = copy.copy(self)
+        shared.pool = self.pool.share_of(number, count)
+        return shared
 
     def follow(self) -> None:
         """Keep ``clients`` from now on: of those who come; in the engine's thread."""

@@ -86,7 +86,7 @@ class Choosing:
 
     def buffer_updated(self, nbytes: int) -> None:
         heard = self._heard
-        heard.add(bytes(self._room[:nbytes]))
+        heard.add(bytes(memoryview(self._room)[:nbytes]))
         if len(heard.data) >= self._router.max_bytes:
             heard.end()
             self._transport.pause_reading()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from muxcore.pool import Pool
@@ -80,6 +79,18 @@ class Plan:
                 self._others.append(number)
         self._first_named = min((numbers[0] for numbers in self._named.values()), default=math.inf)
 
+    def shared(self, share: Callable[[Pool], Pool]) -> tuple[tuple[Route, ...], dict[str, Any]]:
+        """Return routes and rest of a plan that has other pools in the place of these.
+
+        Args:
+            share: returns the pool that stands for one of these.
+        """
+        rest = dict(self.rest)
+        if self.default is not None:
+            rest["default"] = share(self.default)
+        rest["pools"] = {name: share(pool) for name, pool in rest["pools"].items()}
+        return tuple(route._to(share(route.pool)) for route in self.routes), rest
+
     def route_of(self, heard: Heard) -> tuple[bool, Route | None]:
         """Return whether it is known by now which route a client takes, and which: the first.
 
@@ -100,7 +111,8 @@ class Plan:
         """Yield the numbers of routes that a client may take; -1: more has to be known first."""
         names = heard.names() if self._named else ()
         if names is not None:
-            yield from heapq.merge(self._others, *(self._named.get(name, ()) for name in names))
+            found = [number for name in names for number in self._named.get(name, ())]
+            yield from sorted((*self._others, *found)) if found else self._others
             return
         for number in self._others:
             if number > self._first_named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, get_args
@@ -68,6 +69,12 @@ class Route:
         given = {name: getattr(self, name) for name in self.__slots__ if name != "pool"}
         told = [f"{name}={sorted(value)!r}" for name, value in given.items() if value]
         return f"Route({', '.join([repr(self.pool), *told])})"
+
+    def _to(self, pool: Pool) -> Route:
+        """Return the same rule with another pool."""
+        other = copy.copy(self)
+        other.pool = pool
+        return other
 
     def _matches(self, heard: Heard) -> bool | None:
         """Return whether a client matches; None: that depends on bytes that are yet to come."""

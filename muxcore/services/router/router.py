@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from muxcore._seldom import Seldom
 from muxcore.limits import seconds
@@ -145,8 +146,8 @@ class Router:
         for pool in before.keys() - plan.relays.keys():
             checking.end(pool)
 
-    def become(self, other: Router) -> None:
-        """Be as another router that serves nobody; see :meth:`change`, beside which all may change.
+    def _become(self, other: Router) -> None:
+        """Be as another router that serves nobody; see ``change``; all else may change as well.
 
         Args:
             other: it.
@@ -185,6 +186,14 @@ class Router:
     def requires(self) -> frozenset[str]:
         """What it requires of an engine, and what its pools do."""
         return _required(self.plan)
+
+    def share_of(self, number: int, count: int) -> Self:
+        """Return what one of several workers serves: its share of each pool."""
+        shared = copy.copy(self)
+        shared.counts = Counter()
+        routes, rest = self.plan.shared(lambda pool: pool.share_of(number, count))
+        shared.plan = self._planned(routes, **rest, before={})
+        return shared
 
     def server_started(self, server: Any) -> None:
         """Check the upstreams from the server's start on, if that is wanted."""

@@ -161,6 +161,17 @@ class Limiting(EngineSuite):
                 LOST,
             ]
 
+    def test_a_drain_does_not_take_who_waits_for_one_at_rest(self) -> None:
+        self.needs("rates", "shared_state", "drain")
+        limits = Limits(drain_timeout=600, drain_idle=0.01)
+        with self.serving(limited(Rate(10_000, _BURST)), limits=limits) as run:
+            peer = run.connect()
+            peer.send(2 * _BURST)
+            peer.shutdown_write()
+            run.wait_for("data_received", peer)
+            run.server.request_drain()
+            assert run.life(peer) == [MADE, data(pattern(2 * _BURST)), EOF, LOST]
+
     def test_a_change_and_an_end_of_limits_hold_at_once_for_who_waits(self) -> None:
         self.needs("rates", "shared_state", "threadsafe_calls")
         for faster in (True, False):
