@@ -116,9 +116,11 @@ def test_what_cannot_work_is_refused(
 
 
 def test_several_workers_refuse_the_service_that_cannot_be_shared() -> None:
-    services = {1: muxcore.Echo, 2: muxcore.Relay(muxcore.Pool("db:1", queue=5))}
-    with pytest.raises(muxcore.CapabilityMissing, match=r"service Relay\('db:1'\) requires shared"):
-        muxcore.Server(services, workers=2)
+    class Rooms(muxcore.Echo):
+        requires = frozenset({"shared_state"})
+
+    with pytest.raises(muxcore.CapabilityMissing, match=r"service \S*Rooms requires shared"):
+        muxcore.Server({1: muxcore.Echo, 2: Rooms}, workers=2)
 
 
 def test_who_adopts_for_several_services_says_for_which() -> None:
