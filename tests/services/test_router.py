@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore import _seldom
 from muxcore._seldom import EVERY
 from muxcore.parsers import build_proxy_header
 from muxcore.services.relay import Record
@@ -257,8 +258,10 @@ def test_a_decision_may_need_no_byte(engine: str, routed: Routed) -> None:
 
 @ON_EACH
 def test_a_decision_that_fails_costs_its_client_alone(
-    engine: str, routed: Routed, caplog: pytest.LogCaptureFixture
+    engine: str, routed: Routed, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_seldom, "EVERY", 0.0)  # each is told
+
     async def raises(first: muxcore.First) -> str:
         raise LookupError("there is no tenant")
 
@@ -292,6 +295,21 @@ def test_a_decision_that_fails_costs_its_client_alone(
         "LookupError",
         "TypeError",
     ]
+
+
+def test_decisions_that_fail_for_whoever_wants_it_are_told_at_a_bounded_rate(
+    routed: Routed, caplog: pytest.LogCaptureFixture
+) -> None:
+    def decide(first: muxcore.First) -> str:
+        raise LookupError("there is no tenant")
+
+    with routed.serving("pure-epoll", decide=decide, pools=routed.pools, first_bytes=0) as where:
+        for _ in range(3):
+            with Peer(where) as client:
+                client.read_end()
+    assert routed.router.counts["failed"] == 3
+    (told,) = (r for r in caplog.records if "failed to decide" in r.getMessage())
+    assert told.exc_info
 
 
 @ON_EACH

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +17,6 @@ from muxcore.services.router.heard import Heard
 if TYPE_CHECKING:
     from muxcore.services.router.deciding import Decision, Decisions
     from muxcore.services.router.plan import Plan
-
-logger = logging.getLogger("muxcore")
 
 _ROOM = 4096  # bytes of a read: nearly every first message, and no more for one who says nothing
 
@@ -37,6 +34,8 @@ class Routing(Protocol):
     def _decisions(self, server: ServerCalls) -> Decisions: ...
 
     def _refused(self, transport: Any, what: str, why: str) -> None: ...
+
+    def _failed(self, transport: Any, decide: Any, exc: BaseException) -> None: ...
 
 
 class Choosing:
@@ -182,14 +181,7 @@ class Choosing:
         self._decision = None
         self._wait_no_more()
         self._why = "the decision failed"
-        self._router.counts["failed"] += 1
-        logger.error(
-            "%s failed to decide; its connection with %s is closed",
-            dispatch.describe(self._plan.decide),
-            dispatch.peer_of(self._transport),
-            exc_info=exc,
-        )
-        self._transport._fail(exc)
+        self._router._failed(self._transport, self._plan.decide, exc)
 
     def _late(self) -> None:
         self._patience = None

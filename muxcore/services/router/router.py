@@ -105,6 +105,7 @@ class Router:
         self.counts: Counter[str] = Counter()
         self._access_log = access_log
         self._seldom = Seldom(logger.warning)
+        self._failures = Seldom(logger.error)
         self._server: Any = None
         self._thread: InThread | None = None
         self.plan = self._planned(routes, default, decide, pools, {})
@@ -233,6 +234,16 @@ class Router:
         self.counts[what] += 1
         self._seldom.tell("connection from %s is refused: %s", dispatch.peer_of(transport), why)
         transport.abort()
+
+    def _failed(self, transport: Any, decide: Any, exc: BaseException) -> None:
+        """Close a connection of which a decision has failed; strangers may know how to make it."""
+        self.counts["failed"] += 1
+        self._failures.tell(
+            "%s failed to decide; its connection with %s is closed",
+            *(dispatch.describe(decide), dispatch.peer_of(transport)),
+            exc_info=exc,
+        )
+        transport._fail(exc)
 
 
 def _required(plan: Plan) -> frozenset[str]:
