@@ -91,19 +91,19 @@ class Server:
         self._process.wait()
 
     def window(self, argv: Sequence[str]) -> tuple[float, str]:
-        """Return the CPU of a message, in us, in the midst of a client's run; and what that says.
-
-        A window without a message, in which the client had not begun, is taken again.
-        """
+        """Return the CPU of a message, in us, amid a client's run, and what that says."""
+        before = self._counted[0]
         client = subprocess.Popen([*_pinned(0), *argv], stdout=subprocess.PIPE, text=True)
+        while self._counted[0] == before and client.poll() is None:
+            time.sleep(0.01)  # each takes its own time to begin
         time.sleep(SETTLE)
         cpu, count = cpu_ns(self._process.pid), self._counted[0]
         time.sleep(WINDOW)
         cpu, count = cpu_ns(self._process.pid) - cpu, self._counted[0] - count
         told, _ = client.communicate(timeout=30)
-        if client.returncode:
+        if client.returncode or not count:
             raise SystemExit(f"{' '.join(argv)} ended with {client.returncode}: {told[:1000]}")
-        return (cpu / count / 1000, told) if count else self.window(argv)
+        return cpu / count / 1000, told
 
 
 def _pinned(core: int) -> list[str]:
