@@ -123,14 +123,14 @@ class Life:
         if "threadsafe_calls" not in self._engine.capabilities:
             return
         for service in self.services:
-            if not isinstance(service, type) and hasattr(service, "server_started"):
-                self._engine.call_soon_threadsafe(service.server_started, self)
+            if (started := dispatch.hook_of(service, "server_started")) is not None:
+                self._engine.call_soon_threadsafe(started, self)
 
     def _tell_ended(self) -> None:
         """Let service objects hear that they serve no more, in whatever thread waits for that."""
         for service in self.services:
-            if not isinstance(service, type) and hasattr(service, "server_ended"):
-                dispatch.run_call(service.server_ended, ())
+            if (ended := dispatch.hook_of(service, "server_ended")) is not None:
+                dispatch.run_call(ended, ())
 
     def _listen_also(self, sock: socket.socket, which: int) -> None:
         """Serve one more listening socket, while it runs; from signal handlers.

@@ -20,6 +20,7 @@ _TIMES = {
     "h": Decimal(3600),
     "d": Decimal(86_400),
 }
+_CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 _COUNTS = {"": Decimal(1), "k": Decimal(10**3), "m": Decimal(10**6), "g": Decimal(10**9)}
 _SIZES = {"": Decimal(1), "k": Decimal(1 << 10), "m": Decimal(1 << 20), "g": Decimal(1 << 30)}
 
@@ -31,6 +32,17 @@ def seconds(text: str) -> float:
         ValueError: it is none of these.
     """
     return float(_number(text, _TIMES, "a time such as 30s, 500ms or 2m"))
+
+
+def idle(text: str) -> float | None:
+    """Return after how many seconds without a byte somebody is idle; ``wait``: nobody is, None.
+
+    Raises:
+        ValueError: it is neither that, nor ``close``, nor a time.
+    """
+    if text in ("wait", "close"):
+        return _CLOSE if text == "close" else None
+    return seconds(text)
 
 
 def number(text: str) -> float:

@@ -318,8 +318,9 @@ class Engine(abc.ABC):
         """
         return
 
-    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:  # noqa: B027
+    def tell_workers_of(self, serves: Callable[[Any], object]) -> None:
         """Have ``serves(worker)`` called for each such process that serves, now and later."""
+        return
 
     @abc.abstractmethod
     def signal_fileno(self) -> int:

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muxcore.errors import AddressError
@@ -67,6 +67,16 @@ class Address:
 def joined(host: str, port: int) -> str:
     """Return an IP address and its port as a person writes them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_file(where: Address) -> bool:
+    """Return whether listening there makes a file."""
+    return bool(where.path) and not where.path.startswith("@")
+
+
+def with_rights(where: Address, mode: int | None, owner: tuple[int, int] | None) -> Address:
+    """Return an address with the rights of the file that it makes, if it makes one."""
+    return replace(where, mode=mode, owner=owner) if is_file(where) else where
 
 
 def parse(text: str | int | Address, *, listen: bool = False) -> Address:

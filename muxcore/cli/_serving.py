@@ -28,8 +28,6 @@ from muxcore.protocol import Service
 from muxcore.server import Server
 from muxcore.workers.engine import BALANCES, MOST, number_of
 
-_CLOSE = 1.0  # s without a byte: one that is at work moves some by then
-
 ADDRESS = (
     "a port (loopback), HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 takes a free one; fd:NAME is "
     "what a supervisor has passed"
@@ -264,18 +262,14 @@ def _addresses(options: argparse.Namespace, user: _user.User | None) -> list[Add
         AddressError: it is no address.
     """
     found = [address.parse(each, listen=True) for each in options.address]
-    files = [each for each in found if each.path and not each.path.startswith("@")]
-    if options.socket_mode is not None and not files:
+    if options.socket_mode is not None and not any(map(address.is_file, found)):
         _arguments.refuse(
             options,
             "--socket-mode is for unix:PATH, of which there is none here (a .socket unit "
             "has SocketMode=)",
         )
     owner = _owner(user)
-    return [
-        dataclasses.replace(each, mode=options.socket_mode, owner=owner) if each in files else each
-        for each in found
-    ]
+    return [address.with_rights(each, options.socket_mode, owner) for each in found]
 
 
 def _owner(user: _user.User | None) -> Owner:
@@ -301,11 +295,9 @@ def limits_of(options: argparse.Namespace, others: Mapping[str, str] | None = No
 
 def _idle(text: str) -> float | None:
     """Parse ``--drain-idle``."""
-    if text in ("wait", "close"):
-        return _CLOSE if text == "close" else None
     try:
-        return _arguments.duration(text)
-    except argparse.ArgumentTypeError:
+        return _units.idle(text)
+    except ValueError:
         raise argparse.ArgumentTypeError(
             f"must be wait, close, or a time such as 30s or 500ms, not {text!r}"
         ) from None

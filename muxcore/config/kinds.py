@@ -95,6 +95,11 @@ COUNT = _measure("a whole number such as 500 or '20k'", _units.count, lambda val
 NUMBER = _measure("a number such as 500 or '20k'", _units.number, lambda value: value)
 SIZE = _measure("a number of bytes such as 64 or '16k'", _units.size, _units.show_size)
 DURATION = _measure("a time such as '30s' or '500ms'", _units.seconds, _units.show_seconds)
+IDLE = _measure(
+    "a time such as '30s' or '500ms'",
+    _units.idle,
+    lambda value: "wait" if value is None else _units.show_seconds(value),
+)
 
 
 def or_none(kind: Kind) -> Kind:

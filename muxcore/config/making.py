@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from muxcore._imported import imported
-from muxcore.address import Address
+from muxcore.address import Address, is_file
 from muxcore.config.document import Document
 from muxcore.config.lines import Path
 from muxcore.errors import MuxcoreError
@@ -192,7 +192,3 @@ class Making:
         except (TypeError, ValueError) as exc:
             self._document.wrong_with(path, exc, names)
             return None
-
-
-def is_file(where: Address) -> bool:
-    return bool(where.path) and not where.path.startswith("@")

@@ -17,6 +17,7 @@ from muxcore.config.kinds import (
     COUNT,
     DURATION,
     FLAG,
+    IDLE,
     LISTENING,
     MODE,
     NUMBER,
@@ -36,8 +37,6 @@ from muxcore.pool import HEADERS, POLICIES, Check, Pool, Upstream
 from muxcore.services.guard import Guard
 from muxcore.services.relay.access_log import FIELDS
 from muxcore.workers.engine import BALANCES, number_of
-
-CLOSE = 1.0  # s without a byte: a client that is at work moves some by then
 
 _BY_TYPE: dict[str, Kind] = {
     "bool": FLAG,
@@ -63,15 +62,9 @@ def _keys_of(kind: Callable[..., Any], **others: Node | None) -> dict[str, Node]
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
-def _read_idle(value: Any) -> float | None:
-    if value in ("wait", "close"):
-        return CLOSE if value == "close" else None
-    return DURATION.read(value)  # type: ignore[no-any-return]
-
-
 def _of_limit(field: dataclasses.Field[Any]) -> Kind:
     if field.name == "drain_idle":
-        return Kind(_read_idle, lambda value: "wait" if value is None else DURATION.show(value))
+        return IDLE
     if "float" in str(field.type):
         return or_none(DURATION) if "None" in str(field.type) else DURATION
     return SIZE if field.name.startswith(("read_chunk", "write_")) else COUNT

@@ -6,15 +6,14 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
 from muxcore import _demands, registry
-from muxcore.address import Address
+from muxcore.address import with_rights
 from muxcore.config.document import Document
-from muxcore.config.making import Making, is_file
+from muxcore.config.making import Making
 from muxcore.errors import MuxcoreError
 from muxcore.parts import checking
 from muxcore.pool import Pool
@@ -149,7 +148,7 @@ class Served:
             owner: (uid, gid) whose the files of unix sockets are to be; None: the process's.
         """
         return {
-            _with_rights(address, table.get("socket_mode"), owner): self.entrances[name]
+            with_rights(address, table.get("socket_mode"), owner): self.entrances[name]
             for name, table in self.document.section("listeners").items()
             for address in table["address"]
         }
@@ -322,11 +321,6 @@ def _wrapped(service: Any) -> Iterator[Any]:
     while isinstance(service, Wrapper):
         yield service
         service = service.service
-
-
-def _with_rights(where: Address, mode: int | None, owner: tuple[int, int] | None) -> Address:
-    """Return an address with the rights of the file that it makes, if it makes one."""
-    return replace(where, mode=mode, owner=owner) if is_file(where) else where
 
 
 def _entrance(served: Served, name: str) -> Entrance:

@@ -31,7 +31,8 @@ class NativeBucket:
     def change(self, bytes_per_second: float, burst: int) -> None:
         engine = self.engine()
         if engine is not None:
-            engine.lib.mux_rate_change(engine.loop, self.number, bytes_per_second, burst)
+            changed = engine.lib.mux_rate_change(engine.loop, self.number, bytes_per_second, burst)
+            refuse_failed(changed)
 
     def __del__(self) -> None:
         engine = self.engine() if hasattr(self, "number") else None

@@ -192,9 +192,13 @@ def share_of(service: Any, number: int, count: int) -> Any:
         number: of the worker, from 1 on.
         count: of workers.
     """
-    if isinstance(service, type) or not hasattr(service, "share_of"):
-        return service
-    return service.share_of(number, count)
+    shares = hook_of(service, "share_of")
+    return service if shares is None else shares(number, count)
+
+
+def hook_of(service: Any, name: str) -> Callable[..., Any] | None:
+    """Return what a service object wants to hear by a name, or None; a class is told nothing."""
+    return None if isinstance(service, type) else getattr(service, name, None)
 
 
 def peer_of(transport: Failable) -> str:

@@ -49,13 +49,13 @@ class Wrapper:
 
     def server_started(self, server: Any) -> None:
         """Let the service hear of it, as it would by itself."""
-        if not isinstance(self.service, type) and hasattr(self.service, "server_started"):
-            self.service.server_started(server)
+        if (started := dispatch.hook_of(self.service, "server_started")) is not None:
+            started(server)
 
     def server_ended(self) -> None:
         """Let it hear of the end."""
-        if not isinstance(self.service, type) and hasattr(self.service, "server_ended"):
-            self.service.server_ended()
+        if (ended := dispatch.hook_of(self.service, "server_ended")) is not None:
+            ended()
 
     def share_of(self, number: int, count: int) -> Self:
         """Return what one of several workers serves: see ``dispatch.share_of``."""
