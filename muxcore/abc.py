@@ -100,6 +100,7 @@ class Engine(abc.ABC):
         self.draining = False  # clients are asked to finish
         self.may_rest: set[object] = set()  # connections that draining() answered so for
         self.witnesses: dict[Any, Any] = {}  # of connections' ends: see parts/witnesses.py
+        self.witnesses_limit = False  # one of them has had rates
         self.stopped = 0  # clients that a drain has ended because its time was over
         self.on_phase: Callable[[str], object] = _nobody  # see drain()
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its

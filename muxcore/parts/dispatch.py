@@ -51,13 +51,28 @@ def check_service(service: Any) -> None:
             f"a service is a class or another callable that returns a protocol, not {service!r}"
             f"; pass {type(service).__name__} itself"
         )
-    if _never_runs(service) or _never_runs(type(service).__call__):
+    if isinstance(service, type) or hasattr(service, "__dict__"):
+        _check(service, type(service).__call__)
+    else:
+        _check_once(type(service))
+
+
+def _check(owner: Any, call: Any) -> None:
+    if _never_runs(owner) or _never_runs(call):
         raise ServiceError(
-            f"service {describe(service)} is a coroutine or generator function: calling it would "
+            f"service {describe(owner)} is a coroutine or generator function: calling it would "
             "return no protocol; write a plain function"
         )
-    _refuse_coroutines(service)
-    _refuse_relay(service)
+    _refuse_coroutines(owner)
+    _refuse_relay(owner)
+
+
+def _check_class(kind: Any) -> None:
+    """Check services that have nothing of their own, such as a search for an upstream."""
+    _check(kind, kind.__call__)
+
+
+_check_once: Callable[[Any], None] = functools.lru_cache(64)(_check_class)
 
 
 def _never_runs(call: Any) -> bool:

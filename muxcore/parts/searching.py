@@ -14,7 +14,7 @@ from muxcore.parts import first_bytes
 from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import Told, header_for
-from muxcore.pool import Lease, Pool, Upstream
+from muxcore.pool import Lease, Pool, Upstream, key_of
 from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
@@ -56,7 +56,7 @@ class Search:
             ending.
         tries: upstreams that are tried at most.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
-        key: the client's, for a pool with the policy "source".
+        key: for a pool with the policy "source"; b"": the client's address.
         client: whom the connection is for, as a PROXY header tells it where one is sent; None:
             nobody, so it is one of our own.
 
@@ -106,6 +106,8 @@ class Search:
         self._timeout = pool.connect_timeout if timeout is None else timeout
         self._tried: dict[Upstream, Try] = {}  # those that failed
         self._upstream: Upstream | None = None  # that is connected to now
+        if not key and client is not None and pool.policy == "source":
+            key = key_of(client.get_extra_info("peername"))
         self._key = key
         self._client = client
         self._handle: Handle | None = None

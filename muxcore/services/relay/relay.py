@@ -17,7 +17,7 @@ from muxcore.errors import NoUpstream
 from muxcore.limits import checked
 from muxcore.parts import checking
 from muxcore.parts.searching import Search, Try
-from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats, key_of
+from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats
 from muxcore.services.relay import access_log as log
 from muxcore.services.relay.own import is_own
 
@@ -86,14 +86,15 @@ class Relay:
     def __call__(self) -> _Client:
         return _Client(self)
 
-    def _client(self, first: bytes, age: float) -> _Client:
+    def _client(self, first: bytes, age: float, listener: str) -> _Client:
         """Return the protocol of a client that has been here for a while, and was read from.
 
         Args:
             first: what it has sent.
             age: seconds since its accept.
+            listener: the address that it connected to; "": it was not asked for.
         """
-        return _Client(self, first, age)
+        return _Client(self, first, age, listener)
 
     @property
     def requires(self) -> frozenset[str]:
@@ -142,11 +143,14 @@ class _Client:
         *("_search", "_took", "_transport", "_tries"),
     )
 
-    def __init__(self, relay: Relay, first: bytes = b"", age: float = 0.0) -> None:
+    def __init__(
+        self, relay: Relay, first: bytes = b"", age: float = 0.0, listener: str = ""
+    ) -> None:
         self._relay = relay
         self._first = first
         self._began = relay.pool.clock() - age
-        self._id = self._listener = ""  # "": nobody follows it
+        self._id = ""  # nobody follows it
+        self._listener = listener
         self._took: float | None = None  # s, to connect to its upstream
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
@@ -161,11 +165,8 @@ class _Client:
         if relay.log is not None or relay.clients is not None:
             self._is_followed()
         try:
-            key = key_of(transport.get_extra_info("peername"))
             self._search = Search(
-                *(relay.pool, transport.server, self._joins, self._has_none),
-                key=key,
-                client=transport,
+                *(relay.pool, transport.server, self._joins, self._has_none), client=transport
             )
         except NoUpstream as exc:
             self._has_none(exc)
@@ -190,7 +191,8 @@ class _Client:
         """Somebody follows it: it has a name, and its start is told where that is wanted."""
         relay, transport = self._relay, self._transport
         self._id = log.new_id()
-        self._listener = log.client_name(transport.get_extra_info("sockname"))
+        if not self._listener:
+            self._listener = log.client_name(transport.get_extra_info("sockname"))
         if relay.clients is not None:
             relay.clients[self._id] = self
         if isinstance(relay.log, log.AccessLog) and relay.log.start:

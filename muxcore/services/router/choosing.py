@@ -71,7 +71,8 @@ class Choosing:
             self._listener = log.client_name(transport.get_extra_info("sockname"))
         if not router.first_bytes:
             self._heard.end()
-        self._look()
+        if not router.first_bytes or not self._plan.needs_bytes:
+            self._look()
         if transport.get_protocol() is self and not transport.is_closing() and not self._decision:
             self._patience = transport.server.call_later(router.first_bytes, self._silent)
 
@@ -193,7 +194,8 @@ class Choosing:
         self._wait_no_more()
         self._router.counts[how] += 1
         transport = self._transport
-        client = self._plan.relay_to(pool)._client(self._heard.data, monotonic() - self._began)
+        came = self._heard.data, monotonic() - self._began, self._listener
+        client = self._plan.relay_to(pool)._client(*came)
         transport.set_protocol(client)
         dispatch.call(transport, client, "connection_made", transport)
         if transport._engine.draining:
