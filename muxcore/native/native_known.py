@@ -42,8 +42,12 @@ class NativeKnown(ToItsEnd):
     _protocol: AnyProtocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername" and isinstance(self._peername, RawAddress):
-            self._peername = self._peername.decoded()
+        if name == "peername":
+            known = self._peername
+            if isinstance(known, RawAddress):
+                known = self._peername = known.decoded()
+            if isinstance(known, tuple):
+                return known
         return super().get_extra_info(name, default)
 
     def get_protocol(self) -> AnyProtocol:

@@ -93,8 +93,9 @@ class NativeVerbs(NativeKnown, BaseTransport):
             side._verb_begun(Verb.RELAY)
             side._take_kept()
             side._hold &= HOLD_EOF | HOLD_CLOSING
-        for side in (self, peer):
-            side._keep_cap(side.get_write_buffer_size())
+        for side, more in ((self, to_self), (peer, to_peer)):
+            if more:
+                side._keep_cap(side.get_write_buffer_size())
             if side._hold & HOLD_EOF:  # it was heard before: pass it on now
                 side._give_to_peer(b"")
         for side in (self, peer):

@@ -116,6 +116,11 @@ def make_protocol(service: Service) -> AnyProtocol:
         ServiceError: it returned something that is no protocol, has coroutines for callbacks, or
             declares a relay.
     """
+    return _made(service)[0]
+
+
+def _made(service: Service) -> tuple[AnyProtocol, Verb | None]:
+    """Return a new protocol, and the verb that it declares."""
     protocol = service()
     if not _has_callbacks(type(protocol)) and not any(
         hasattr(protocol, name) for name in (*_NAMES, "verb")
@@ -124,8 +129,10 @@ def make_protocol(service: Service) -> AnyProtocol:
             f"service {describe(service)} returned {protocol!r}, which has none of a protocol's "
             f"callbacks ({', '.join(CALLBACKS[:2])}, …)"
         )
-    _refuse_relay(protocol)  # an instance may have a verb of its own
-    return protocol
+    verb = verb_of(protocol)  # an instance may have one of its own
+    if verb is Verb.RELAY:
+        _refuse_relay(protocol)
+    return protocol, verb
 
 
 def made_for(
@@ -143,8 +150,8 @@ def made_for(
         by a property that raises when its protocol is looked at.
     """
     try:
-        protocol = make_protocol(service)
-        return make(protocol), verb_of(service) or verb_of(protocol)
+        protocol, verb = _made(service)
+        return make(protocol), verb_of(service) or verb
     except BaseException as exc:
         let_pass(exc)
         logger.error("service %s failed; its client is refused", describe(service), exc_info=exc)

@@ -58,8 +58,6 @@ class Networks:
         Args:
             peername: as ``get_extra_info`` has it; None: it cannot be asked for any more.
         """
-        if not self.texts:
-            return False
         if not isinstance(peername, tuple):
             return self._has_unix and peername is not None
         packed = packed_host(peername[0])

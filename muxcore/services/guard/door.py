@@ -126,7 +126,9 @@ class Door:
 
     def _refusal(self, rules: Rules, peername: Any, now: float) -> str:
         """Return what is against a connection, wherever it comes from; "": nothing is."""
-        if rules.deny.have(peername) or (rules.allow and not rules.allow.have(peername)):
+        if rules.deny is not None and rules.deny.have(peername):
+            return "denied"
+        if rules.allow is not None and not rules.allow.have(peername):
             return "denied"
         if rules.connections is not None and self.active >= rules.connections:
             return "connections"

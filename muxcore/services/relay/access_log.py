@@ -163,8 +163,11 @@ def record_of(
     upstream: str,
     seconds: float,
     exc: BaseException | None,
-    refused: bool,
-    failures: tuple[str, ...],
+    *,
+    ended: str | None = None,
+    failures: tuple[str, ...] = (),
+    id: str = "",  # noqa: A002, the field's name
+    event: str = "end",
     **more: Any,
 ) -> Record:
     """Return the record of a client whose connection is lost, or as it is now.
@@ -174,14 +177,9 @@ def record_of(
         upstream: whom it was joined with, or "".
         seconds: how long it was there.
         exc: what ``connection_lost`` heard.
-        refused: no upstream could be had.
-        failures: of upstreams.
-        more: other fields, and what one of these is instead.
+        ended, failures, id, event, more: fields; None, and no id: what is known by itself.
     """
     received, sent = transport.get_extra_info("bytes")
-    ended = more.pop("ended", None)
-    if ended is None:
-        ended = "refused" if refused else _how_ended(transport, exc, bool(upstream))
     return Record(
         _now(),
         client_name(transport.get_extra_info("peername")),
@@ -189,10 +187,10 @@ def record_of(
         received,
         sent,
         round(seconds, 6),
-        ended,
+        _how_ended(transport, exc, bool(upstream)) if ended is None else ended,
         failures,
-        more.pop("event", "end"),
-        more.pop("id", "") or new_id(),
+        event,
+        id or new_id(),
         **more,
     )
 

@@ -199,26 +199,23 @@ class _Client:
             relay.log(self._record(transport, None, event="start"))
 
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
-        pool, lease = self._relay.pool, self._lease
+        pool, lease, tries = self._relay.pool, self._lease, self._tries
         seen = lease.seen_at if isinstance(lease, Trial) else None
-        more: dict[str, Any] = {} if event == "end" else {"ended": ""}
-        if self._killed:
-            more["ended"] = "killed"
+        ended = "refused" if self._refused else None if event == "end" else ""
         return log.record_of(
             transport,
             lease.name if lease is not None else "",
             pool.clock() - self._began,
             exc,
-            self._refused,
-            tuple(each.why for each in self._tries),
+            ended="killed" if self._killed else ended,
+            failures=tuple([each.why for each in tries]) if tries else (),
             event=event,
             id=self._id,
             listener=self._listener,
             pool=pool.name,
             connect=self._took,
             first_byte_within=None if seen is None else round(seen - self._began, 6),
-            tries=self._tries,
-            **more,
+            tries=tries,
         )
 
     # -- for who steers it, in the engine's thread
