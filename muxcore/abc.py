@@ -228,6 +228,16 @@ class Engine(abc.ABC):
             RuntimeError: the engine has ended.
         """
 
+    def connect_side(
+        self, address: Address, service: Service, timeout: float | None = None
+    ) -> Handle:
+        """Open a connection that is only to be a relay's other side: the same, or with less of it.
+
+        What its protocol's ``connection_made`` gets may be given to ``relay()``, or aborted; its
+        protocol may be set; and nothing else.
+        """
+        return self.connect(address, service, timeout)
+
     def _time_to_connect(self, timeout: float | None) -> float:
         return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)
 

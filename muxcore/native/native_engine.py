@@ -29,9 +29,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from muxcore import _forks
+from muxcore import address as addresses
+from muxcore.address import Address
 from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
+from muxcore.native.coming import Coming
 from muxcore.native.core_loop import InSlot
 from muxcore.native.draining import Draining
 from muxcore.native.mover import Mover, end_all
@@ -41,6 +44,7 @@ from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
 from muxcore.parts.cells import MOVERS, SIZE, Cell, Cells
+from muxcore.parts.connecting import Connecting
 from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -140,6 +144,14 @@ class NativeEpollEngine(Draining):
         self, family: int, sockaddr: Any, done: Callable[[Attempt, int], object]
     ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
+
+    def connect_side(
+        self, address: Address, service: Service, timeout: float | None = None
+    ) -> Connecting:
+        if self.witnesses_limit or len(addresses.literal(address)) != 1:
+            return self.connect(address, service, timeout)
+        self.refuse_ended()
+        return Coming(self, address, service, self._time_to_connect(timeout))
 
     def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
         self._serve(slot, generation, service, peername)

@@ -57,6 +57,8 @@ class Search:
         tries: upstreams that are tried at most.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
         key: for a pool with the policy "source"; b"": the client's address.
+        joins: ``found`` does nothing with the transport but to join it with the client, so it may
+            be less of one: see ``Engine.connect_side``. The engine is one then.
         client: whom the connection is for, as a PROXY header tells it where one is sent; None:
             nobody, so it is one of our own.
 
@@ -74,6 +76,7 @@ class Search:
         "_failed",
         "_found",
         "_handle",
+        "_joins",
         "_key",
         "_patience",
         "_pool",
@@ -95,6 +98,7 @@ class Search:
         timeout: float | None = None,
         key: bytes = b"",
         client: Told | None = None,
+        joins: bool = False,
     ) -> None:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
@@ -110,6 +114,7 @@ class Search:
             key = key_of(client.get_extra_info("peername"))
         self._key = key
         self._client = client
+        self._joins = joins and pool.trials is None
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
         self.began = 0.0
@@ -161,13 +166,24 @@ class Search:
                 self._blame(upstream, _ITSELF)
                 continue
             try:
-                self._handle = self._engine.connect(upstream.address, self, self._timeout)
+                self._handle = self._connect(upstream)
             except BaseException:  # it cannot be asked for
                 pool.left(upstream)
                 raise
             self._upstream = upstream
             return True
         return False
+
+    def _connect(self, upstream: Upstream) -> Handle:
+        how = upstream.address, self, self._timeout
+        if self._joins and not self._sends(upstream):
+            return self._engine.connect_side(*how)
+        return self._engine.connect(*how)
+
+    def _sends(self, upstream: Upstream) -> str:
+        """Return which PROXY header an upstream gets; "": none."""
+        own = upstream.send_proxy
+        return self._pool.send_proxy if own is None else own
 
     def _wait(self, first: bool) -> bool:
         pool = self._pool
@@ -236,8 +252,7 @@ class Search:
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
-        send = self._pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
-        header = header_for(send, client)
+        header = header_for(self._sends(upstream), client)
         lease: Lease = upstream
         if (trials := self._pool.trials) is not None:
             lease = trials.begin(upstream, transport, self.began, len(header))

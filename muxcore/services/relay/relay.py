@@ -166,7 +166,9 @@ class _Client:
             self._is_followed()
         try:
             self._search = Search(
-                *(relay.pool, transport.server, self._joins, self._has_none), client=transport
+                *(relay.pool, transport._engine, self._joins, self._has_none),
+                client=transport,
+                joins=True,
             )
         except NoUpstream as exc:
             self._has_none(exc)

@@ -72,7 +72,7 @@ class Choosing:
         if not router.first_bytes or not self._plan.needs_bytes:
             self._look()
         if transport.get_protocol() is self and not transport.is_closing() and not self._decision:
-            self._patience = transport.server.call_later(router.first_bytes, self._silent)
+            self._patience = transport._engine.alarm(router.first_bytes, self._silent)
 
     # -- what comes
 
