@@ -20,7 +20,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from muxcore import _at_exit, _demands
@@ -363,12 +362,7 @@ class Server(Running):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if not self._is_copy():
             self.stop()
 
