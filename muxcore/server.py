@@ -9,16 +9,12 @@
 
 Everything that can be refused is refused before a listener is opened: the service, the engine, its
 capabilities, the addresses.
-
-A server belongs to the process that started it. A forked child has a copy of this object and of
-every descriptor, and how it ends is its own affair: what it does with them stops no server.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -126,11 +122,6 @@ class Server(Running):
     def _make(self) -> Callable[..., Any]:
         """What makes the server of a worker."""
         return Server
-
-    def __del__(self) -> None:
-        """Release what a server that was never started holds."""
-        if getattr(self, "_state", "") == "created" and not sys.is_finalizing():
-            self._engine.close()
 
     # -- what it is and does
 
@@ -332,10 +323,6 @@ class Server(Running):
         """
         self._engine.tell_workers("reload")
         self._engine.call_from_signal(self._reload)
-
-    def _reload(self) -> None:
-        logs.reopen()
-        self._tell(self.on_reload)
 
     def reopen_logs(self) -> None:
         """Open again the log files that were moved away, as SIGUSR1 does; see :meth:`reload`.
