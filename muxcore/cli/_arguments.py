@@ -120,6 +120,11 @@ def size(text: str) -> int:
     return _refusing(_units.size, text)
 
 
+def share(text: str) -> float:
+    """Read a part of the whole: the type of arguments such as ``--max-ejected 50%``."""
+    return _refusing(_units.share, text)
+
+
 def refuse(options: argparse.Namespace, why: str) -> NoReturn:
     """End the command with 2, for what its arguments say together; a flag in it is explained."""
     parser: Parser = options.parser

@@ -218,7 +218,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         (
             'check = {every = "2s"}',
             'max_ejected = "half"',
-            r":14: pools.web.max_ejected: must be a share such as '50%'",
+            r":14: pools.web.max_ejected: must be a share such as 50%, not 'half'",
         ),
         (
             'check = {every = "2s"}',
