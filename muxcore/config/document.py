@@ -71,8 +71,8 @@ class Document:
         """Note what is wrong."""
         self.problems.append((path, what))
 
-    def wrong_with(self, path: Path, error: Exception, names: Mapping[str, str]) -> None:
-        """Note an error of a class that was made of a table.
+    def wrong_with(self, path: Path, error: Exception, names: Mapping[str, str]) -> str:
+        """Note an error of a class that was made of a table; return whose argument's it is, or "".
 
         Args:
             path: the table's.
@@ -85,6 +85,7 @@ class Document:
             path = (*path, names.get(found[1], found[1]))
             text = re.sub(rf"^(Limits\.)?{found[1]}\b:?\s*", "", _OWNER.sub("", text, 1))
         self.wrong(path, text)
+        return found[1] if found is not None else ""
 
     def is_wrong(self, *path: str | int) -> bool:
         """Return whether something in a table is: what is made of it would be wrong once more."""
