@@ -53,7 +53,7 @@ class Server(Running):
             ``"fd:NAME"`` are the sockets of that name that a supervisor has passed to this process
             (systemd's .socket units), which stay the supervisor's, too. A bound socket is the
             server's from its start on: the caller's object is closed then, and the path of a unix
-            one is left to him. A server that is never started, or whose start fails, leaves it to
+            one stays. A server that is never started, or whose start fails, leaves the socket to
             the caller.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
             "auto".
