@@ -43,7 +43,7 @@ def idle(text: str) -> float | None:
     """
     if text in ("wait", "close"):
         return _CLOSE if text == "close" else None
-    return seconds(text)
+    return float(_number(text, _TIMES, "wait, close, or a time such as 30s or 500ms"))
 
 
 def number(text: str) -> float:

@@ -53,6 +53,7 @@ def test_a_number_has_the_unit_that_people_write(
         (_units.count, "must be a whole number such as 500 or 20k, not "),
         (_units.size, "must be a number of bytes such as 64, 16k or 1m, not "),
         (_units.share, "must be a share such as 50%, not "),
+        (_units.idle, "must be wait, close, or a time such as 30s or 500ms, not "),
     ],
 )
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ SIZE = _measure("a number of bytes such as 64 or '16k'", _units.size, _units.sho
 DURATION = _measure("a time such as '30s' or '500ms'", _units.seconds, _units.show_seconds)
 SHARE = _measure("a share such as 0.5 or '50%'", _units.share, _units.show_share)
 IDLE = _measure(
-    "a time such as '30s' or '500ms'",
+    "'wait', 'close', or a time such as '30s' or '500ms'",
     _units.idle,
     lambda value: "wait" if value is None else _units.show_seconds(value),
 )

@@ -151,7 +151,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         (
             'idle_timeout = "10m"',
             'drain_idle = "often"',
-            r":4: server.limits.drain_idle: must be a time",
+            r":4: server.limits.drain_idle: must be wait, close, or a time",
         ),
         (
             'engine = "pure-select"',
