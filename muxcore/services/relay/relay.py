@@ -36,8 +36,7 @@ class Relay:
     Args:
         upstreams: addresses as in ``muxcore.address.parse``: names, IPv4, IPv6, unix paths; or one
             ``muxcore.Pool``, which brings ``policy`` and ``connect_timeout`` of its own.
-        policy: of the pool that is made of addresses: "round-robin", which None means too, or
-            "least-connections".
+        policy: of the pool that is made of addresses, as of ``Pool``; None means "round-robin".
         connect_timeout: seconds that connecting to one upstream may take.
         idle_timeout: seconds after which a pair in which no byte moves is cut.
         half_close_timeout: seconds for which one direction may go on after the other has ended; 0:
@@ -47,8 +46,8 @@ class Relay:
             ``muxcore.access``; a ``muxcore.services.relay.AccessLog``, which says what is in it;
             or a callable that takes a ``muxcore.services.relay.Record``.
 
-    The three time-outs and ``max_connections`` are the server's limits of those names (and
-    ``Limits.connections``); None leaves to the server what it has.
+    The three time-outs are laid over the server's limits of those names, and ``max_connections``
+    over ``Limits.connections``; None leaves to the server what it has.
 
     Attributes:
         pool: the upstreams.
