@@ -59,7 +59,7 @@ class Router:
         first_bytes: seconds, from the accept on; 0: no byte is waited for.
         decide_timeout: seconds that a decision may take; then it is cancelled, and its client
             refused.
-        max_bytes: that are kept of a client.
+        max_bytes: of a client that are looked at.
         idle_timeout, half_close_timeout, max_connections, access_log: as of ``Relay``.
 
     Attributes:
