@@ -226,6 +226,7 @@ def run(
             until_the_end.enter_context(admin)
             for name, where in admin.addresses.items() if not options.quiet else ():
                 print(f"{_ADMIN[name][2:]} on {where}", flush=True)
+        gc.collect()
         gc.freeze()  # what is here stays to the end: the collector need not look at it again
 
     with reaping, contextlib.ExitStack() as until_the_end:

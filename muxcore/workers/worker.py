@@ -96,6 +96,7 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
 
     def ready(server: Any) -> None:
         channel.send("ready")
+        gc.collect()
         gc.freeze()  # as the command does: see cli/_serving.py
         orders.begin()
 
