@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from muxcore._imported import imported
 from muxcore.address import Address, is_file
+from muxcore.config import rings
 from muxcore.config.document import Document
 from muxcore.config.lines import Path
 from muxcore.errors import MuxcoreError
@@ -179,11 +180,10 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
-        for name, table in document.section("pools").items():
-            if document.is_wrong("pools", name):
-                continue
-            for number, each in enumerate(table["upstreams"]):
-                if is_own(each["address"], list(whose)):
+        for name, by in rings.entrances(document).items():
+            leading = [where for where, its in whose.items() if its in by]
+            for number, each in enumerate(document.section("pools")[name]["upstreams"]):
+                if is_own(each["address"], leading):
                     what = (
                         f"upstream {each['address']} is a listener here: each client would be "
                         "joined with the relay itself, again and again; name another upstream"

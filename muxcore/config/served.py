@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from muxcore import _demands, registry
 from muxcore.address import with_rights
+from muxcore.config import rings
 from muxcore.config.document import Document
 from muxcore.config.making import Making
 from muxcore.errors import MuxcoreError
@@ -125,6 +126,7 @@ class Served:
         making.check()
         document.refuse()
         self.warnings = _unused(document)
+        self._set_apart()
         self.entrances = {name: Entrance(self, name, each) for name, each in services.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -218,6 +220,7 @@ class Served:
                 self.server.call_later(router.decide_timeout, router.server_ended)
         self.routers = routers | dict(_kept(self.routers, routers))
         self.document = document
+        self._set_apart()
         self._follow(relays_before)
         for name, service in self._services(making).items():
             _count_on(self.entrances[name].service, service)
@@ -235,6 +238,11 @@ class Served:
         """
         if document.tables != self.document.tables:
             self.change(Served(document, self._share))
+
+    def _set_apart(self) -> None:
+        """Tell each pool which listeners may be upstreams of it."""
+        for name, addresses in rings.apart(self.document).items():
+            self.pools[name].apart = addresses
 
     def _every_relay(self) -> list[Relay]:
         routed = chain.from_iterable(router.services for router in self.routers.values())

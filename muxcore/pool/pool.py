@@ -94,6 +94,8 @@ class Pool(Taking):
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
             ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        apart: listeners of the same server that its upstreams may be, since nobody comes here by
+            them; every other one is the server itself.
         share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
@@ -167,6 +169,7 @@ class Pool(Taking):
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
+        self.apart: tuple[Address, ...] = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
