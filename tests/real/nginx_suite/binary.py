@@ -28,6 +28,7 @@ from .translating import Log, Translation, translated
 _ASKED = {signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _REFUSED = "MUXCORE_REFUSED"  # the variable that names a file: why this failed
 _START = 4.0  # s: the tests wait for five
+SLOW = "is slow to start"  # of an error that says nothing of muxcore
 _ELSEWHERE = r"--with-(http_\w+|mail|stream_geoip_module)=dynamic|--with-mail_ssl_module"
 
 
@@ -139,12 +140,14 @@ class Master:
         """Wait until the children serve.
 
         Raises:
-            ChildProcessError: one does not.
+            ChildProcessError: one does not, or not in time.
         """
         until = time.monotonic() + _START
         while not all(each.exists() and each.read_text().strip() for each in pids):
+            if time.monotonic() > until:
+                raise ChildProcessError(f"one of {', '.join(self._children)} {SLOW}")
             for name, child in self._children.items():
-                if child.poll() is not None or time.monotonic() > until:
+                if child.poll() is not None:
                     raise ChildProcessError(f"{name} does not start: {self._told(name)}")
             time.sleep(0.01)
 
