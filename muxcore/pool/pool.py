@@ -207,7 +207,9 @@ class Pool(Taking):
     def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
         if added.name in there:
-            raise AddressError(f"upstream {added.name} is given twice")
+            raise AddressError(
+                f"upstream {added.name} is given twice: give it once, with the weight of both"
+            )
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed
