@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from muxcore.pool import Check, Pool, Upstream
 from muxcore.protocol import Service
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.guard import Guard
+from muxcore.services.idle import Idle
 from muxcore.services.relay.access_log import AccessLog
 from muxcore.services.relay.own import is_own
 from muxcore.services.router import Route, Router
@@ -143,6 +145,9 @@ class Making:
         service = within[kinds[0]].get(table[kinds[0]])
         if service is None:  # that is told already
             return None
+        if "idle_timeout" in table:
+            idle = functools.partial(Idle, service, timeout=table["idle_timeout"])
+            service = self._made(path, idle, names={"timeout": "idle_timeout"})
         if (guard := guards.get(table.get("limits", ""))) is not None:
             service = guard.around(service)
         if "accept_proxy" in table:
@@ -171,6 +176,10 @@ class Making:
                 if whose.setdefault(where, name) != name or places.count(where) > 1:
                     what = f"{where} is given twice: each is listened on once"
                     document.wrong((*path, "address"), what)
+            longest = document.section("server").get("limits", {}).get("idle_timeout")
+            if longest is not None and table.get("idle_timeout", -math.inf) >= longest:
+                what = f"must be below the {longest:g} s of server.limits, which are for all"
+                document.wrong((*path, "idle_timeout"), what)
             if "socket_mode" in table and not any(map(is_file, places)):
                 what = (
                     "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"

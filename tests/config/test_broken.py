@@ -96,6 +96,11 @@ def test_whom_a_program_chooses_may_go_to_any_pool() -> None:
     assert "is a listener here" in told
 
 
+def test_a_listener_is_not_more_patient_than_the_server() -> None:
+    (told,) = errors_of(_GOOD.replace('pool = "web"', 'pool = "web"\nidle_timeout = "1h"'))
+    assert re.match(r"relay.toml:8: listeners.web.idle_timeout: must be below the 600 s", told)
+
+
 def test_the_file_that_is_broken_here_is_good() -> None:
     assert errors_of(_GOOD) == []
 
