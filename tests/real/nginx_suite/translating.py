@@ -98,7 +98,9 @@ def translated(conf: tuple[Directive, ...]) -> Translation:
     inside = [each for server in relays for each in server.block or ()]
     found.files = [each.args[0] for each in named((*stream, *inside), "access_log")]
     if relays:
-        found.tables["server"] = {"limits": _limits(relays, stream)}
+        limits = _limits(relays, stream)
+        limits["idle_timeout"] = _shared(found.tables["listeners"], "idle_timeout")
+        found.tables["server"] = {"limits": limits}
     return found
 
 
@@ -110,17 +112,21 @@ def _answers(server: Directive) -> bool:
 
 def _limits(relays: list[Directive], stream: tuple[Directive, ...]) -> dict[str, Any]:
     """Return what is of the whole server here, and must be the same in all of nginx's."""
-    limits: dict[str, Any] = {"drain_timeout": None}  # QUIT waits for as long as clients stay
-    for name, default, key in (
-        ("proxy_timeout", "10m", "idle_timeout"),
-        ("proxy_half_close", "off", "half_close_timeout"),
-    ):
-        all_have = {_setting(name, each, stream, default) for each in relays}
-        if len(all_have) > 1:
-            which = next(each for server in relays for each in named(server.block or (), name))
-            raise NoCounterpart(which, f"{key} is one for all listeners")
-        limits[key] = _seconds_of(all_have.pop())
-    return limits
+    name, key = "proxy_half_close", "half_close_timeout"
+    all_have = {_setting(name, each, stream, "off") for each in relays}
+    if len(all_have) > 1:
+        which = next(each for server in relays for each in named(server.block or (), name))
+        raise NoCounterpart(which, f"{key} is one for all listeners")
+    # QUIT waits for as long as clients stay
+    return {"drain_timeout": None, key: _seconds_of(all_have.pop())}
+
+
+def _shared(tables: dict[str, dict[str, Any]], key: str) -> Any:
+    """Take what all tables have out of them, and return it; None: they have different ones."""
+    found = {each[key] for each in tables.values()}
+    if len(found) > 1:
+        return None
+    return {each.pop(key) for each in tables.values()}.pop()
 
 
 def _seconds_of(text: str) -> float | None:
@@ -175,6 +181,7 @@ class _Server:
             self._known |= {each.lstrip("$"): "" for each in _PREREAD}
         self._variables = Variables(self._stream, self._known)
         table: dict[str, Any] = {"address": [where]}
+        table["idle_timeout"] = _seconds_of(self._setting("proxy_timeout", "10m"))
         for word in words:
             if word != "proxy_protocol":
                 raise NoCounterpart(listen, word)
