@@ -277,6 +277,12 @@ def test_a_key_finds_heavier_upstreams_more_often() -> None:
     assert 2.5 < shares["a:1"] / shares["b:1"] < 3.6
 
 
+def test_two_that_are_drawn_are_never_the_same_one() -> None:
+    pool = Pool("a:1", "b:1", policy="two-random")
+    busy = _take(pool)
+    assert busy not in _shares(pool, 100)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_backup_gets_clients_only_while_no_other_is_up(policy: str) -> None:
     pool, clock = _pool("a:1", Upstream("b:1", backup=True), policy=policy)
