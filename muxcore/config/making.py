@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from muxcore._imported import imported
 from muxcore.address import Address, is_file
-from muxcore.config import rings
 from muxcore.config.document import Document
 from muxcore.config.lines import Path
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream
@@ -20,7 +20,6 @@ from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.guard import Guard
 from muxcore.services.idle import Idle
 from muxcore.services.relay.access_log import AccessLog
-from muxcore.services.relay.own import is_own
 from muxcore.services.router import Route, Router
 
 T = TypeVar("T")
@@ -162,8 +161,12 @@ class Making:
             service = guard.around(service)
         return service
 
-    def check(self) -> None:
-        """Note what contradicts something elsewhere in the file."""
+    def check(self, chains: Chains) -> None:
+        """Note what contradicts something elsewhere in the file.
+
+        Args:
+            chains: which listeners lead to which pools.
+        """
         document = self._document
         listeners = document.section("listeners")
         whose: dict[Address, str] = {}
@@ -189,15 +192,13 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
-        for name, by in rings.entrances(document).items():
-            leading = [where for where, its in whose.items() if its in by]
-            for number, each in enumerate(document.section("pools")[name]["upstreams"]):
-                if is_own(each["address"], leading):
-                    what = (
-                        f"upstream {each['address']} is a listener here: each client would be "
-                        "joined with the relay itself, again and again; name another upstream"
-                    )
-                    document.wrong(("pools", name, "upstreams", number), what)
+        for name, number in chains.rings():
+            upstream = document.section("pools")[name]["upstreams"][number]["address"]
+            what = (
+                f"upstream {upstream} is a listener here: each client would be "
+                "joined with the relay itself, again and again; name another upstream"
+            )
+            document.wrong(("pools", name, "upstreams", number), what)
 
     def _made(
         self,

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 from muxcore import _demands, registry
 from muxcore.address import with_rights
-from muxcore.config import rings
 from muxcore.config.document import Document
 from muxcore.config.making import Making
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.parts import checking
 from muxcore.pool import Pool
@@ -123,7 +123,8 @@ class Served:
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         services = self._services(making)
-        making.check()
+        self._chains = Chains(document)
+        making.check(self._chains)
         document.refuse()
         self.warnings = _unused(document)
         self._set_apart()
@@ -219,7 +220,7 @@ class Served:
                 # by then nobody waits for a decision of its
                 self.server.call_later(router.decide_timeout, router.server_ended)
         self.routers = routers | dict(_kept(self.routers, routers))
-        self.document = document
+        self.document, self._chains = document, new._chains
         self._set_apart()
         self._follow(relays_before)
         for name, service in self._services(making).items():
@@ -241,8 +242,8 @@ class Served:
 
     def _set_apart(self) -> None:
         """Tell each pool which listeners may be upstreams of it."""
-        for name, addresses in rings.apart(self.document).items():
-            self.pools[name].apart = addresses
+        for name, pool in self.pools.items():
+            pool.apart = self._chains.apart(name)
 
     def _every_relay(self) -> list[Relay]:
         routed = chain.from_iterable(router.services for router in self.routers.values())

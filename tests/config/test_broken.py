@@ -90,6 +90,11 @@ def test_listeners_are_no_ring(back: str) -> None:
     assert any(f"upstream {back} is" in each for each in told)
 
 
+def test_a_ring_is_told_once() -> None:
+    both = _CHAIN.replace('"127.0.0.1:8000", ', '"127.0.0.1:8000", "[::1]:8000", ')
+    assert len(errors_of(both.replace("web1:80", "localhost:8000"))) == 3  # and the two on the way
+
+
 def test_whom_a_program_chooses_may_go_to_any_pool() -> None:
     decides = _CHAIN.replace('default = "web"', 'decide = "builtins:print"')
     (told,) = errors_of(decides.replace("web1:80", "127.0.0.1:8000"))[-1:]

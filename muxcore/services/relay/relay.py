@@ -130,10 +130,9 @@ class Relay:
         if not self._has_looked:
             self._has_looked = True
             listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
-            apart = self.pool.apart
-            listening = [each for each in listening if not any(is_own(a, [each]) for a in apart)]
             for upstream in self.pool.upstreams:
-                upstream.is_self = is_own(upstream.address, listening)
+                comes_here = is_own(upstream.address, listening)
+                upstream.is_self = comes_here and not is_own(upstream.address, self.pool.apart)
 
 
 class _Client:
