@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -10,14 +11,15 @@ from muxcore._imported import imported
 from muxcore.address import Address, is_file
 from muxcore.config.document import Document
 from muxcore.config.lines import Path
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream
 from muxcore.protocol import Service
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.guard import Guard
+from muxcore.services.idle import Idle
 from muxcore.services.relay.access_log import AccessLog
-from muxcore.services.relay.own import is_own
 from muxcore.services.router import Route, Router
 
 T = TypeVar("T")
@@ -142,6 +144,9 @@ class Making:
         service = within[kinds[0]].get(table[kinds[0]])
         if service is None:  # that is told already
             return None
+        if "idle_timeout" in table:
+            idle = functools.partial(Idle, service, timeout=table["idle_timeout"])
+            service = self._made(path, idle, names={"timeout": "idle_timeout"})
         if (guard := guards.get(table.get("limits", ""))) is not None:
             service = guard.around(service)
         if "accept_proxy" in table:
@@ -156,8 +161,12 @@ class Making:
             service = guard.around(service)
         return service
 
-    def check(self) -> None:
-        """Note what contradicts something elsewhere in the file."""
+    def check(self, chains: Chains) -> None:
+        """Note what contradicts something elsewhere in the file.
+
+        Args:
+            chains: which listeners lead to which pools.
+        """
         document = self._document
         listeners = document.section("listeners")
         whose: dict[Address, str] = {}
@@ -170,6 +179,10 @@ class Making:
                 if whose.setdefault(where, name) != name or places.count(where) > 1:
                     what = f"{where} is given twice: each is listened on once"
                     document.wrong((*path, "address"), what)
+            longest = document.section("server").get("limits", {}).get("idle_timeout")
+            if longest is not None and table.get("idle_timeout", -math.inf) >= longest:
+                what = f"must be below the {longest:g} s of server.limits, which are for all"
+                document.wrong((*path, "idle_timeout"), what)
             if "socket_mode" in table and not any(map(is_file, places)):
                 what = (
                     "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
@@ -179,16 +192,13 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
-        for name, table in document.section("pools").items():
-            if document.is_wrong("pools", name):
-                continue
-            for number, each in enumerate(table["upstreams"]):
-                if is_own(each["address"], list(whose)):
-                    what = (
-                        f"upstream {each['address']} is a listener here: each client would be "
-                        "joined with the relay itself, again and again; name another upstream"
-                    )
-                    document.wrong(("pools", name, "upstreams", number), what)
+        for name, number in chains.rings():
+            upstream = document.section("pools")[name]["upstreams"][number]["address"]
+            what = (
+                f"upstream {upstream} is a listener here: each client would be "
+                "joined with the relay itself, again and again; name another upstream"
+            )
+            document.wrong(("pools", name, "upstreams", number), what)
 
     def _made(
         self,

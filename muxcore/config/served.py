@@ -14,6 +14,7 @@ from muxcore import _demands, registry
 from muxcore.address import with_rights
 from muxcore.config.document import Document
 from muxcore.config.making import Making
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.parts import checking
 from muxcore.pool import Pool
@@ -122,9 +123,11 @@ class Served:
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         services = self._services(making)
-        making.check()
+        self._chains = Chains(document)
+        making.check(self._chains)
         document.refuse()
         self.warnings = _unused(document)
+        self._set_apart()
         self.entrances = {name: Entrance(self, name, each) for name, each in services.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -217,7 +220,8 @@ class Served:
                 # by then nobody waits for a decision of its
                 self.server.call_later(router.decide_timeout, router.server_ended)
         self.routers = routers | dict(_kept(self.routers, routers))
-        self.document = document
+        self.document, self._chains = document, new._chains
+        self._set_apart()
         self._follow(relays_before)
         for name, service in self._services(making).items():
             _count_on(self.entrances[name].service, service)
@@ -235,6 +239,11 @@ class Served:
         """
         if document.tables != self.document.tables:
             self.change(Served(document, self._share))
+
+    def _set_apart(self) -> None:
+        """Tell each pool which listeners may be upstreams of it."""
+        for name, pool in self.pools.items():
+            pool.apart = self._chains.apart(name)
 
     def _every_relay(self) -> list[Relay]:
         routed = chain.from_iterable(router.services for router in self.routers.values())

@@ -17,8 +17,6 @@ from muxcore.parts.proxying import Told, header_for
 from muxcore.pool import Lease, Pool, Upstream, key_of
 from muxcore.protocol import Handle
 
-TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
-
 _ITSELF = "it is this server itself"
 
 
@@ -54,7 +52,7 @@ class Search:
             end, a trial's at the end of this very connection.
         failed: called with ``NoUpstream``, or with ``ConnectionAbortedError`` where the server is
             ending.
-        tries: upstreams that are tried at most.
+        tries: upstreams that are tried at most; None means the pool's ``tries``.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
         key: for a pool with the policy "source"; b"": the client's address.
         joins: ``found`` does nothing with the transport but to join it with the client, so it may
@@ -94,13 +92,15 @@ class Search:
         found: Callable[[Any, Lease], object],
         failed: Callable[[BaseException], object],
         *,
-        tries: int = TRIES,
+        tries: int | None = None,
         timeout: float | None = None,
         key: bytes = b"",
         client: Told | None = None,
         joins: bool = False,
     ) -> None:
-        if tries < 1:
+        if tries is None:
+            tries = pool.tries
+        elif tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
         self._pool = pool
         self._engine = engine

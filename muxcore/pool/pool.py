@@ -35,6 +35,8 @@ logger = logging.getLogger("muxcore.relay")
 
 POLICIES = tuple(policies.POLICIES)
 
+_TRIES = 3  # upstreams: with many that do not answer a client would wait for all of them
+_MOST_TRIES = 1_000  # upstreams: each that is silent costs its client the ``connect_timeout``
 _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
@@ -64,6 +66,7 @@ class Pool(Taking):
             client's key, which is its address unless it is given another, always has the same one.
         connect_timeout: seconds that connecting to one upstream may take; None means
             ``Limits.connect_timeout``.
+        tries: upstreams that one client is given, one after another, until one takes it.
         max_active: clients at once for one upstream, those on their way to it included. One that
             has as many gets no more. None: no cap.
         rate: new clients a second for one upstream, of which at most a second's worth at once: see
@@ -91,6 +94,8 @@ class Pool(Taking):
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
             ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        apart: listeners of the same server that its upstreams may be, since nobody comes here by
+            them; every other one is the server itself.
         share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
@@ -105,6 +110,7 @@ class Pool(Taking):
         *upstreams: str | int | Address | Upstream,
         policy: str = "round-robin",
         connect_timeout: float | None = None,
+        tries: int = _TRIES,
         max_active: int | None = None,
         rate: float | None = None,
         queue: int = 0,
@@ -128,6 +134,7 @@ class Pool(Taking):
             checked("Pool", "connect_timeout", connect_timeout)
         self.policy = policy
         self.connect_timeout = connect_timeout
+        self.tries = checked_count("Pool", "tries", tries, _MOST_TRIES)
         self.max_active = checked_cap("Pool", max_active)
         self.pace = checked_rate("Pool", "rate", rate)
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
@@ -138,6 +145,7 @@ class Pool(Taking):
         self._made_with: dict[str, Any] = {
             "policy": policy,
             "connect_timeout": connect_timeout,
+            "tries": tries,
             "max_active": max_active,
             "rate": rate,
             "queue": queue,
@@ -161,6 +169,7 @@ class Pool(Taking):
         self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
+        self.apart: tuple[Address, ...] = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
@@ -198,7 +207,9 @@ class Pool(Taking):
     def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
         if added.name in there:
-            raise AddressError(f"upstream {added.name} is given twice")
+            raise AddressError(
+                f"upstream {added.name} is given twice: give it once, with the weight of both"
+            )
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed

@@ -59,6 +59,53 @@ def errors_of(text: str) -> list[str]:
     return []
 
 
+_CHAIN = """\
+[listeners.outer]
+address = ["127.0.0.1:8000", "unix:/run/outer"]
+pool = "inner"
+[listeners.inner]
+address = "0.0.0.0:8001"
+accept_proxy = "127.0.0.1"
+route = "by-name"
+[pools.inner]
+send_proxy = "v2"
+upstreams = ["127.0.0.1:8001", "localhost:8001"]
+[pools.web]
+upstreams = "web1:80"
+[routes.by-name]
+default = "web"
+"""
+
+
+def test_one_listener_may_be_the_upstream_of_another() -> None:
+    assert errors_of(_CHAIN) == []
+
+
+@pytest.mark.parametrize("back", ["127.0.0.1:8000", "unix:/run/outer", "localhost:8001"])
+def test_listeners_are_no_ring(back: str) -> None:
+    ring = r"upstream \S+ is a listener here: each client would be joined with the relay itself"
+    told = errors_of(_CHAIN.replace("web1:80", back))
+    assert told
+    assert all(re.search(ring, each) for each in told)
+    assert any(f"upstream {back} is" in each for each in told)
+
+
+def test_a_ring_is_told_once() -> None:
+    both = _CHAIN.replace('"127.0.0.1:8000", ', '"127.0.0.1:8000", "[::1]:8000", ')
+    assert len(errors_of(both.replace("web1:80", "localhost:8000"))) == 3  # and the two on the way
+
+
+def test_whom_a_program_chooses_may_go_to_any_pool() -> None:
+    decides = _CHAIN.replace('default = "web"', 'decide = "builtins:print"')
+    (told,) = errors_of(decides.replace("web1:80", "127.0.0.1:8000"))[-1:]
+    assert "is a listener here" in told
+
+
+def test_a_listener_is_not_more_patient_than_the_server() -> None:
+    (told,) = errors_of(_GOOD.replace('pool = "web"', 'pool = "web"\nidle_timeout = "1h"'))
+    assert re.match(r"relay.toml:8: listeners.web.idle_timeout: must be below the 600 s", told)
+
+
 def test_the_file_that_is_broken_here_is_good() -> None:
     assert errors_of(_GOOD) == []
 

@@ -29,9 +29,9 @@ class Relay:
 
         muxcore.serve(muxcore.Relay("db1:5432", "db2:5432"), 5432)
 
-    ``muxcore.Pool`` says which upstream a client gets, and what becomes of one that fails. A client
-    is given up after three upstreams. One relay belongs to one server; an upstream that is this
-    server itself fails like one that cannot be connected to (see ``own.py``).
+    ``muxcore.Pool`` says which upstream a client gets, after how many it is given up, and what
+    becomes of one that fails. One relay belongs to one server; an upstream that is this server
+    itself fails like one that cannot be connected to (see ``own.py``).
 
     Args:
         upstreams: addresses as in ``muxcore.address.parse``: names, IPv4, IPv6, unix paths; or one
@@ -131,7 +131,8 @@ class Relay:
             self._has_looked = True
             listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
             for upstream in self.pool.upstreams:
-                upstream.is_self = is_own(upstream.address, listening)
+                comes_here = is_own(upstream.address, listening)
+                upstream.is_self = comes_here and not is_own(upstream.address, self.pool.apart)
 
 
 class _Client:
