@@ -188,12 +188,11 @@ class Trial:
     Attributes:
         upstream: whom it is to.
         began: when it was asked for.
-        seen_at: when it was seen that the first byte has come; None: it was not.
     """
 
     __slots__ = (
         *("_before", "_moved", "_quiet", "_transport", "_trials"),
-        *("began", "seen_at", "upstream"),
+        *("began", "upstream"),
     )
 
     def __init__(
@@ -201,7 +200,6 @@ class Trial:
     ) -> None:
         self.upstream = upstream
         self.began = began
-        self.seen_at: float | None = None
         self._trials = trials
         self._transport = transport  # None: it is over
         self._before = before
@@ -220,7 +218,6 @@ class Trial:
         moved: tuple[int, int] = transport.get_extra_info("bytes")
         if moved[0]:
             self._transport = None
-            self.seen_at = trials.now()
             trials.answered(self.upstream, self.began)
             return False
         self._quiet = self._quiet + 1 if moved == self._moved else 0

@@ -48,9 +48,8 @@ class Record:
         listener: the address that the client connected to.
         pool: the name of the upstream's pool.
         connect: seconds that connecting to ``upstream`` took; None where there is none.
-        first_byte_within: seconds from accept by which the upstream's first byte had come. It is
-            known where the pool has a ``first_byte_timeout``, and up to a quarter of that later
-            than the byte, since that often somebody looks; else None.
+        first_byte: seconds from accept to the upstream's first byte; None: none came, or nobody
+            knows: the adapters never do, and native-epoll at the end.
         tries: the upstreams that were tried and failed, in order, each with ``upstream``, ``why``
             and ``seconds``.
     """
@@ -68,7 +67,7 @@ class Record:
     listener: str = ""
     pool: str = ""
     connect: float | None = None
-    first_byte_within: float | None = None
+    first_byte: float | None = None
     tries: tuple[Try, ...] = ()
 
 

@@ -202,7 +202,7 @@ class _Client:
 
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease, tries = self._relay.pool, self._lease, self._tries
-        seen = lease.seen_at if isinstance(lease, Trial) else None
+        answered = transport.answered_after(self._began)
         ended = "refused" if self._refused else None if event == "end" else ""
         return log.record_of(
             transport,
@@ -216,7 +216,7 @@ class _Client:
             listener=self._listener,
             pool=pool.name,
             connect=self._took,
-            first_byte_within=None if seen is None else round(seen - self._began, 6),
+            first_byte=None if answered is None else round(answered, 6),
             tries=tries,
         )
 
