@@ -6,6 +6,7 @@ import itertools
 import pickle
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -405,6 +406,33 @@ def test_who_waits_on_keeps_his_turn() -> None:
     assert called == ["mine", "mine"]
     pool.give_up(mine)
     assert pool.waiting == 0
+
+
+@pytest.mark.parametrize("how", ["recovered", "added"])
+def test_one_that_comes_gives_its_places_to_all_who_wait(how: str) -> None:
+    pool, _ = _pool("a:1", "b:1", max_active=2, queue=9)
+    a, b = pool.upstreams
+    pool.fails(b, "it is late")
+    for _ in range(2):
+        assert pool.take() is a
+    served: list[str] = []
+    for _ in range(3):
+        pool.wait(_waits_on(pool, served))
+    if how == "recovered":
+        pool.recovered(b)
+    else:
+        pool.add("c:1")
+    assert (len(served), pool.waiting) == (2, 1)
+
+
+def _waits_on(pool: Pool, served: list[str]) -> Callable[[], None]:
+    def look() -> None:
+        if (taken := pool.take()) is not None:
+            served.append(taken.name)
+        else:
+            pool.wait(look, first=True)
+
+    return look
 
 
 def test_nobody_is_busy_who_is_not_up() -> None:

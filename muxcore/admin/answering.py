@@ -207,6 +207,7 @@ class Answering:
         def change() -> None:
             setattr(of.upstream(upstream), name, value)
             of.changed()
+            of.look_again()
 
         self._on_loop(change)
 

@@ -104,7 +104,6 @@ class _Verdict:
 class _Agent:
     """What an agent says of an upstream; one that says nothing changes nothing."""
 
-    send = b""
     asks = True
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
@@ -112,16 +111,24 @@ class _Agent:
         self._upstream = upstream
         assert pool.check is not None
         assert pool.check.agent is not None
+        self.send = pool.check.agent_send
         self.where = replace(upstream.address, port=pool.check.agent)
 
     def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
-        """Return whether the line is complete."""
-        return True if is_whole or b"\n" in answer else None
+        """Return whether the line is complete: half a number would be another one."""
+        if b"\n" in answer or b"\r" in answer:
+            return True
+        return False if is_whole else None
 
     def succeeded(self, answer: bytes) -> None:
-        line = answer.partition(b"\n")[0].decode("ascii", "replace")
-        obey(self._upstream, line, self._pool.share)
-        self._pool.changed()
+        pool, upstream = self._pool, self._upstream
+        line = answer.replace(b"\r", b"\n").partition(b"\n")[0].decode("ascii", "replace")
+        served = upstream.may_serve
+        obey(upstream, line, pool.share)
+        if upstream.may_serve and not served:
+            upstream.came_up = pool.clock()
+        pool.changed()
+        pool.look_again()
 
     def failed(self, why: str) -> None:
         """Nothing is known then: its weight stays as it was (as in HAProxy)."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from muxcore.limits import seconds
 from muxcore.pool.sharing import WHOLE, even
-from muxcore.pool.upstream import Upstream, checked_count
+from muxcore.pool.upstream import MOST_WEIGHT, Upstream, checked_count
 
 _MOST = 1_000  # checks in a row that decide: more would be hours
 _LONGEST = 16_384  # bytes of a request, or of what is to be expected
 
-_PERCENT = re.compile(r"(\d{1,3})%")
+# Words of an agent.
+_DOWN = frozenset({"down", "stopped", "fail", "failed"})  # the last in HAProxy's older manuals only
+_PERCENT = re.compile(r"(?:weight:)?(\d{1,5})%")
+_WEIGHT = re.compile(r"weight:(\d{1,3})")
 _PLACES = re.compile(r"maxconn:(\d{1,9})")
 
 
@@ -31,6 +34,7 @@ class Check:
         expect: bytes that its answer has somewhere in its first 16 KiB.
         agent: a port of the upstream's host on which an agent tells of it in a line, as HAProxy's
             agent-check does; asked beside the check, and as often. None: there is none.
+        agent_send: bytes that are sent to the agent.
 
     Raises:
         TypeError, ValueError: a value that cannot work.
@@ -43,6 +47,7 @@ class Check:
     send: bytes = b""
     expect: bytes = b""
     agent: int | None = None
+    agent_send: bytes = b""
 
     def __post_init__(self) -> None:
         for name in ("every", "timeout"):
@@ -50,7 +55,7 @@ class Check:
                 raise ValueError(f"Check({name}=0): {name} must be above 0, not 0")
         for name in ("fall", "rise"):
             checked_count("Check", name, getattr(self, name), _MOST)
-        for name in ("send", "expect"):
+        for name in ("send", "expect", "agent_send"):
             value = getattr(self, name)
             if not isinstance(value, bytes):
                 raise TypeError(f"Check({name}=…) needs bytes, not {type(value).__name__}")
@@ -61,15 +66,23 @@ class Check:
                 )
         if self.agent is not None:
             checked_count("Check", "agent", self.agent, 65_535)
+        elif self.agent_send:
+            raise ValueError("Check(agent_send=…) without agent, its port: nobody would be sent it")
 
 
 def obey(upstream: Upstream, line: str, share: tuple[int, int] = WHOLE) -> None:
     """Do what an agent says of its upstream.
 
-    Words, in any order: ``75%`` of its weight; ``maxconn:30`` clients at once; ``drain``: nobody
-    new; ``ready`` and ``up``: all of its weight; ``down``, ``failed``, ``stopped`` and ``maint``:
-    it does not serve, and what follows a ``#`` is why. (HAProxy 3.0, configuration manual,
-    "agent-check"; what is not a word of these is passed over, as there.)
+    Words, in any order, of which the last one of a kind counts; what the line does not speak of
+    stays as it is:
+
+    - ``up``; or ``down``, ``stopped``, ``fail``: it does not serve, and what follows a ``#`` is why
+    - ``ready``; or ``drain``, ``maint``: it is out
+    - ``75%``, ``weight:75%``: of its weight; ``weight:30``: another one; with 0 it is out
+    - ``maxconn:30``: clients at once; 0: as many as the pool says
+
+    (HAProxy 3.2, configuration manual, "agent-check"; what is not a word of these is passed over,
+    as there.)
 
     Args:
         upstream: the one.
@@ -78,13 +91,17 @@ def obey(upstream: Upstream, line: str, share: tuple[int, int] = WHOLE) -> None:
     """
     said, _, why = line.partition("#")
     for word in re.split(r"[\s,]+", said.strip().lower()):
-        if found := _PERCENT.fullmatch(word):
-            upstream.percent = min(100, int(found[1]))
-        elif (found := _PLACES.fullmatch(word)) and int(found[1]):
-            upstream.max_active = even(int(found[1]), share)
-        elif word == "drain":
-            upstream.percent = 0
-        elif word in ("ready", "up"):
-            upstream.percent, upstream.said = upstream.percent or 100, ""
-        elif word in ("down", "failed", "stopped", "maint"):
+        if word == "up":
+            upstream.said = ""
+        elif word in _DOWN:
             upstream.said = f"its agent says {word}" + (f": {why.strip()}" if why.strip() else "")
+        elif word == "ready":
+            upstream.withdrawn = ""
+        elif word in ("drain", "maint"):
+            upstream.withdrawn = f"its agent says {word}"
+        elif found := _PERCENT.fullmatch(word):
+            upstream.percent = float(found[1])
+        elif (found := _WEIGHT.fullmatch(word)) and int(found[1]) <= MOST_WEIGHT:
+            upstream.percent = 100 * int(found[1]) / upstream.weight
+        elif found := _PLACES.fullmatch(word):
+            upstream.max_active = even(int(found[1]), share) if int(found[1]) else None

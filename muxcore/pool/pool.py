@@ -193,6 +193,7 @@ class Pool(Taking):
         self.changed()
         if self.on_added is not None:
             self.on_added(added)
+        self.look_again()
         return added
 
     def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
@@ -310,7 +311,7 @@ class Pool(Taking):
         upstream.failing = ""
         self.changed()
         logger.warning("upstream %s is back", upstream.name)
-        self._freed()
+        self.look_again()
 
     def fails(self, upstream: Upstream, why: str) -> None:
         """Its checks have failed: it gets no clients until they succeed."""

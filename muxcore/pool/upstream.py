@@ -28,6 +28,7 @@ SPREAD = 0.2  # of a pause, either way: relays that lost an upstream at once do 
 MOST_WEIGHT = 256  # as in HAProxy: a turn of the pool has as many places as all weights together
 HEADERS = ("", "v1", "v2", "v2-crc32c")  # PROXY headers that an upstream may want; "": none
 STEPS = 10  # of a slow start: a tenth of the weight, two tenths, …
+_SLACK = 1e-6  # of a tenth: what a percentage of a weight is off by is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class UpstreamStats:
         state: "up", "resting" (it failed, and is left alone), "ejected" (likewise, for it took
             clients and did not answer), "probing" (one client tries it),
             "failing" (its check or its agent says so), or "out" (somebody took it out, or its
-            agent says that it drains).
+            agent did).
         active: clients joined with it now, or on their way to it.
         total: clients that were joined with it.
         failed: connections to it that did not come about.
         rests_for: seconds until it is tried again; 0 unless it rests.
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
-        why: it is failing.
+        why: it is failing, or out by its agent.
         unanswered: clients that were joined with it, and had no answer; counted in a pool that
             ejects, or has a ``first_byte_timeout``.
     """
@@ -114,6 +115,7 @@ class Upstream:
         "total",
         "unanswered",
         "weight",
+        "withdrawn",
     )
 
     def __init__(
@@ -143,7 +145,8 @@ class Upstream:
         self.rests_until: float | None = None  # None: no client has found it failing
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
-        self.percent = 100  # of its weight, as its agent says
+        self.withdrawn = ""  # by its agent, which says drain or maint; "": it is not
+        self.percent = 100.0  # of its weight, as its agent says
         self.came_up = -math.inf  # when it was back, for a slow start
         self.freed: Callable[[], object] | None = None  # told of each place that is free again
         self._rested_at = 0.0
@@ -184,7 +187,8 @@ class Upstream:
     @property
     def may_serve(self) -> bool:
         """Whether it would get clients if it took them: nobody says otherwise."""
-        return not (self.failing or self.said or self.out) and self.percent > 0
+        no = self.failing or self.said or self.out or self.withdrawn
+        return not no and self.percent > 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """One that was connected to it has ended."""
@@ -233,12 +237,13 @@ class Upstream:
         steps = STEPS
         if passed < slow_start:
             steps = min(STEPS, 1 + int(STEPS * passed / slow_start))
-        return max(1, self.weight * steps * self.percent // 100)
+        weight = min(self.weight * self.percent / 100, MOST_WEIGHT)
+        return max(1, int(weight * steps + _SLACK))
 
     def stats(self, now: float) -> UpstreamStats:
         """Return a snapshot."""
         state, rests_for = "up", 0.0
-        if self.out or not self.percent:
+        if self.out or self.withdrawn or not self.percent:
             state = "out"
         elif self.failing or self.said:
             state = "failing"
@@ -247,7 +252,7 @@ class Upstream:
             state = "probing" if self.probing else state
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
-        why = self.failing or self.said
+        why = self.failing or self.said or self.withdrawn
         return UpstreamStats(
             state, *counts, rests_for, self.weight, self.backup, why, self.unanswered
         )

@@ -132,6 +132,19 @@ def test_those_who_wait_are_listed_with_their_state(asked: Start, upstream: Upst
         assert one.json("/pools")["pools"][0]["queue"] == 1
 
 
+def test_one_that_is_ready_again_gets_those_who_wait(asked: Start, upstream: Upstream) -> None:
+    pool = muxcore.Pool("127.0.0.1:9", upstream.address, max_active=1, queue=5, queue_timeout=60)
+    one = asked(muxcore.Relay(pool))
+    pool.upstreams[0].active = 1  # it is full
+    one.post(f"/drain?upstream={upstream.address}")
+    with Peer(one.server.addresses[0]) as client:
+        eventually(lambda: pool.waiting == 1, "it does not wait")
+        one.post(f"/ready?upstream={upstream.address}")
+        with upstream.accept() as there:
+            client.send(b"hello")
+            assert there.read(5) == b"hello"
+
+
 def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream) -> None:
     relay = muxcore.Relay(upstream.address)
     one = asked(relay)
