@@ -147,6 +147,17 @@ def _show_bytes(value: bytes) -> str:
     return f"\\x40{shown[1:]}" if shown.startswith("@") else shown
 
 
+def _step(value: Any) -> tuple[bytes, bytes]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _refuse("a pair of texts, what is sent and what is expected", value)
+    send, expect = (_bytes(each) if each != "" else b"" for each in value)
+    return send, expect
+
+
+def _show_step(value: tuple[bytes, bytes]) -> list[str]:
+    return [_show_bytes(each) for each in value]
+
+
 def _share(value: Any) -> Any:
     if isinstance(value, str):
         if not (found := re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", value.strip())):
@@ -175,6 +186,7 @@ def _listening(value: Any) -> Address:
 TEXT = Kind(_text)
 FLAG = Kind(_flag)
 BYTES = Kind(_bytes, _show_bytes)
+STEP = Kind(_step, _show_step)
 SHARE = Kind(_share, lambda value: f"{value * 100:g}%")
 MODE = Kind(_mode, lambda value: f"0{value:o}")
 ADDRESS = Kind(_address, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
-from muxcore.config import Served, read
+from muxcore.config import Served, read, written
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import Upstream
@@ -156,6 +157,24 @@ def test_bytes_of_a_check_and_odd_texts_are_printed_as_they_are(
     tables = read("printed", text.encode()).tables
     assert tables["pools"]["main"]["check"]["send"] == b'"\x00\xff\\\r'
     assert tables["server"]["pidfile"] == 'a"b\\c\x7fé'
+
+
+def test_steps_of_a_check_are_written_as_they_are() -> None:
+    steps = [["", '220 "é'], [r"EHLO a\r\n", "250"], [r"\x40\x00", ""]]
+    text = f"""
+[listeners.a]
+address = 9
+pool = "b"
+[pools.b]
+upstreams = "c:1"
+check = {{steps = {json.dumps(steps)}, port = 8008, every_unsure = "500ms"}}
+"""
+    document = read("first", text.encode())
+    (pool,) = Served(document).pools.values()
+    assert pool.check is not None
+    said = ((b"", '220 "é'.encode()), (b"EHLO a\r\n", b"250"), (b"@\x00", b""))
+    assert pool.check.steps == said
+    assert read("second", written(document.tables).encode()).tables == document.tables
 
 
 @pytest.mark.parametrize(
