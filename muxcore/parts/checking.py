@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import header_for
 from muxcore.pool import Pool, Upstream
-from muxcore.pool.checks import Check, obey
+from muxcore.pool.checks import Check
 from muxcore.protocol import Handle
 
 Steps: TypeAlias = list[tuple[bytes, bytes]]
@@ -139,14 +139,8 @@ class _Agent:
         return False if is_whole else None
 
     def succeeded(self, answer: bytes) -> None:
-        pool, upstream = self._pool, self._upstream
         line = answer.replace(b"\r", b"\n").partition(b"\n")[0].decode("ascii", "replace")
-        served = upstream.may_serve
-        obey(upstream, line, pool.share)
-        if upstream.may_serve and not served:
-            upstream.came_up = pool.clock()
-        pool.changed()
-        pool.look_again()
+        self._pool.heard(self._upstream, line)
 
     def failed(self, why: str) -> None:
         """Nothing is known then: its weight stays as it was (as in HAProxy)."""

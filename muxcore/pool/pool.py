@@ -18,7 +18,7 @@ from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
-from muxcore.pool.checks import Check
+from muxcore.pool.checks import Check, obey
 from muxcore.pool.pace import checked_rate
 from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
@@ -82,6 +82,9 @@ class Pool(Taking):
             upstream's: the pair is cut then, a quarter late at most. None: no such limit.
         max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
             one may always, and none that is the last one up.
+        cut_failing: cut the pairs of an upstream once its check or its agent says that it does not
+            serve, with ``PairCut``: their clients connect anew, and get another one.
+        cut_backups: cut the pairs of backups once one that is none is up again.
         send_proxy: the PROXY header of an upstream that has none of its own: see ``Upstream``.
         name: what it is called in logs, metrics and by ``muxcore admin``.
         clock: returns seconds that never go backward.
@@ -114,6 +117,8 @@ class Pool(Taking):
         eject_after: int | None = None,
         first_byte_timeout: float | None = None,
         max_ejected: float = 0.5,
+        cut_failing: bool = False,
+        cut_backups: bool = False,
         send_proxy: str = "",
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -147,6 +152,8 @@ class Pool(Taking):
             "eject_after": eject_after,
             "first_byte_timeout": first_byte_timeout,
             "max_ejected": max_ejected,
+            "cut_failing": cut_failing,
+            "cut_backups": cut_backups,
             "send_proxy": send_proxy,
             "name": name,
             "clock": clock,
@@ -158,7 +165,11 @@ class Pool(Taking):
         self._choose = policies.POLICIES[policy]
         self._most = math.inf if max_active is None else max_active
         self._turn = shared_number()
-        self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
+        self.trials = Trials.of(
+            *(self, eject_after, first_byte_timeout, max_ejected),
+            cut_failing=cut_failing,
+            cut_backups=cut_backups,
+        )
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
@@ -311,6 +322,13 @@ class Pool(Taking):
         upstream.failing = ""
         self.changed()
         logger.warning("upstream %s is back", upstream.name)
+        self.returned(upstream)
+
+    def returned(self, upstream: Upstream) -> None:
+        """It may have clients again: it starts slowly, and those who wait look for a place."""
+        upstream.came_up = self.clock()
+        if self.trials is not None and upstream.is_up:
+            self.trials.rose(upstream)
         self.look_again()
 
     def fails(self, upstream: Upstream, why: str) -> None:
@@ -319,6 +337,20 @@ class Pool(Taking):
             logger.warning("upstream %s is failing: %s", upstream.name, why)
         upstream.failing = why
         self.changed()
+        if self.trials is not None:
+            self.trials.fell(upstream)
+
+    def heard(self, upstream: Upstream, line: str) -> None:
+        """Its agent has said something: see ``obey``."""
+        served = upstream.may_serve
+        obey(upstream, line, self.share)
+        self.changed()
+        if self.trials is not None and upstream.is_down:
+            self.trials.fell(upstream)
+        if upstream.may_serve and not served:
+            self.returned(upstream)
+        else:
+            self.look_again()  # there may be more places
 
     def failed(self, upstream: Upstream, began: float, why: object) -> None:
         """A connection to it did not come about, and it is to blame.

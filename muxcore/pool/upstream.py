@@ -190,6 +190,11 @@ class Upstream:
         no = self.failing or self.said or self.out or self.withdrawn
         return not no and self.percent > 0
 
+    @property
+    def is_down(self) -> bool:
+        """Whether its check or its agent says that it does not serve; to drain is another thing."""
+        return bool(self.failing or self.said) or self.withdrawn.endswith("maint")
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """One that was connected to it has ended."""
         self._leave()
