@@ -249,6 +249,15 @@ def test_two_random_ones_even_out() -> None:
     assert max(taken.values()) - min(taken.values()) <= 10  # of one choice it would be some 60
 
 
+def test_the_first_one_with_a_place_is_taken_whatever_its_weight() -> None:
+    spare = Upstream("c:1", backup=True)
+    pool = Pool("a:1", Upstream("b:1", weight=9), spare, policy="first", max_active=2)
+    assert [_taken(pool).name for _ in range(4)] == ["a:1", "a:1", "b:1", "b:1"]
+    assert pool.take() is None
+    pool.upstreams[0].connection_lost(None)
+    assert _taken(pool).name == "a:1"
+
+
 def test_a_key_has_always_the_same_one_and_only_its_own_keys_move() -> None:
     names = [f"a:{port}" for port in range(1, 6)]
     pool = Pool(*names, policy="source")
@@ -309,7 +318,7 @@ def test_one_that_was_taken_out_gets_nobody(policy: str) -> None:
     assert pool.stats()["b:1"].state == "out"
     pool.upstream("b:1").out = False
     pool.changed()
-    assert set(_shares(pool, 100)) == {"a:1", "b:1"}
+    assert set(_shares(pool, 100)) == ({"a:1", "b:1"} if policy != "first" else {"a:1"})
 
 
 def test_where_all_are_out_nobody_is_taken() -> None:

@@ -61,7 +61,8 @@ class Pool(Taking):
             ``Upstream`` objects, which have a weight, are backups, and so on.
         policy: "round-robin": in turns, as their weights are; "least-connections": the fewest
             clients of this pool for its weight; "two-random": the better one of two; "source": a
-            client's key, which is its address unless it is given another, always has the same one.
+            client's key, which is its address unless it is given another, always has the same one;
+            "first": the first one in order that is up and has a place.
         connect_timeout: seconds that connecting to one upstream may take; None means
             ``Limits.connect_timeout``.
         max_active: clients at once for one upstream, those on their way to it included. One that
