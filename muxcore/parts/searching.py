@@ -6,6 +6,7 @@ descriptors, costs a try, and says nothing of the upstream.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
 
+_AGAIN = (0.45, 0.55)  # s between two rounds: a restart takes longer, and clients hardly notice
 _ITSELF = "it is this server itself"
 
 
@@ -40,7 +42,7 @@ class Search:
     """A search for an upstream that takes a connection; it begins when it is made.
 
     Where all that are up have as many clients as they may, it waits for a place in the pool's
-    queue, if there is one.
+    queue, if there is one. Where none takes it, all are tried again for the pool's ``retry_for``.
 
     One of ``found`` and ``failed`` is called, once, in a later turn. It is the service and the
     protocol of the connection that is on its way, and lets go of its caller at the end.
@@ -69,6 +71,8 @@ class Search:
     """
 
     __slots__ = (
+        "_again",
+        "_before",
         "_client",
         "_engine",
         "_failed",
@@ -77,6 +81,7 @@ class Search:
         "_key",
         "_patience",
         "_pool",
+        "_since",
         "_timeout",
         "_tried",
         "_tries",
@@ -110,6 +115,9 @@ class Search:
         self._client = client
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
+        self._again: Handle | None = None  # while it waits for another round: the begin of that
+        self._before: tuple[Try, ...] = ()  # those that failed in the round before
+        self._since = pool.clock() if pool.retry_for else 0.0
         self.began = 0.0
         if pool.check is not None and pool.on_added is None:
             begin(pool, engine)
@@ -120,13 +128,13 @@ class Search:
 
     @property
     def tries(self) -> tuple[Try, ...]:
-        """Those that have failed, in order; also after the end."""
-        return tuple(self._tried.values())
+        """Those that have failed in the last two rounds, in order; also after the end."""
+        return self._before + tuple(self._tried.values())
 
     @property
     def reasons(self) -> tuple[tuple[str, str], ...]:
         """(address, why) of each of them."""
-        return tuple((each.upstream, each.why) for each in self._tried.values())
+        return tuple((each.upstream, each.why) for each in self.tries)
 
     @property
     def waits(self) -> bool:
@@ -138,6 +146,8 @@ class Search:
         if self._patience is not None:
             self._pool.give_up(self._has_place)
             self._wait_no_more()
+        if self._again is not None:
+            self._again.cancel()
         if self._handle is not None and self._upstream is not None:
             self._handle.cancel()
             self._pool.left(self._upstream)
@@ -153,7 +163,7 @@ class Search:
         while len(tried) < self._tries:
             upstream = pool.take(tried, self._key)
             if upstream is None:
-                return self._wait(first)
+                return self._wait(first) or self._rest()
             self.began = pool.clock()
             if upstream.is_self:
                 self._blame(upstream, _ITSELF)
@@ -165,7 +175,26 @@ class Search:
                 raise
             self._upstream = upstream
             return True
-        return False
+        return self._rest()
+
+    def _rest(self) -> bool:
+        """Begin to wait for another round; False: there is none to come."""
+        pool = self._pool
+        if not pool.retry_for or pool.is_busy() or pool.clock() - self._since >= pool.retry_for:
+            return False
+        self._again = self._engine.call_later(random.uniform(*_AGAIN), self._next_round)
+        return True
+
+    def _next_round(self) -> None:
+        self._again = None
+        self._before, self._tried = tuple(self._tried.values()), {}
+        try:
+            if self._try_next():
+                return
+            exc: BaseException = self._nobody()
+        except OSError as raised:  # it cannot be connected to: the server is ending
+            exc = raised
+        self._give_up(exc)
 
     def _wait(self, first: bool) -> bool:
         pool = self._pool
@@ -183,7 +212,8 @@ class Search:
         waits = False
         try:
             if self._try_next(first=True):
-                waits = self._handle is None  # it waits on, and no longer than it was to
+                # it waits on, and no longer than it was to
+                waits = self._handle is None and self._again is None
                 return
             exc: BaseException = self._nobody()
         except OSError as raised:  # it cannot be connected to: the server is ending
@@ -221,7 +251,8 @@ class Search:
         return NoUpstream(self.reasons, self._pool.full())
 
     def _end(self) -> None:
-        self._found = self._failed = self._handle = self._upstream = self._client = None
+        self._found = self._failed = self._upstream = self._client = None
+        self._handle = self._again = None
 
     # -- the connection on its way
 

@@ -74,6 +74,8 @@ class Pool(Taking):
         queue_timeout: seconds for which one waits before it is refused.
         slow_start: seconds in which one that is back gets more and more, up to its weight. 0: all
             at once.
+        retry_for: seconds in which a client that none takes is tried again, twice a second, before
+            it is refused. 0: once.
         check: how each upstream is checked, from the server's start with ``muxcore.Relay``, else
             from the pool's first client; None: not at all.
         eject_after: clients in a row that an upstream takes and does not answer (see ``trials.py``)
@@ -114,6 +116,7 @@ class Pool(Taking):
         queue: int = 0,
         queue_timeout: float = 5.0,
         slow_start: float = 0.0,
+        retry_for: float = 0.0,
         check: Check | None = None,
         eject_after: int | None = None,
         first_byte_timeout: float | None = None,
@@ -139,6 +142,7 @@ class Pool(Taking):
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
+        self.retry_for = seconds("Pool(retry_for=…): retry_for", retry_for)
         self.send_proxy = checked_header("Pool", send_proxy)
         self.name = name
         self._made_with: dict[str, Any] = {
@@ -149,6 +153,7 @@ class Pool(Taking):
             "queue": queue,
             "queue_timeout": queue_timeout,
             "slow_start": slow_start,
+            "retry_for": retry_for,
             "check": check,
             "eject_after": eject_after,
             "first_byte_timeout": first_byte_timeout,
@@ -282,7 +287,8 @@ class Pool(Taking):
         counts = caps or self.slow_start or self.check or self.policy in _COUNTING
         counts = counts or any(each.max_active or each.pace for each in self.upstreams)
         required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
-        timed = {"timers"} if self.queue or self.check or self.trials is not None else set()
+        timed = {"timers"} if self.queue or self.check or self.retry_for else set()
+        timed |= {"timers"} if self.trials is not None else set()
         return frozenset(required | timed)
 
     def share_of(self, number: int, count: int) -> Self:

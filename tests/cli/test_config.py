@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) ->
         "0.0.0.0:443 web1:443,weight=3 web2:443,backup,max-active=7,send-proxy=v1 [::1]:80",
         "fd:web unix:/run/x --policy source --max-active 9 --queue 5 --queue-timeout 90 -q",
         "unix:/run/db.sock a:1 --socket-mode 0660 --access-log json --access-log-file x --log y",
-        "9 a:1 --check --fall 9 --agent 99 --check-timeout 1500ms --slow-start 1m",
+        "9 a:1 --check --fall 9 --agent 99 --check-timeout 1500ms --slow-start 1m --retry-for 3s",
         "9 a:1 --workers auto --balance exact --engine pure --reuse-port --pidfile p -v",
         "9 a:1 --max-connections 20k --close-timeout none --drain-idle close --write-buffer 1m",
         "9 a:1 --accept-proxy 10.0.0.0/8 --accept-proxy unix --proxy-timeout 9 --send-proxy v2",

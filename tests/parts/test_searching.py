@@ -268,3 +268,108 @@ def test_who_wakes_where_nothing_can_be_connected_is_told() -> None:
     (exc,) = caller.failed
     assert isinstance(exc, OSError)
     assert only.active == 0
+
+
+# -- another round
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _patient(*upstreams: str, **options: Any) -> tuple[Caller, Clock]:
+    clock = Clock()
+    options = {"retry_for": 3, "clock": clock, "spread": lambda: 0.5} | options
+    return Caller(*upstreams, **options), clock
+
+
+def test_whom_nobody_takes_is_tried_again_until_its_time_is_over() -> None:
+    caller, clock = _patient("a:1", "b:1")
+    search = caller.search()
+    for _ in range(2):
+        for _ in range(2):
+            caller.engine.fails()
+        assert (caller.failed, caller.active()) == ([], [0, 0])
+        delay, call = caller.engine.patience
+        assert 0.4 < delay < 0.6
+        clock.now += 1.5
+        call()
+    assert [where for where, _ in caller.engine.asked] == ["a:1", "b:1", "a:1", "b:1", "a:1"]
+    for _ in range(2):
+        caller.engine.fails()
+    (exc,) = caller.failed
+    assert isinstance(exc, muxcore.NoUpstream)
+    assert [where for where, _ in exc.reasons] == ["a:1", "b:1", "a:1", "b:1"]  # of two rounds
+    assert search.reasons == exc.reasons
+
+
+def test_one_that_is_there_again_is_found_in_a_later_round() -> None:
+    caller, clock = _patient("a:1")
+    search = caller.search()
+    caller.engine.fails()
+    caller.engine.patience[1]()
+    transport = caller.engine.connects()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+    assert [each.why for each in search.tries] == [f"failed with {errno.ECONNREFUSED}"]
+    clock.now += 99
+
+
+def test_who_is_failing_or_out_may_be_back_in_time() -> None:
+    caller, _ = _patient("a:1")
+    only = caller.pool.upstreams[0]
+    caller.pool.fails(only, "it is late")
+    caller.search()
+    assert caller.engine.asked == []
+    caller.pool.recovered(only)
+    caller.engine.patience[1]()
+    assert caller.engine.asked == [("a:1", None)]
+
+
+def test_who_is_full_is_for_the_queue_and_not_tried_again() -> None:
+    caller, _ = _patient("a:1", max_active=1)
+    only = caller.pool.take()
+    assert only is not None
+    with pytest.raises(muxcore.NoUpstream, match="1 already with"):
+        caller.search()
+
+
+def test_a_search_that_is_dropped_between_two_rounds_is_over() -> None:
+    caller, _ = _patient("a:1")
+    search = caller.search()
+    caller.engine.fails()
+    for _ in range(2):
+        search.cancel()
+    assert caller.engine.timer.cancelled == 1
+    assert (caller.found, caller.failed, caller.active()) == ([], [], [0])
+
+
+def test_where_the_server_ends_between_two_rounds_that_is_told() -> None:
+    caller, _ = _patient("a:1")
+    caller.search()
+    caller.engine.fails()
+
+    def ending(*_: Any) -> Handle:
+        raise OSError(errno.ECONNABORTED, "the server is ending")
+
+    caller.engine.connect = ending  # type: ignore[method-assign]
+    caller.engine.patience[1]()
+    (exc,) = caller.failed
+    assert isinstance(exc, OSError)
+    assert caller.active() == [0]
+
+
+def test_who_waits_for_a_place_and_finds_nobody_is_tried_again() -> None:
+    caller, _ = _patient("a:1", max_active=1, queue=1, queue_timeout=7)
+    only = caller.pool.take()
+    assert only is not None
+    caller.search()
+    queued = caller.engine.timer
+    caller.pool.fails(only, "it is late")
+    only.connection_lost(None)
+    assert (caller.pool.waiting, queued.cancelled) == (0, 1)
+    caller.pool.recovered(only)
+    caller.engine.patience[1]()
+    assert caller.engine.asked == [("a:1", None)]
