@@ -21,7 +21,7 @@ class Cutting(EngineSuite):
             pool = muxcore.Pool(bad.address, good.address, cut_failing=True, check=_NEVER)
             with self.serving(relays(pool)) as run:
                 answered, there = _talks(run, bad)
-                stays, _ = _talks(run, good)
+                stays, its = _talks(run, good)
                 asks = run.connect()
                 asks.send(b"?")
                 waits = run.accept(bad)
@@ -33,6 +33,7 @@ class Cutting(EngineSuite):
                 for each in (there, waits):
                     each.read_end()
                 stays.send(b"still here")
+                assert its.read(10) == b"still here"
                 assert [each.active for each in pool.stats().values()] == [0, 1]
 
     def test_clients_of_backups_are_cut_once_another_is_back(self) -> None:
@@ -47,9 +48,11 @@ class Cutting(EngineSuite):
                 client.read_end()
                 assert run.life(client) == _CUT
                 there.read_end()
-                stays, _ = _talks(run, first)
+                stays, its = _talks(run, first)
                 run.server.call_soon_threadsafe(pool.recovered, pool.upstreams[1])
-                stays.send(b"still here")
+                with run.held():  # it has heard that
+                    stays.send(b"still here")
+                assert its.read(10) == b"still here"
 
 
 _NEVER = muxcore.Check(every=1e6)
