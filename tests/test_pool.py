@@ -444,6 +444,32 @@ def _waits_on(pool: Pool, served: list[str]) -> Callable[[], None]:
     return look
 
 
+def test_it_is_known_for_how_long_one_is_up_or_is_not() -> None:
+    pool, clock = _pool("a:1", "b:1")
+    a, b = pool.upstreams
+
+    def ago() -> list[float]:
+        return [each.changed_ago for each in pool.stats().values()]
+
+    clock.now += 5
+    assert ago() == [5, 5]
+    pool.fails(a, "late")
+    clock.now += 2
+    pool.fails(a, "late")
+    a.out = True
+    pool.changed()
+    assert ago() == [2, 7]  # it served in none of its states since
+    a.out = False
+    pool.recovered(a)
+    clock.now += 1
+    pool.heard(b, "75%")
+    assert ago() == [1, 8]
+    pool.heard(b, "drain")
+    pool.change("b:1", "c:1")
+    clock.now += 4
+    assert ago() == [4, 4]
+
+
 def test_nobody_is_busy_who_is_not_up() -> None:
     pool, clock = _pool("a:1", max_active=1)
     only = _taken(pool)

@@ -267,6 +267,13 @@ class Pool(Taking):
 
     def changed(self) -> None:
         """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
+        now = self.clock()
+        for each in self.upstreams:
+            each._look(now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """See what follows from what has changed; of each upstream it is known for how long."""
         self._shared = None
         self.requires = self._required()
         self._is_plain = (
@@ -325,9 +332,9 @@ class Pool(Taking):
 
     def recovered(self, upstream: Upstream) -> None:
         """It is up again: a client was connected to it, or its check says so."""
-        upstream._recover(self.clock())
         upstream.failing = ""
-        self.changed()
+        upstream._recover(self.clock())
+        self._settle()
         logger.warning("upstream %s is back", upstream.name)
         self.returned(upstream)
 
@@ -343,17 +350,21 @@ class Pool(Taking):
         if not upstream.failing:
             logger.warning("upstream %s is failing: %s", upstream.name, why)
         upstream.failing = why
-        self.changed()
+        upstream._look(self.clock())
+        self._settle()
         if self.trials is not None:
             self.trials.fell(upstream)
 
     def heard(self, upstream: Upstream, line: str) -> None:
         """Its agent has said something: see ``obey``."""
-        served = upstream.may_serve
+        before, served = upstream._told(), upstream.may_serve
         obey(upstream, line, self.share)
-        self.changed()
         if self.trials is not None and upstream.is_down:
             self.trials.fell(upstream)
+        if upstream._told() == before:  # as nearly always, and all upstreams are looked at below
+            return
+        upstream._look(self.clock())
+        self._settle()
         if upstream.may_serve and not served:
             self.returned(upstream)
         else:
@@ -369,7 +380,7 @@ class Pool(Taking):
         """
         upstream.failed += 1
         if pause := upstream._rest(began, self.clock(), self.spread()):
-            self.changed()
+            self._settle()
             logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
         upstream._leave()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from muxcore import address as addresses
@@ -49,6 +49,7 @@ class UpstreamStats:
         why: it is failing, or out by its agent.
         unanswered: clients that were joined with it, and had no answer; counted in a pool that
             ejects, or has a ``first_byte_timeout``.
+        changed_ago: seconds since it became up, or ceased to be.
     """
 
     state: str
@@ -60,6 +61,7 @@ class UpstreamStats:
     backup: bool = False
     why: str = ""
     unanswered: int = 0
+    changed_ago: float = field(default=0.0, compare=False)
 
 
 class Upstream:
@@ -93,6 +95,8 @@ class Upstream:
         "_doubts",
         "_pause",
         "_rested_at",
+        "_since",
+        "_was_up",
         "active",
         "address",
         "backup",
@@ -149,6 +153,8 @@ class Upstream:
         self.percent = 100.0  # of its weight, as its agent says
         self.came_up = -math.inf  # when it was back, for a slow start
         self.freed: Callable[[], object] | None = None  # told of each place that is free again
+        self._was_up: bool | None = None  # when it was looked at last; None: not yet
+        self._since = 0.0  # when that became so
         self._rested_at = 0.0
         self._pause = 0.0
         self._doubts = 0  # clients in a row that had no answer
@@ -205,6 +211,15 @@ class Upstream:
         if self.freed is not None:
             self.freed()
 
+    def _told(self) -> tuple[object, ...]:
+        """Return what its agent may say of it."""
+        return self.percent, self.said, self.withdrawn, self.max_active
+
+    def _look(self, now: float) -> None:
+        """See whether it is up, for how long it has been so."""
+        if (is_up := self.is_up) is not self._was_up:
+            self._was_up, self._since = is_up, now
+
     def _due(self) -> float:
         """Return when it may be probed; one that is being probed comes after all others."""
         assert self.rests_until is not None
@@ -228,6 +243,7 @@ class Upstream:
         self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
         pause = self._pause * (1 - SPREAD + 2 * SPREAD * jitter)
         self._rested_at, self.rests_until = now, now + pause
+        self._look(now)
         return pause
 
     def _recover(self, now: float) -> None:
@@ -235,6 +251,7 @@ class Upstream:
         self.rests_until, self.probing, self._pause = None, False, 0.0
         self.ejected, self._doubts = False, 0
         self.came_up = now
+        self._look(now)
 
     def _share(self, now: float, slow_start: float) -> int:
         """Return its weight in tenths, while it starts slowly as many of them as it has by now."""
@@ -259,7 +276,8 @@ class Upstream:
         counts = (self.active, self.total, self.failed)
         why = self.failing or self.said or self.withdrawn
         return UpstreamStats(
-            state, *counts, rests_for, self.weight, self.backup, why, self.unanswered
+            *(state, *counts, rests_for, self.weight, self.backup, why, self.unanswered),
+            changed_ago=round(now - self._since, 3) if self._was_up is not None else 0.0,
         )
 
 

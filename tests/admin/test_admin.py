@@ -153,6 +153,7 @@ def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream
     assert one.upstream(name)["weight"] == 7
     one.post(f"/drain?upstream={name}")
     assert one.upstream(name)["state"] == "out"
+    assert 0 <= one.upstream(name)["changed_ago"] < one.json("/status")["uptime"] + 1
     with Peer(one.server.addresses[0]) as refused:
         refused.read_end()
     one.post(f"/ready?upstream={name}&pool=1")
