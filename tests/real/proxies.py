@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import muxcore
+from muxcore.cli import main
 from muxcore.testing import Peer
 
 from .programs import Program
 
 _HAPROXY = """\
 global
-    stats socket FOLDER/stats
+    stats socket FOLDER/stats level admin
 defaults
     mode tcp
     timeout connect 60s
@@ -30,6 +31,8 @@ listen it
     bind 127.0.0.1:PORT
 """
 _MUXCORE = """\
+[admin]
+socket = "unix:FOLDER/admin"
 [listeners.it]
 address = "127.0.0.1:0"
 """
@@ -103,10 +106,21 @@ class Proxy:
 
     Attributes:
         address: where it listens.
+        folder: its own, with the socket that it is steered by.
     """
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, folder: Path) -> None:
+        self.address, self.folder = address, folder
+
+    def is_told(self, haproxy: str, muxcore: str) -> None:
+        """Steer it, each by its own words; it does so, and has nothing to say."""
+        if (self.folder / "stats").exists():
+            with socket.socket(socket.AF_UNIX) as cli:
+                cli.connect(str(self.folder / "stats"))
+                cli.sendall(f"{haproxy}\n".encode())
+                assert cli.makefile().read().strip() == ""
+        else:
+            assert main(["admin", str(self.folder / "admin"), *muxcore.split()]) == 0
 
     @contextlib.contextmanager
     def client(self) -> Iterator[tuple[Peer, str]]:
@@ -157,7 +171,7 @@ def haproxy(start: Callable[..., Program], text: str) -> Proxy:
             if last:
                 raise
         else:
-            return Proxy(f"127.0.0.1:{port}")
+            return Proxy(f"127.0.0.1:{port}", program.output.parent)
     raise AssertionError
 
 
@@ -176,4 +190,4 @@ def relay(start: Callable[..., Program], text: str) -> Proxy:
         configuration=_MUXCORE + text,
     )
     program.until(lambda: program.output.read_text().endswith("\n"))
-    return Proxy(program.output.read_text().split()[2])
+    return Proxy(program.output.read_text().split()[2], program.output.parent)

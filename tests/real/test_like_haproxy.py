@@ -253,6 +253,25 @@ def test_who_is_with_a_backup_is_cut_once_another_is_back(proxy: Callable[..., P
     spare.stop()
 
 
+def test_who_steers_takes_a_server_out_and_ends_its_sessions(
+    proxy: Callable[..., Proxy], servers: tuple[Named, ...]
+) -> None:
+    it = proxy(Both("server a <A>\nserver b <B>", _pool('upstreams = ["<A>", "<B>"]')))
+    a = servers[0].address
+    with it.client() as (client, name):
+        assert name == "a"
+        it.is_told("set server it/a state drain", f"drain {a}")
+        assert it.gives_only("b")
+        client.send(b"still here")
+        assert client.read(10) == b"still here"
+        it.is_told("shutdown sessions server it/a", f"kill --upstream {a}")
+        client.read_end()
+    it.is_told("set server it/a state ready", f"ready {a}")
+    assert it.names(4) == {"a": 2, "b": 2}
+    it.is_told("set server it/a weight 3", f"weight {a} 3")
+    assert it.names(8) == {"a": 6, "b": 2}
+
+
 def test_bytes_go_both_ways_to_the_end_of_each(proxy: Callable[..., Proxy]) -> None:
     it = proxy(Both("server a <A>", _pool('upstreams = "<A>"')))
     with it.client() as (client, _):
