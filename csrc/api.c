@@ -192,6 +192,15 @@ int mux_handle(mux_loop *loop, uint32_t index, uint32_t generation)
     return loop->backend->ops->descriptor(loop->backend, slot);
 }
 
+int mux_name(mux_loop *loop, uint32_t index, uint32_t generation, void *address, size_t size)
+{
+    FIND(loop, index, generation);
+    if (slot->state == MUX_MOVED)
+        return -ESTALE;
+    int fd = loop->backend->ops->descriptor(loop->backend, slot);
+    return fd < 0 ? fd : mux_sys_name(fd, address, size);
+}
+
 int mux_is_client(mux_loop *loop, uint32_t index, uint32_t generation)
 {
     FIND(loop, index, generation);

@@ -91,6 +91,8 @@ int mux_verb(mux_loop *loop, uint32_t slot, uint32_t generation, int verb, const
              size_t size);
 int mux_bytes(mux_loop *loop, uint32_t slot, uint32_t generation, uint64_t *in_out);
 int mux_handle(mux_loop *loop, uint32_t slot, uint32_t generation); /* a descriptor, or -errno */
+/* Its own address, as getsockname(2) writes it, into at most `size` bytes: its size, or -errno. */
+int mux_name(mux_loop *loop, uint32_t slot, uint32_t generation, void *address, size_t size);
 /* Connect to a socket address. The slot's index, or -errno; MUX_EV_CONNECTED follows if it succeeds. */
 int64_t mux_connect(mux_loop *loop, const void *address, size_t size, uint32_t *generation);
 /* Join two connections: every further byte of either goes to the other, after `to_peer` and `to_slot`.

@@ -101,6 +101,12 @@ int mux_sys_connect(int fd, const void *address, socklen_t size)
     return connect(fd, address, size) < 0 ? -errno : 0;
 }
 
+int mux_sys_name(int fd, void *address, size_t size)
+{
+    socklen_t length = (socklen_t)size;
+    return getsockname(fd, address, &length) < 0 ? -errno : (int)length;
+}
+
 int mux_sys_error(int fd)
 {
     int error = 0;

@@ -41,6 +41,8 @@ int mux_sys_accept(int fd, void *peer, socklen_t *length);
 /* A stream socket, non-blocking, close-on-exec, with TCP_NODELAY unless it is a unix one. */
 int mux_sys_socket(int family);
 int mux_sys_connect(int fd, const void *address, socklen_t size);
+/* Where a socket is bound: the size of the address, of which at most `size` bytes are written. */
+int mux_sys_name(int fd, void *address, size_t size);
 int mux_sys_error(int fd);  /* SO_ERROR: what a connection failed with, as -errno; 0: it did not */
 void mux_sys_reset(int fd); /* let its close send a reset: SO_LINGER with 0 s, socket(7) */
 

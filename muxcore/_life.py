@@ -1,6 +1,7 @@
 """A server's life, beneath what a program calls: it is opened, waited for, and over.
 
-It belongs to the process that started it: a fork has a copy of the object, and stops no server.
+It belongs to the process that started it. A forked child has a copy of the object and of every
+descriptor, and how it ends is its own affair: what it does with them stops no server.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from threading import get_ident
@@ -18,7 +20,7 @@ from muxcore import _demands, address
 from muxcore._phases import Phases
 from muxcore.abc import Engine
 from muxcore.address import Address
-from muxcore.parts import dispatch, opening
+from muxcore.parts import dispatch, logs, opening
 from muxcore.protocol import Service
 from muxcore.restarting import handed
 from muxcore.restarting.predecessor import predecessor
@@ -60,6 +62,11 @@ class Life:
         self.on_drain: list[Callable[[Any], object]] = []
         self.on_reload: list[Callable[[Any], object]] = []
         self._phases = Phases(engine, lambda: self._tell(self.on_drain))
+
+    def __del__(self) -> None:
+        """Release what a server that was never started holds."""
+        if getattr(self, "_state", "") == "created" and not sys.is_finalizing():
+            self._engine.close()
 
     def _tell(self, hooks: list[Callable[[Any], object]]) -> None:
         for call in list(hooks):
@@ -142,6 +149,11 @@ class Life:
         sock.setblocking(False)
         given = (sock, self.services[which])
         self._engine.call_from_signal(lambda: dispatch.run_call(self._engine.listen_also, given))
+
+    def _reload(self) -> None:
+        """Do what ``reload()`` does in this process, between two turns."""
+        logs.reopen()
+        self._tell(self.on_reload)
 
     def _renew(self, news: bytes) -> None:
         """Let workers have what has changed in service objects; those that come later as well.

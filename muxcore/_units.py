@@ -1,4 +1,4 @@
-"""Numbers as people write them: ``30s`` and ``500ms``, ``20k``, ``16k`` and ``1m``.
+"""Numbers as people write them: ``30s`` and ``500ms``, ``20k``, ``16k`` and ``1m``, ``50%``.
 
 A ``k`` of things is 1,000, a ``k`` of bytes is 1,024. Each error says what the number must be, so
 that a name can stand before it.
@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 
 # An exponent of three digits is beyond all that anybody can mean; one of nine takes minutes.
-_NUMBER = re.compile(r"([-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:e[-+]?\d{1,3})?)\s*([a-z]*)")
+_NUMBER = re.compile(r"([-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:e[-+]?\d{1,3})?)\s*([a-z%]*)")
 _TIMES = {
     "us": Decimal("1e-6"),
     "ms": Decimal("1e-3"),
@@ -22,6 +22,7 @@ _TIMES = {
 }
 _CLOSE = 1.0  # s without a byte: one that is at work moves some by then
 _COUNTS = {"": Decimal(1), "k": Decimal(10**3), "m": Decimal(10**6), "g": Decimal(10**9)}
+_SHARES = {"%": Decimal("0.01")}
 _SIZES = {"": Decimal(1), "k": Decimal(1 << 10), "m": Decimal(1 << 20), "g": Decimal(1 << 30)}
 
 
@@ -42,11 +43,11 @@ def idle(text: str) -> float | None:
     """
     if text in ("wait", "close"):
         return _CLOSE if text == "close" else None
-    return seconds(text)
+    return float(_number(text, _TIMES, "wait, close, or a time such as 30s or 500ms"))
 
 
 def number(text: str) -> float:
-    """Return the number of ``0.5``, ``2.5k`` or ``1m``: a rate, or a share.
+    """Return the number of ``0.5``, ``2.5k`` or ``1m``: a rate, say.
 
     Raises:
         ValueError: it is none of these.
@@ -72,6 +73,15 @@ def size(text: str) -> int:
     return _whole(text, _SIZES, "a number of bytes such as 64, 16k or 1m")
 
 
+def share(text: str) -> float:
+    """Return the part of the whole that ``50%`` is: 0.5.
+
+    Raises:
+        ValueError: it is no percentage.
+    """
+    return float(_number(text, _SHARES, "a share such as 50%"))
+
+
 def show_seconds(value: float) -> str:
     """Write a time as :func:`seconds` reads it."""
     return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
@@ -85,6 +95,11 @@ def show_count(value: int) -> str:
 def show_size(value: int) -> str:
     """Write a number of bytes as :func:`size` reads it."""
     return _shown(value, _SIZES)
+
+
+def show_share(value: float) -> str:
+    """Write a part of the whole as :func:`share` reads it."""
+    return f"{value * 100:g}%"
 
 
 def _number(text: str, units: dict[str, Decimal], what: str) -> Decimal:

@@ -100,6 +100,7 @@ class Engine(abc.ABC):
         self.draining = False  # clients are asked to finish
         self.may_rest: set[object] = set()  # connections that draining() answered so for
         self.witnesses: dict[Any, Any] = {}  # of connections' ends: see parts/witnesses.py
+        self.witnesses_limit = False  # one of them has had rates
         self.stopped = 0  # clients that a drain has ended because its time was over
         self.on_phase: Callable[[str], object] = _nobody  # see drain()
         # ident of the thread that runs it; None: nobody does; 0: its thread is starting, or its
@@ -226,6 +227,16 @@ class Engine(abc.ABC):
             CapabilityMissing: the engine has no ``connect``.
             RuntimeError: the engine has ended.
         """
+
+    def connect_side(
+        self, address: Address, service: Service, timeout: float | None = None
+    ) -> Handle:
+        """Open a connection that is only to be a relay's other side: the same, or with less of it.
+
+        What its protocol's ``connection_made`` gets may be given to ``relay()``, or aborted; its
+        protocol may be set; and nothing else.
+        """
+        return self.connect(address, service, timeout)
 
     def _time_to_connect(self, timeout: float | None) -> float:
         return self.limits.connect_timeout if timeout is None else seconds("a timeout", timeout)

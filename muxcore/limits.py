@@ -152,6 +152,8 @@ def seconds(what: str, value: Any) -> float:
 
 def finite(what: str, value: Any) -> float:
     """Return a time as :func:`seconds` does; a negative one is a time that has passed."""
+    if type(value) is float and -LONGEST <= value <= LONGEST:  # nearly always
+        return value
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise TypeError(f"{what} needs a number of seconds, not {value!r}")
     try:

@@ -9,18 +9,13 @@
 
 Everything that can be refused is refused before a listener is opened: the service, the engine, its
 capabilities, the addresses.
-
-A server belongs to the process that started it. A forked child has a copy of this object and of
-every descriptor, and how it ends is its own affair: what it does with them stops no server.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from muxcore import _at_exit, _demands
@@ -58,7 +53,7 @@ class Server(Running):
             ``"fd:NAME"`` are the sockets of that name that a supervisor has passed to this process
             (systemd's .socket units), which stay the supervisor's, too. A bound socket is the
             server's from its start on: the caller's object is closed then, and the path of a unix
-            one is left to him. A server that is never started, or whose start fails, leaves it to
+            one stays. A server that is never started, or whose start fails, leaves the socket to
             the caller.
         engine: an engine's name, a model's or a selector; None means ``MUXCORE_ENGINE``, then
             "auto".
@@ -127,11 +122,6 @@ class Server(Running):
     def _make(self) -> Callable[..., Any]:
         """What makes the server of a worker."""
         return Server
-
-    def __del__(self) -> None:
-        """Release what a server that was never started holds."""
-        if getattr(self, "_state", "") == "created" and not sys.is_finalizing():
-            self._engine.close()
 
     # -- what it is and does
 
@@ -334,10 +324,6 @@ class Server(Running):
         self._engine.tell_workers("reload")
         self._engine.call_from_signal(self._reload)
 
-    def _reload(self) -> None:
-        logs.reopen()
-        self._tell(self.on_reload)
-
     def reopen_logs(self) -> None:
         """Open again the log files that were moved away, as SIGUSR1 does; see :meth:`reload`.
 
@@ -363,12 +349,7 @@ class Server(Running):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if not self._is_copy():
             self.stop()
 

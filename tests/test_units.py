@@ -33,6 +33,8 @@ from muxcore import _units
         (_units.size, "16k", 16_384),
         (_units.size, "1 m", 1_048_576),
         (_units.size, "1.5K", 1536),
+        (_units.share, "50%", 0.5),
+        (_units.share, "33.3 %", 0.333),
     ],
 )
 def test_a_number_has_the_unit_that_people_write(
@@ -50,6 +52,8 @@ def test_a_number_has_the_unit_that_people_write(
         (_units.number, "must be a number such as 500 or 20k, not "),
         (_units.count, "must be a whole number such as 500 or 20k, not "),
         (_units.size, "must be a number of bytes such as 64, 16k or 1m, not "),
+        (_units.share, "must be a share such as 50%, not "),
+        (_units.idle, "must be wait, close, or a time such as 30s or 500ms, not "),
     ],
 )
 @pytest.mark.parametrize(
@@ -83,6 +87,7 @@ def test_part_of_a_thing_is_refused(read: Callable[[str], int], text: str) -> No
         (_units.show_size, _units.size, 65_536, "64k"),
         (_units.show_size, _units.size, 67_108_864, "64m"),
         (_units.show_size, _units.size, 1000, "1000"),
+        (_units.show_share, _units.share, 0.125, "12.5%"),
     ],
 )
 def test_what_is_shown_can_be_read(

@@ -10,7 +10,6 @@ import socket as sockets
 import threading
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 import muxcore.aio as mux
@@ -127,12 +126,7 @@ class Admin:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stop()
 
     def _end_begins(self, server: Any) -> None:

@@ -1,7 +1,8 @@
 """What is asked by HTTP/1.1: a request a connection, and the answer in pieces.
 
-Nobody can hold it: a head has to come in 5 s and has at most 16 KiB, an answer is taken within 30 s
-and is made while it is taken. There are no bodies in requests: what is meant stands in the target.
+Nobody can hold it up: a head has to come in 5 s and has at most 16 KiB, an answer is taken within
+30 s and is made while it is taken. There are no bodies in requests: what is meant stands in the
+target.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ _CHANGES: dict[str, tuple[tuple[str, ...], dict[str, Callable[[str], Any]]]] = {
 
 
 class Wrong(Exception):
-    """A request that cannot be answered: its status, and why."""
+    """A request that is refused: with which status, and why."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)

@@ -14,7 +14,7 @@ from muxcore.aio.ends import End, Handed, IdleWatch, OnEnd
 from muxcore.aio.inbox import Inbox
 from muxcore.aio.opening import opened
 from muxcore.errors import EndOfStream, TooLong
-from muxcore.pool import Pool, key_of
+from muxcore.pool import Pool
 from muxcore.protocol import Bytes, Verb
 from muxcore.rate import Rate
 
@@ -276,9 +276,7 @@ class Connection:
         if isinstance(upstream, Connection):
             return await self._until_end(Verb.RELAY, timeout, upstream)
         self._refuse_verb("relay()")
-        client = self._inbox.known
-        key = key_of(client.get_extra_info("peername"))
-        found = await opened(self._inbox.engine, upstream, key=key, client=client)
+        found = await opened(self._inbox.engine, upstream, client=self._inbox.known)
         try:
             return await self._until_end(Verb.RELAY, timeout, Connection(found))
         finally:

@@ -37,8 +37,8 @@ async def opened(
         timeout: seconds for it, or for each try; None means the pool's, or
             ``Limits.connect_timeout``.
         keep: bytes that are kept while nobody receives.
-        key: the client's, for a pool with the policy "source".
-        client: whom it is for, for a pool that sends PROXY headers; None: for this program.
+        key: for a pool with the policy "source"; b"": the client's address.
+        client: whom it is for, as a PROXY header tells it; None: this program.
 
     Raises:
         NoUpstream: none of the pool's can be connected to.

@@ -149,12 +149,9 @@ class WorkersServer(Server):
                 loop.call_soon_threadsafe(self._over.set)
 
         self._workers.on_end = ended
-        starting = asyncio.ensure_future(asyncio.to_thread(self._server.start))
         try:
-            await asyncio.shield(starting)
+            await self._in_thread(self._server.start)
         except asyncio.CancelledError:
-            self._workers.abort()
-            await asyncio.wait((starting,))
             await self._end(at_once=True)
             raise
         return self
@@ -170,12 +167,16 @@ class WorkersServer(Server):
     async def _end(self, *, at_once: bool) -> None:
         if at_once:
             self._workers.abort()
-        stopping = asyncio.ensure_future(asyncio.to_thread(self._server.stop))
+        await self._in_thread(self._server.stop)
+
+    async def _in_thread(self, call: Callable[[], object]) -> None:
+        """Wait for a call that blocks; a cancel aborts the workers, so that it soon returns."""
+        done = asyncio.ensure_future(asyncio.to_thread(call))
         try:
-            await asyncio.shield(stopping)
+            await asyncio.shield(done)
         except asyncio.CancelledError:
             self._workers.abort()
-            await asyncio.wait((stopping,))
+            await asyncio.wait((done,))
             raise
 
     def _wait_until_over(self) -> Coroutine[Any, Any, object]:

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
-from muxcore import _units
+from muxcore import _units, address
 from muxcore._near import near
 
 T = TypeVar("T")
@@ -118,6 +118,21 @@ def count(text: str) -> int:
 def size(text: str) -> int:
     """Read bytes: the type of arguments such as ``--write-high 16k``."""
     return _refusing(_units.size, text)
+
+
+def share(text: str) -> float:
+    """Read a part of the whole: the type of arguments such as ``--max-ejected 50%``."""
+    return _refusing(_units.share, text)
+
+
+def idle(text: str) -> float | None:
+    """Read seconds, ``close`` or ``wait``: the type of ``--drain-idle``."""
+    return _refusing(_units.idle, text)
+
+
+def mode(text: str) -> int:
+    """Read the rights of a file: the type of ``--socket-mode 0660``."""
+    return _refusing(address.mode_of, text)
 
 
 def refuse(options: argparse.Namespace, why: str) -> NoReturn:

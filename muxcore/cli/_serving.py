@@ -114,7 +114,7 @@ def _add_rights(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group", metavar="NAME|GID", help="its group (default: the user's own)")
     group.add_argument(
         "--socket-mode",
-        type=_mode,
+        type=_arguments.mode,
         metavar="MODE",
         help="of unix sockets, such as 0660: who may write may connect (default: by the umask)",
     )
@@ -139,7 +139,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def _kind(field: dataclasses.Field[Any]) -> tuple[str, str, Callable[[str], Any], Any]:
     """Return a limit's group, its metavar, what reads it, and what shows it."""
     if field.name == "drain_idle":
-        return _TIMES, "wait|close|TIME", _idle, _units.show_seconds
+        return _TIMES, "wait|close|TIME", _arguments.idle, _units.show_seconds
     if "None" in str(field.type):
         return _TIMES, "TIME|none", _arguments.duration_or_none, _units.show_seconds
     if "float" in str(field.type):
@@ -291,24 +291,6 @@ def limits_of(options: argparse.Namespace, others: Mapping[str, str] | None = No
         return Limits(**given)
     except ValueError as exc:
         _arguments.refuse(options, _arguments.in_flags(exc, {**FLAGS, **(others or {})}))
-
-
-def _idle(text: str) -> float | None:
-    """Parse ``--drain-idle``."""
-    try:
-        return _units.idle(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be wait, close, or a time such as 30s or 500ms, not {text!r}"
-        ) from None
-
-
-def _mode(text: str) -> int:
-    """Parse ``--socket-mode``."""
-    try:
-        return address.mode_of(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _workers(text: str) -> int | str:

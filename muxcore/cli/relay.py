@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
 from muxcore.cli import _serving
-from muxcore.cli._arguments import count, duration
+from muxcore.cli._arguments import count, duration, share
 from muxcore.pool import HEADERS, POLICIES, Check
 from muxcore.services.relay.access_log import FIELDS
 
@@ -151,7 +150,7 @@ def _add_trials(group: Any) -> None:
     )
     group.add_argument(
         "--max-ejected",
-        type=_share,
+        type=share,
         metavar="N%",
         default=0.5,
         help="of the upstreams may rest for that at once; default: 50%%",
@@ -180,13 +179,6 @@ def _add_proxy(group: Any) -> None:
         default="",
         help="tell the upstreams who the client is",
     )
-
-
-def _share(text: str) -> float:
-    """Parse a share: ``50%``."""
-    if not (found := re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text.strip())):
-        raise argparse.ArgumentTypeError(f"must be a share such as 50%, not {text!r}")
-    return float(found[1]) / 100
 
 
 def run(options: argparse.Namespace) -> int:

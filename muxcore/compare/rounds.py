@@ -6,10 +6,10 @@ blocks, because where a process's memory happens to lie changes its speed for it
 a block each does all cells, one after the other, as a server in production does.
 
 In a virtual machine a neighbour may get the core in the middle of a window, and the figures of that
-window are his (here, identical servers then differed by a factor of two in half of the rounds). The
-kernel is told of the time that was stolen: such a window is taken again, at once. So is one in
-which no reply came though nothing went wrong: somebody else had the core, and the next is longer.
-Where the last try stays without a reply, too, that server has no figure in this round.
+window are the neighbour's (here, identical servers then differed by a factor of two in half of the
+rounds). The kernel is told of the time that was stolen: such a window is taken again, at once. So
+is one in which no reply came though nothing went wrong: somebody else had the core, and the next is
+longer. Where the last try stays without a reply, too, that server has no figure in this round.
 """
 
 from __future__ import annotations

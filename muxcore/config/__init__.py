@@ -4,7 +4,8 @@
 - ``kinds``: what may stand behind a key;
 - ``schema``: which keys there are;
 - ``document``: the file as it is read, or all that is wrong with it;
-- ``served``: the pools and services that it means, which may change in place;
+- ``making``: a table becomes a pool, a guard or a router;
+- ``served``: all that the file means, which may change in place;
 - ``reloading``: the file is read again while it is served;
 - ``writing``: the other way round: a file that says what was meant.
 """

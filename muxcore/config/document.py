@@ -11,14 +11,13 @@ from typing import Any
 
 from muxcore._near import near
 from muxcore.config.kinds import Each, Name, Node, Table
-from muxcore.config.lines import Path, lines_of
+from muxcore.config.lines import BARE, Path, lines_of
 from muxcore.config.schema import FILE
 from muxcore.errors import MuxcoreError
 
 MOST_TOLD = 20  # errors of one file: more are one mistake's, mostly
 _LARGEST = 1 << 20  # bytes: ten thousand upstreams, one a line
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a section: it stands in logs and metrics
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _AT = re.compile(r"(.*) \(at line (\d+), column (\d+)\)")
 
 # "Pool(queue=-1): queue must be …": the class is ours, the key is the reader's
@@ -71,8 +70,8 @@ class Document:
         """Note what is wrong."""
         self.problems.append((path, what))
 
-    def wrong_with(self, path: Path, error: Exception, names: Mapping[str, str]) -> None:
-        """Note an error of a class that was made of a table.
+    def wrong_with(self, path: Path, error: Exception, names: Mapping[str, str]) -> str:
+        """Note an error of a class that was made of a table; return whose argument's it is, or "".
 
         Args:
             path: the table's.
@@ -85,6 +84,7 @@ class Document:
             path = (*path, names.get(found[1], found[1]))
             text = re.sub(rf"^(Limits\.)?{found[1]}\b:?\s*", "", _OWNER.sub("", text, 1))
         self.wrong(path, text)
+        return found[1] if found is not None else ""
 
     def is_wrong(self, *path: str | int) -> bool:
         """Return whether something in a table is: what is made of it would be wrong once more."""
@@ -123,7 +123,7 @@ def shown(path: Path) -> str:
         if isinstance(each, int):
             text += f"[{each}]"
         else:
-            text += ("." if text else "") + (each if _PLAIN.fullmatch(each) else repr(each))
+            text += ("." if text else "") + (each if BARE.fullmatch(each) else repr(each))
     return text
 
 

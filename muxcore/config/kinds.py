@@ -95,8 +95,9 @@ COUNT = _measure("a whole number such as 500 or '20k'", _units.count, lambda val
 NUMBER = _measure("a number such as 500 or '20k'", _units.number, lambda value: value)
 SIZE = _measure("a number of bytes such as 64 or '16k'", _units.size, _units.show_size)
 DURATION = _measure("a time such as '30s' or '500ms'", _units.seconds, _units.show_seconds)
+SHARE = _measure("a share such as 0.5 or '50%'", _units.share, _units.show_share)
 IDLE = _measure(
-    "a time such as '30s' or '500ms'",
+    "'wait', 'close', or a time such as '30s' or '500ms'",
     _units.idle,
     lambda value: "wait" if value is None else _units.show_seconds(value),
 )
@@ -158,16 +159,6 @@ def _show_step(value: tuple[bytes, bytes]) -> list[str]:
     return [_show_bytes(each) for each in value]
 
 
-def _share(value: Any) -> Any:
-    if isinstance(value, str):
-        if not (found := re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", value.strip())):
-            raise _refuse("a share such as '50%'", value)
-        return float(found[1]) / 100
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refuse("a share such as '50%' or 0.5", value)
-    return value
-
-
 def _mode(value: Any) -> int:
     if not isinstance(value, str):
         hint = f"; did you mean '0{value}'?" if re.fullmatch("[0-7]{3}", str(value)) else ""
@@ -187,7 +178,6 @@ TEXT = Kind(_text)
 FLAG = Kind(_flag)
 BYTES = Kind(_bytes, _show_bytes)
 STEP = Kind(_step, _show_step)
-SHARE = Kind(_share, lambda value: f"{value * 100:g}%")
 MODE = Kind(_mode, lambda value: f"0{value:o}")
 ADDRESS = Kind(_address, str)
 LISTENING = Kind(_listening, str)

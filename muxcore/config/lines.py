@@ -15,7 +15,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
-_KEY = re.compile(r"[A-Za-z0-9_-]+|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
+BARE = re.compile(r"[A-Za-z0-9_-]+")  # a key that needs no quotes
+_KEY = re.compile(BARE.pattern + r"|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'")
 _TEXT = re.compile(
     r'"""(?:[^"\\]|\\[\s\S]|"(?!""))*"""+'
     r"|'''(?:[^']|'(?!''))*'''+"

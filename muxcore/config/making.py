@@ -34,34 +34,39 @@ class Making:
 
     def limits(self) -> Limits | None:
         given = self._document.section("server").get("limits", {})
-        return self._made(("server", "limits"), lambda: Limits(**given))
+        return self._made(("server", "limits"), Limits, given)
 
     def access_log(self) -> AccessLog | None:
         """Return what becomes of each connection's record; None: nothing."""
         table = self._document.section("log")
-        settings = {key: table[key] for key in ("fields", "start") if key in table}
+        settings = {key: its for key, its in table.items() if key in ("fields", "start")}
         if not settings and "access" not in table:
             return None
-        return self._made(("log",), lambda: AccessLog(table.get("access", "text"), **settings))
+        make = functools.partial(AccessLog, table.get("access") or "text")
+        return self._made(("log",), make, settings)
 
     def pool(self, name: str, table: Mapping[str, Any]) -> Pool | None:
-        document, path = self._document, ("pools", name)
-        if document.is_wrong(*path):
-            return None
-        upstreams = [
-            self._made((*path, "upstreams", number), functools.partial(Upstream, **each))
-            for number, each in enumerate(table["upstreams"])
-        ]
+        path = ("pools", name)
         settings = {key: value for key, value in table.items() if key != "upstreams"}
         if "check" in settings:
-            settings["check"] = self._made((*path, "check"), lambda: Check(**table["check"]))
-        if document.is_wrong(*path):
+            settings["check"] = self._made((*path, "check"), Check, table["check"])
+        upstreams = [
+            self._upstream((*path, "upstreams", number), **each)
+            for number, each in enumerate(table.get("upstreams") or ())
+        ]
+        if not any(upstreams):  # why is told
             return None
-        return self._made(path, lambda: Pool(*filter(None, upstreams), **settings, name=name))
+        make = functools.partial(Pool, *filter(None, upstreams), name=name)
+        return self._made(path, make, settings)
+
+    def _upstream(self, path: Path, address: Any = None, **settings: Any) -> Upstream | None:
+        if address is None:  # why is told
+            return None
+        return self._made(path, functools.partial(Upstream, address), settings)
 
     def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
         """Return a guard, around nothing yet."""
-        return self._made(("limits", name), lambda: Guard(None, **table))
+        return self._made(("limits", name), functools.partial(Guard, None), table)
 
     def _plan(
         self, path: Path, table: Mapping[str, Any], pools: Mapping[str, Pool]
@@ -91,13 +96,15 @@ class Making:
         if self._document.is_wrong(*path):
             return None
         routes, settings = self._plan(path, table, pools)
+        if self._document.is_wrong(*path):
+            return None
         rest = {key: its for key, its in table.items() if key not in ("rules", "default", "decide")}
         if not (routes or settings):
             what = "sends nobody anywhere: give rules, a default or decide"
             self._document.wrong(path, what)
             return None
-        make = functools.partial(Router, *routes, **settings, **rest, access_log=access_log)
-        return self._made(path, make)
+        make = functools.partial(Router, *routes, **settings, access_log=access_log)
+        return self._made(path, make, rest)
 
     def _decision(self, path: Path, name: str) -> Any:
         try:
@@ -139,7 +146,8 @@ class Making:
             service = guard.around(service)
         if "accept_proxy" in table:
             settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
-            service = self._made(path, lambda: BehindProxy(service, **settings), _BEHIND)
+            make = functools.partial(BehindProxy, service, **settings)
+            service = self._made(path, make, names=_BEHIND)
         for key in ("proxy_timeout", "proxy_limits"):
             if key in table and "accept_proxy" not in table:
                 what = "is about those who send PROXY headers: give accept_proxy, too"
@@ -183,12 +191,29 @@ class Making:
                     document.wrong(("pools", name, "upstreams", number), what)
 
     def _made(
-        self, path: tuple[str | int, ...], make: Callable[[], T], names: Mapping[str, str] = {}
+        self,
+        path: Path,
+        make: Callable[..., T],
+        settings: Mapping[str, Any] = {},
+        names: Mapping[str, str] = {},
     ) -> T | None:
-        if self._document.is_wrong(*path):
-            return None
-        try:
-            return make()
-        except (TypeError, ValueError) as exc:
-            self._document.wrong_with(path, exc, names)
-            return None
+        """Return what is made of a table; None: it is wrong, and all that is was noted.
+
+        Args:
+            path: the table's.
+            make: what makes it.
+            settings: its arguments that may be left out: so what is wrong hides no other mistake.
+            names: of arguments that are other keys.
+        """
+        document = self._document
+        given = {key: its for key, its in settings.items() if not document.is_wrong(*path, key)}
+        while True:
+            try:
+                made = make(**given)
+            except (TypeError, ValueError) as exc:
+                argument = document.wrong_with(path, exc, names)
+                if argument not in given:
+                    return None
+                del given[argument]
+            else:
+                return None if document.is_wrong(*path) else made

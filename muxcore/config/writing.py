@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from muxcore.config.kinds import Each, Node, Table
+from muxcore.config.lines import BARE
 from muxcore.config.schema import FILE
-
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def written(tables: Mapping[str, Any]) -> str:
@@ -70,4 +68,4 @@ def _plain(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _PLAIN.fullmatch(key) else _plain(key)
+    return key if BARE.fullmatch(key) else _plain(key)

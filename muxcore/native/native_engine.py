@@ -29,11 +29,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from muxcore import _forks
+from muxcore import address as addresses
+from muxcore.address import Address
 from muxcore.limits import Limits
 from muxcore.native import core
 from muxcore.native.attempt import Attempt
+from muxcore.native.coming import Coming
 from muxcore.native.core_loop import InSlot
-from muxcore.native.draining import Draining
+from muxcore.native.ending import Ending
 from muxcore.native.mover import Mover, end_all
 from muxcore.native.native_known import NativeKnown
 from muxcore.native.native_socket import RawAddress
@@ -41,6 +44,7 @@ from muxcore.native.native_transport import NativeTransport
 from muxcore.native.native_verbs import VERBS
 from muxcore.parts import dispatch, opening
 from muxcore.parts.cells import MOVERS, SIZE, Cell, Cells
+from muxcore.parts.connecting import Connecting
 from muxcore.parts.timers import sooner
 from muxcore.protocol import Service, is_silent, verb_of
 from muxcore.stats import Stats
@@ -57,12 +61,12 @@ _KIND_ACCEPTED, _KIND_DATA, _KIND_EOF, _KIND_DRAINED = range(1, 5)
 _KIND_LOST, _KIND_TROUBLE, _KIND_CONNECTED, _KIND_QUEUED = range(5, 9)
 
 
-class NativeEpollEngine(Draining):
+class NativeEpollEngine(Ending):
     """One process, one thread, the C core's loop; joined pairs may go to others, its ``movers``."""
 
     name = "native-epoll"
     model = "epoll"
-    capabilities = Draining.capabilities | {
+    capabilities = Ending.capabilities | {
         "edge_trigger",
         "guest",
         "hears_resets",
@@ -141,6 +145,14 @@ class NativeEpollEngine(Draining):
     ) -> Attempt:
         return Attempt(self, family, sockaddr, done)
 
+    def connect_side(
+        self, address: Address, service: Service, timeout: float | None = None
+    ) -> Connecting:
+        if self.witnesses_limit or len(addresses.literal(address)) != 1:
+            return self.connect(address, service, timeout)
+        self.refuse_ended()
+        return Coming(self, address, service, self._time_to_connect(timeout))
+
     def open_connected(self, slot: int, generation: int, service: Service, peername: Any) -> None:
         self._serve(slot, generation, service, peername)
         transport = self._transports[slot]
@@ -172,15 +184,6 @@ class NativeEpollEngine(Draining):
         for sock, service in self._waiting:
             self._listen(sock, service)
         self._waiting.clear()
-
-    def is_over(self) -> bool:
-        if not (self.ending or self.retiring):
-            return False
-        self._finish_drain()
-        ends = self.ending or not self.draining
-        if not ends or self._counted.open or self._counted.outgoing:
-            return False
-        return not any(each.counted.open for each in self._movers)  # some linger
 
     def stats(self) -> Stats:
         return core.stats_of(self._counted, self.errors, [each.counted for each in self._movers])
@@ -330,24 +333,6 @@ class NativeEpollEngine(Draining):
             self._forked = True
             _forks.refuse()
         raise OSError(error, f"epoll_wait: {os.strerror(error)}")
-
-    def _close_all(self) -> None:
-        super()._close_all()
-        self.lib.mux_close_unseen(self.loop, 0)
-        self._drain_movers()
-
-    def _drain_movers(self) -> None:
-        for mover in self._movers:
-            mover.drain()
-
-    def _cut_short(self) -> None:
-        self._clean = self._clean and not self.lib.mux_unsent(self.loop)
-        self._clean = self._clean and not any(each.counted.open for each in self._movers)
-        super()._cut_short()
-        self.lib.mux_close_unseen(self.loop, 1)
-
-    def clients(self) -> int:
-        return int(self._counted.open)
 
     def close_listeners(self) -> None:
         for slot in self._listeners:

@@ -6,6 +6,8 @@ was under way. A pair that is idle has this in the engine's table: 128 bytes les
 
 from __future__ import annotations
 
+from typing import Any
+
 from muxcore.native.native_known import NativeKnown
 from muxcore.parts import dispatch
 from muxcore.protocol import AnyProtocol
@@ -15,14 +17,14 @@ class NativeJoined(NativeKnown):
     """A connection in a slot of the C core, under a relay whose other side Python has forgotten.
 
     Args:
-        known: the transport, which nobody uses any more.
+        known: the transport, or the attempt, which nobody uses any more.
     """
 
     __slots__ = ("_end", "_generation", "_protocol", "_slot")
 
     _hold, _hears = 0, False  # as the engine asks of what it has data for
 
-    def __init__(self, known: NativeKnown) -> None:
+    def __init__(self, known: Any) -> None:
         self._engine = known._engine
         self._peername = known._peername
         self._slot = known._slot

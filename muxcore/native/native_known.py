@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import errno
+import functools
 import os
 from threading import get_ident
 from typing import Any
@@ -18,6 +19,12 @@ from muxcore.protocol import AnyProtocol
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
+_NAME_MOST = 110  # bytes of a socket address: struct sockaddr_un, the longest
+
+
+@functools.lru_cache(256)  # a server has few of its own
+def _own_name(raw: bytes) -> Any:
+    return RawAddress(raw).decoded()
 
 
 class NativeKnown(ToItsEnd):
@@ -35,8 +42,12 @@ class NativeKnown(ToItsEnd):
     _protocol: AnyProtocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "peername" and isinstance(self._peername, RawAddress):
-            self._peername = self._peername.decoded()
+        if name == "peername":
+            known = self._peername
+            if isinstance(known, RawAddress):
+                known = self._peername = known.decoded()
+            if isinstance(known, tuple):
+                return known
         return super().get_extra_info(name, default)
 
     def get_protocol(self) -> AnyProtocol:
@@ -65,6 +76,14 @@ class NativeKnown(ToItsEnd):
         in_out = engine.ffi.new("uint64_t[2]")
         engine.lib.mux_bytes(engine.loop, self._slot, self._generation, in_out)
         return in_out[0], in_out[1]
+
+    def _sockname(self, default: Any) -> Any:
+        engine = self._engine
+        if self._over():
+            return default
+        room = engine.ffi.new("char[]", _NAME_MOST)
+        size = engine.lib.mux_name(engine.loop, self._slot, self._generation, room, _NAME_MOST)
+        return default if size < 0 else _own_name(engine.ffi.unpack(room, min(size, _NAME_MOST)))
 
     def _socket(self) -> TransportSocket | None:
         return LentSocket(self.fileno(), self._over)

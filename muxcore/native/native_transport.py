@@ -70,8 +70,13 @@ class NativeTransport(NativeVerbs):
     # -- what is known of it
 
     def set_protocol(self, protocol: AnyProtocol) -> None:
-        super().set_protocol(protocol)
-        self._hears = self._verb is None and hasattr(protocol, "data_received")
+        # what the base class does, without the call: a relayed client has three protocols
+        if get_ident() != self._engine.owner:
+            self._engine.refuse_thread("set_protocol()")
+        self._protocol = protocol
+        hears = hasattr(protocol, "data_received")
+        self._buffered = not hears and hasattr(protocol, "get_buffer")
+        self._hears = hears and self._verb is None
 
     # -- events
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import abc
 import errno
-from typing import Self
+from typing import Any, Self
 
+from muxcore.native.attempt import Attempt
 from muxcore.native.core_loop import CoreLoop
 from muxcore.native.native_known import NativeKnown
 from muxcore.native.native_rates import NativeBucket, refuse_failed
@@ -73,6 +74,30 @@ class NativeVerbs(NativeKnown, BaseTransport):
         super()._wait_for_peer()
         self._verb_begun(Verb.RELAY)
 
+    def relay(self, peer: Any, *, first: Bytes = b"", **how: Any) -> None:
+        if not isinstance(peer, Attempt):
+            super().relay(peer, first=first, **how)
+            return
+        self._check(Verb.RELAY, "the connection")
+        self._cross()
+        engine = self._engine
+        if engine.movers:
+            engine.begin_movers()
+        to_peer = bytes(first) + b"".join(self._kept or ())
+        names = self._slot, self._generation, *peer.name_in_c()
+        if engine.lib.mux_relay(engine.loop, *names, to_peer, len(to_peer), b"", 0) < 0:
+            raise ValueError("relay(): the connection or the peer is closing")
+        self._verb = Verb.RELAY
+        self._verb_begun(Verb.RELAY)
+        self._take_kept()
+        self._hold &= HOLD_EOF | HOLD_CLOSING
+        if self._hold & HOLD_EOF:  # it was heard before: pass it on now
+            self._give_to_peer(b"")
+        if len(to_peer) > engine.limits.write_buffer:
+            self._keep_cap(engine.lib.mux_queued(engine.loop, *peer.name_in_c()))
+        peer.forget()
+        self._leave_to_c()
+
     def _join(self, peer: Self, first: Bytes, back: Bytes) -> None:
         self._cross()
         peer._cross()
@@ -93,14 +118,13 @@ class NativeVerbs(NativeKnown, BaseTransport):
             side._verb_begun(Verb.RELAY)
             side._take_kept()
             side._hold &= HOLD_EOF | HOLD_CLOSING
-        for side in (self, peer):
-            side._keep_cap(side.get_write_buffer_size())
+        for side, more in ((self, to_self), (peer, to_peer)):
+            if more:
+                side._keep_cap(side.get_write_buffer_size())
             if side._hold & HOLD_EOF:  # it was heard before: pass it on now
                 side._give_to_peer(b"")
         for side in (self, peer):
-            is_heard = handles(side._protocol, "connection_lost") or side in engine.witnesses
-            if side._state == OPEN and not is_heard:
-                side._forget()
+            side._leave_to_c()
 
     def _take_kept(self) -> bytes:
         """Return what was received and not delivered; the peer's EOF among it counts as heard."""
@@ -114,9 +138,13 @@ class NativeVerbs(NativeKnown, BaseTransport):
         engine = self._engine
         engine.lib.mux_relay_more(engine.loop, self._slot, self._generation, data, len(data))
 
-    def _forget(self) -> None:
-        """Leave it to C: there is nobody who would hear of its end."""
+    def _leave_to_c(self) -> None:
+        """Forget it, unless somebody is to hear of its end."""
         engine = self._engine
+        if self._state != OPEN or self in engine.witnesses:
+            return
+        if handles(self._protocol, "connection_lost"):
+            return
         if engine.lib.mux_forget(engine.loop, self._slot, self._generation) == 0:
             engine.set_transport(self._slot, None)
             peer = self._partner()

@@ -1,6 +1,6 @@
 """Whether a worker is ahead of others that accept from the same socket: exact balance.
 
-A client that waits wakes all of them. Who has more clients than another one leaves him to that one,
+A client that waits wakes all of them. Who has more clients than another one leaves it to that one,
 and looks again soon. One that does not come, since a callback holds it up, is not waited for.
 """
 

@@ -51,13 +51,28 @@ def check_service(service: Any) -> None:
             f"a service is a class or another callable that returns a protocol, not {service!r}"
             f"; pass {type(service).__name__} itself"
         )
-    if _never_runs(service) or _never_runs(type(service).__call__):
+    if isinstance(service, type) or hasattr(service, "__dict__"):
+        _check(service, type(service).__call__)
+    else:
+        _check_once(type(service))
+
+
+def _check(owner: Any, call: Any) -> None:
+    if _never_runs(owner) or _never_runs(call):
         raise ServiceError(
-            f"service {describe(service)} is a coroutine or generator function: calling it would "
+            f"service {describe(owner)} is a coroutine or generator function: calling it would "
             "return no protocol; write a plain function"
         )
-    _refuse_coroutines(service)
-    _refuse_relay(service)
+    _refuse_coroutines(owner)
+    _refuse_relay(owner)
+
+
+def _check_class(kind: Any) -> None:
+    """Check services that have nothing of their own, such as a search for an upstream."""
+    _check(kind, kind.__call__)
+
+
+_check_once: Callable[[Any], None] = functools.lru_cache(64)(_check_class)
 
 
 def _never_runs(call: Any) -> bool:
@@ -101,6 +116,11 @@ def make_protocol(service: Service) -> AnyProtocol:
         ServiceError: it returned something that is no protocol, has coroutines for callbacks, or
             declares a relay.
     """
+    return _made(service)[0]
+
+
+def _made(service: Service) -> tuple[AnyProtocol, Verb | None]:
+    """Return a new protocol, and the verb that it declares."""
     protocol = service()
     if not _has_callbacks(type(protocol)) and not any(
         hasattr(protocol, name) for name in (*_NAMES, "verb")
@@ -109,8 +129,10 @@ def make_protocol(service: Service) -> AnyProtocol:
             f"service {describe(service)} returned {protocol!r}, which has none of a protocol's "
             f"callbacks ({', '.join(CALLBACKS[:2])}, …)"
         )
-    _refuse_relay(protocol)  # an instance may have a verb of its own
-    return protocol
+    verb = verb_of(protocol)  # an instance may have one of its own
+    if verb is Verb.RELAY:
+        _refuse_relay(protocol)
+    return protocol, verb
 
 
 def made_for(
@@ -128,8 +150,8 @@ def made_for(
         by a property that raises when its protocol is looked at.
     """
     try:
-        protocol = make_protocol(service)
-        return make(protocol), verb_of(service) or verb_of(protocol)
+        protocol, verb = _made(service)
+        return make(protocol), verb_of(service) or verb
     except BaseException as exc:
         let_pass(exc)
         logger.error("service %s failed; its client is refused", describe(service), exc_info=exc)

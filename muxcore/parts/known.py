@@ -42,11 +42,7 @@ class Known(abc.ABC):
         if name == "bytes":
             return self._counted()
         if name == "sockname":
-            sock = self._socket()
-            try:
-                return sock.getsockname() if sock is not None else default
-            except OSError:
-                return default
+            return self._sockname(default)
         if name == "socket":
             return self._socket()
         return default
@@ -61,6 +57,13 @@ class Known(abc.ABC):
             for name, end in (("peername", header.source), ("sockname", header.destination)):
                 told[name] = (*end, *six) if isinstance(end, tuple) else end
         self._peername = told
+
+    def _sockname(self, default: Any) -> Any:
+        sock = self._socket()
+        try:
+            return sock.getsockname() if sock is not None else default
+        except OSError:
+            return default
 
     # -- for an engine's transport to fill in
 

@@ -22,9 +22,13 @@ OUR_FAULT = frozenset(
 
 
 class Connects(Protocol):
-    """What opens connections: an engine, or ``transport.server``."""
+    """What opens connections: an engine."""
 
     def connect(
+        self, address: Address, service: Service, timeout: float | None = None, /
+    ) -> Handle: ...
+
+    def connect_side(
         self, address: Address, service: Service, timeout: float | None = None, /
     ) -> Handle: ...
 

@@ -15,7 +15,7 @@ from muxcore.parts import first_bytes
 from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import Told, header_for
-from muxcore.pool import Lease, Pool, Upstream
+from muxcore.pool import Lease, Pool, Upstream, key_of
 from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
@@ -58,7 +58,9 @@ class Search:
             ending.
         tries: upstreams that are tried at most.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
-        key: the client's, for a pool with the policy "source".
+        key: for a pool with the policy "source"; b"": the client's address.
+        joins: ``found`` does nothing with the transport but to join it with the client, so it may
+            be less of one: see ``Engine.connect_side``. The engine is one then.
         client: whom the connection is for, as a PROXY header tells it where one is sent; None:
             nobody, so it is one of our own.
 
@@ -78,6 +80,7 @@ class Search:
         "_failed",
         "_found",
         "_handle",
+        "_joins",
         "_key",
         "_patience",
         "_pool",
@@ -100,6 +103,7 @@ class Search:
         timeout: float | None = None,
         key: bytes = b"",
         client: Told | None = None,
+        joins: bool = False,
     ) -> None:
         if tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
@@ -111,8 +115,11 @@ class Search:
         self._timeout = pool.connect_timeout if timeout is None else timeout
         self._tried: dict[Upstream, Try] = {}  # those that failed
         self._upstream: Upstream | None = None  # that is connected to now
+        if not key and client is not None and pool.policy == "source":
+            key = key_of(client.get_extra_info("peername"))
         self._key = key
         self._client = client
+        self._joins = joins and pool.trials is None
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
         self._again: Handle | None = None  # while it waits for another round: the begin of that
@@ -169,7 +176,7 @@ class Search:
                 self._blame(upstream, _ITSELF)
                 continue
             try:
-                self._handle = self._engine.connect(upstream.address, self, self._timeout)
+                self._handle = self._connect(upstream)
             except BaseException:  # it cannot be asked for
                 pool.left(upstream)
                 raise
@@ -195,6 +202,17 @@ class Search:
         except OSError as raised:  # it cannot be connected to: the server is ending
             exc = raised
         self._give_up(exc)
+
+    def _connect(self, upstream: Upstream) -> Handle:
+        how = upstream.address, self, self._timeout
+        if self._joins and not self._sends(upstream):
+            return self._engine.connect_side(*how)
+        return self._engine.connect(*how)
+
+    def _sends(self, upstream: Upstream) -> str:
+        """Return which PROXY header an upstream gets; "": none."""
+        own = upstream.send_proxy
+        return self._pool.send_proxy if own is None else own
 
     def _wait(self, first: bool) -> bool:
         pool = self._pool
@@ -265,8 +283,7 @@ class Search:
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
-        send = self._pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
-        header = header_for(send, client)
+        header = header_for(self._sends(upstream), client)
         lease: Lease = upstream
         if (trials := self._pool.trials) is not None:
             lease = trials.begin(upstream, transport, self.began, len(header))

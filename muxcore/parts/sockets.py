@@ -59,8 +59,8 @@ def check_adopted(sock: Any) -> None:
 def taken_over(sock: socket.socket) -> socket.socket:
     """Return a socket object of our own for the caller's socket, whose object is closed by it.
 
-    The caller may close his, or let it be collected: no descriptor of ours goes with it, and none
-    that somebody else has got meanwhile.
+    The caller may close that one, or let it be collected: no descriptor of ours goes with it, and
+    none that somebody else has got meanwhile.
     """
     ours = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
     ours.setblocking(False)

@@ -37,7 +37,7 @@ class TransportSocket:
         return self._sock.fileno()
 
     def dup(self) -> socket.socket:
-        """Return a socket of the caller's own, to be closed by him; non-blocking."""
+        """Return a socket of the caller's own, which the caller closes; non-blocking."""
         fd = os.dup(self.fileno())
         try:
             own = socket.socket(fileno=fd)

@@ -20,7 +20,7 @@ from muxcore.errors import MuxcoreError, NoUpstream, passed_on
 from muxcore.parts import dispatch, witnesses
 from muxcore.parts.joining import Joining
 from muxcore.parts.known import Known
-from muxcore.pool import Pool, key_of
+from muxcore.pool import Pool
 from muxcore.protocol import AnyProtocol, Bytes, Transport, Verb, handles
 from muxcore.rate import MOST_RATES, Rate
 
@@ -112,8 +112,11 @@ class Verbs(Known):
         Whoever is the protocol by then. Where it has rates, those hold: ``up`` for what comes from
         here, ``down`` for what a relay's other side sends here.
         """
-        witnesses.add(self._engine.witnesses, self, witness)
-        witnesses.limit(self._engine.witnesses, self)
+        engine = self._engine
+        witnesses.add(engine.witnesses, self, witness)
+        if witnesses.has_rates(witness):
+            engine.witnesses_limit = True
+            witnesses.limit(engine.witnesses, self)
 
     def abort(self) -> None:
         if get_ident() != self._engine.owner:
@@ -179,7 +182,8 @@ class Verbs(Known):
         Raises:
             ValueError: one of them has ended already.
         """
-        if known := self._engine.witnesses:
+        if self._engine.witnesses_limit:
+            known = self._engine.witnesses
             witnesses.limit(known, self, peer)
             witnesses.limit(known, peer, self)
         self._join(peer, first, back)
@@ -199,9 +203,7 @@ class Verbs(Known):
         else:
             peer = addresses.parse(peer)
         try:  # it refuses a time-out that cannot be: nothing has changed until then
-            joining = Joining(
-                self, peer, first, back, timeout, key or key_of(self.get_extra_info("peername"))
-            )
+            joining = Joining(self, peer, first, back, timeout, key)
         except NoUpstream as exc:  # there is none to wait for
             self._fail(exc.with_traceback(None))  # which holds this object
             return

@@ -24,6 +24,11 @@ def add(witnesses: dict[Any, Any], transport: Any, witness: AnyProtocol) -> None
     witnesses[transport] = witness if before is None else _Both(before, witness)
 
 
+def has_rates(witness: AnyProtocol) -> bool:
+    """Return whether one says how fast its connection may be."""
+    return bool(_rates(witness, "up") or _rates(witness, "down"))
+
+
 def limit(witnesses: dict[Any, Any], transport: Any, peer: Any = None) -> None:
     """Let what a connection receives count against what its witnesses, and its peer's, say.
 

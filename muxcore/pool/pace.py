@@ -29,7 +29,7 @@ class Pace:
         self._span = max(1.0, self._step)  # seconds in which an empty bucket is full again
 
     def at_latest(self, full_at: float, now: float) -> float:
-        """Return when a bucket is full; one that was filled more slowly until now is just empty.
+        """Return when a bucket is full; a lower rate, until now, may have put that further off.
 
         Args:
             full_at: when it was to be full; -inf: always.

@@ -245,9 +245,10 @@ class Pool(Taking):
         Clients stay with their upstreams. What is known of one that stays, too, is kept.
 
         Args:
-            upstreams: all of them, from now on. An ``Upstream`` of this pool stays as it is, while
-                an address that it has gets what is given for it. None at all: they stay.
-            settings: those that are to be others, as of ``Pool``.
+            upstreams: all of them, from now on. An ``Upstream`` object of this pool stays as it is;
+                an address, or a new object, of one that is here changes that one. None at all:
+                they stay.
+            settings: arguments of ``Pool`` that change; the others stay.
 
         Raises:
             AddressError, TypeError, ValueError: see ``Pool``; nothing has changed then.
@@ -266,7 +267,7 @@ class Pool(Taking):
         raise LookupError(f"no upstream {name!r}: there are {', '.join(map(str, self.stats()))}")
 
     def changed(self) -> None:
-        """Hear that somebody has set what an upstream may take: ``weight``, ``out``, and so on."""
+        """Hear that something of an upstream was set: ``weight``, ``out``, and so on."""
         now = self.clock()
         for each in self.upstreams:
             each._look(now)
@@ -331,7 +332,7 @@ class Pool(Taking):
             self.recovered(upstream)
 
     def recovered(self, upstream: Upstream) -> None:
-        """It is up again: a client was connected to it, or its check says so."""
+        """It is up again: it took a client, or answered one, or its checks say so."""
         upstream.failing = ""
         upstream._recover(self.clock())
         self._settle()
@@ -374,7 +375,7 @@ class Pool(Taking):
         """A connection to it did not come about, and it is to blame.
 
         Args:
-            upstream: the one.
+            upstream: it.
             began: when the attempt did.
             why: for the log.
         """

@@ -17,7 +17,7 @@ WHOLE = (1, 1)
 
 
 def even(most: int, share: tuple[int, int]) -> int:
-    """Return a worker's share of a whole number, which has the remainder in the first ones.
+    """Return a worker's share of a whole number; the first workers have the remainder.
 
     Args:
         most: the number for all.

@@ -35,8 +35,8 @@ class Taking(Waiting):
             key: what says which one the client has, under "source".
 
         Returns:
-            None where all were tried, or have as many clients as they may. One that it returned is
-            told of to ``connected``, ``failed`` or ``left``.
+            None where all were tried, may serve nobody, or have no room. What became of one that
+            was returned, ``connected``, ``failed`` or ``left`` is to be told.
         """
         turn = self._turn[0]
         self._turn[0] = turn + 1
@@ -51,7 +51,7 @@ class Taking(Waiting):
         return chosen
 
     def full(self) -> int:
-        """Return how many of them have as many clients as they may, or had them just now."""
+        """Return how many of them have no room: as many clients as they may have, or no token."""
         return sum(not self._has_room(upstream) for upstream in self.upstreams)
 
     def is_busy(self, tried: Collection[Upstream] = ()) -> bool:

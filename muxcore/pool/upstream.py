@@ -6,8 +6,8 @@
      ▲                       ▲──────────────── it fails: twice the pause ───────┘ │
      └──────────────────────── it is connected ───────────────────────────────────┘
 
-Beside that a check (see ``checks.py``) may find it down, and whoever steers the pool may take it
-out. Nothing here does I/O, and the time is an argument.
+Beside that a check (see ``checks.py``) may find it failing, clients may eject it (``trials.py``),
+and whoever steers the pool may take it out. Nothing here does I/O, and the time is an argument.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Upstream:
         self.send_proxy = None if send_proxy is None else checked_header("Upstream", send_proxy)
         self.active = self.total = self.failed = self.unanswered = 0
         self.is_self = self.probing = self.ejected = False
-        self.rests_until: float | None = None  # None: no client has found it failing
+        self.rests_until: float | None = None  # None: it does not rest
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
         self.withdrawn = ""  # by its agent, which says drain or maint; "": it is not
@@ -254,7 +254,8 @@ class Upstream:
         self._look(now)
 
     def _share(self, now: float, slow_start: float) -> int:
-        """Return its weight in tenths, while it starts slowly as many of them as it has by now."""
+        """Return its weight in tenths: of those that a slow start allows by now, the percentage
+        that its agent says."""
         passed = now - self.came_up
         steps = STEPS
         if passed < slow_start:

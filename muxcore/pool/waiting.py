@@ -6,7 +6,7 @@ import abc
 from collections import deque
 from collections.abc import Callable
 
-_SOON = 0.01  # s: whom a token does not help looks again, and not all the time
+_SOON = 0.01  # s until the first who waits is asked again, where a token was not what it needs
 
 
 class Waiting(abc.ABC):

@@ -11,7 +11,7 @@ In the order to read:
 
 - ``program``: how this process was started, so that it can be once more;
 - ``handed``: what this process listens on, as it is handed over;
-- ``predecessor``: who has started this process to take over from it, and what he listened on;
+- ``predecessor``: who has started this process to take over from it, and what that listened on;
 - ``successor``: who is started to take over from this process;
 - ``pidfile``: the file that names who serves.
 """

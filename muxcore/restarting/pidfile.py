@@ -1,9 +1,9 @@
 """The file that names the process that serves, for those who send it signals.
 
-It is replaced as a whole (rename(2)), once a process serves; who ends removes it, if it names him
-still. What stood in it does not matter, as long as it is a number: its process may have been killed
-or belong to another boot, and a server that cannot listen writes nothing. Anything else is no such
-file, and is left alone.
+It is replaced as a whole (rename(2)), once a process serves; who ends removes it, if it is still
+named there. What stood in it does not matter, as long as it is a number: its process may have been
+killed or belong to another boot, and a server that cannot listen writes nothing. Anything else is
+no such file, and is left alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who has started this process to take over from it, and what he listens on; mostly nobody.
+"""Who has started this process to take over from it, and what that listens on; mostly nobody.
 
 The sockets were in the channel before this process was. Each is asked for by the address under
 which it was opened, then by the one to which it is bound. What nobody has asked for when this

@@ -1,4 +1,4 @@
-"""The protocol of a connection until its PROXY header is there; then it is its service's.
+"""The protocol of a connection until its PROXY header is there; then the service has it.
 
 It is imported when the first such connection comes: most programs read no header.
 """

@@ -1,7 +1,7 @@
 """Judging by time on a machine that may stand still: a busy one, or a guest that is not run.
 
-Whoever holds an engine to a deadline is held up himself at times. What he saw counts only where he
-was at work: a pause of his own is no pause of the engine's.
+Whoever holds an engine to a deadline is held up at times, too. What was seen counts only where the
+observer was at work: a pause of its own is no pause of the engine's.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Self
 
 from muxcore import address as addresses
@@ -102,12 +101,7 @@ class Peer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     # -- the steps

@@ -7,6 +7,7 @@ In the order to read:
 - ``worker``: the program of a worker;
 - ``replacing``: when a worker that died is replaced;
 - ``places``: the listening sockets, which stay when a worker goes;
+- ``ending``: when the end of the parent goes on, phase after phase;
 - ``crew``, ``parent``: the processes of the parent, and its loop, which serves nobody;
 - ``engine``: all of it as an engine, so that ``Server`` has workers as it has any engine.
 """

@@ -198,17 +198,18 @@ class Workers(Engine):
             self.on_end()
 
     def stop(self) -> None:
-        self._parent.stop_asked = True
+        self._parent.ending.stop_asked = True
         self._waker.wake()
 
     def drain(self, timeout: float | None = None) -> None:
-        if timeout is not None and not self._parent.drain_asked:
-            self._parent.timeout = timeout
-        self._parent.drain_asked = True
+        ending = self._parent.ending
+        if timeout is not None and not ending.drain_asked:
+            ending.timeout = timeout
+        ending.drain_asked = True
         self._waker.wake()
 
     def abort(self) -> None:
-        self._parent.stop_asked = self._parent.abort_asked = True
+        self._parent.ending.stop_asked = self._parent.ending.abort_asked = True
         self._waker.wake()
 
     def signal_fileno(self) -> int:

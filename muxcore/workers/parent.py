@@ -9,7 +9,6 @@ of Python's start. Whoever waits in the queue of its sockets stays there meanwhi
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
 import select
 import threading
@@ -27,17 +26,12 @@ from muxcore.parts.timers import Timers
 from muxcore.parts.waker import Waker
 from muxcore.stats import Stats
 from muxcore.workers.crew import Worker, most_of
+from muxcore.workers.ending import Ending, Phase
 from muxcore.workers.places import Place, Places
 from muxcore.workers.replacing import Replacing
 from muxcore.workers.task import file_of
 
 _TICK = 0.05  # s between two looks at who has ended, where a process has no descriptor (Linux 5.3)
-_MARGIN = 5.0  # s beyond the time that it has: then a worker hangs
-_KILL_AFTER = 0.5  # s between an abort, which waits for nothing, and SIGKILL
-
-
-class _Phase(enum.IntEnum):
-    SERVING, DRAINING, STOPPING, ABORTING, KILLING = range(5)
 
 
 class Parent:
@@ -51,8 +45,7 @@ class Parent:
         tell: called with each phase of its end; see ``Engine.drain``.
 
     Attributes:
-        drain_asked, stop_asked, abort_asked: how it is to end: set by anybody, who then wakes it.
-        timeout: seconds that a drain gives clients; None: as long as they like.
+        ending: how it is to end: what is asked for is set there by anybody, who then wakes it.
         limits: the whole service's.
         alarms: calls that are due later.
         serves: every place has had a worker that is ready.
@@ -69,8 +62,7 @@ class Parent:
         waker: Waker,
         tell: Callable[[str], object],
     ) -> None:
-        self.drain_asked = self.stop_asked = self.abort_asked = False
-        self.timeout = limits.drain_timeout
+        self.ending = Ending(limits.drain_timeout)
         self.alarms = Timers(0)
         self.serves = False
         self.drained = True
@@ -91,10 +83,6 @@ class Parent:
         self._counting = threading.Lock()  # a cell is added to that, and read no more, at once
         self._starts = Replacing()  # of those that have no place yet
         self._start_due = 0.0
-        self._phase = _Phase.SERVING
-        self._closes_at = math.inf  # when the listening sockets do
-        self._over_at = math.inf  # when the time of clients is
-        self._until = math.inf  # when the phase is over, and the next one begins
 
     def call(self, call: Callable[[], object]) -> None:
         """Have something called between two turns; from any thread and signal handler."""
@@ -133,14 +121,14 @@ class Parent:
     def resize(self, count: int) -> None:
         """Have so many workers; in its thread."""
         places = self._places
-        while len(places.every) > count and self._phase == _Phase.SERVING:
+        while len(places.every) > count and self.ending.phase == Phase.SERVING:
             left, heir, sockets = places.one_less()
             for worker in self._workers:
                 if worker.place is left:
                     self._let_go(worker)
                 elif worker.place is heir and not worker.leaves and sockets:
                     worker.process.channel.send("listen", sockets)
-        while len(places.every) < count and self._phase == _Phase.SERVING:
+        while len(places.every) < count and self.ending.phase == Phase.SERVING:
             try:
                 places.one_more()
             except OSError as exc:
@@ -164,11 +152,11 @@ class Parent:
         return stats
 
     def is_over(self) -> bool:
-        return self._phase > _Phase.SERVING and not self._workers
+        return self.ending.phase > Phase.SERVING and not self._workers
 
     def turn(self) -> None:
         """Wait until there is something to do, and do it."""
-        if self._phase == _Phase.SERVING:
+        if self.ending.phase == Phase.SERVING:
             self._fill()
         readable = self._wait()
         if self._waker.fileno() in readable:
@@ -213,10 +201,10 @@ class Parent:
 
     def _due(self) -> float:
         """Return when there is something to do that nobody tells of."""
-        dues = [self._until, self._closes_at, self._over_at]
+        dues = [self.ending.due()]
         if (delay := self.alarms.delay()) is not None:
             dues.append(monotonic() + delay)
-        if self._phase == _Phase.SERVING:
+        if self.ending.phase == Phase.SERVING:
             dues += [place.due for place in self._empty() if place.due > monotonic()]
             if self._lacks() > 0:
                 dues.append(self._start_due)
@@ -301,9 +289,9 @@ class Parent:
         worker.process.channel.close()
         self._forget(worker)
         place = worker.place
-        if self._phase > _Phase.SERVING and worker.ready_at is not None:
+        if self.ending.phase > Phase.SERVING and worker.ready_at is not None:
             self.drained = self.drained and status == 0
-        if self._phase > _Phase.SERVING:
+        if self.ending.phase > Phase.SERVING:
             return
         if worker.leaves and status in (0, 1):  # a signal of somebody's has ended it
             replaced = ", and is replaced" if place in self._places.every else ""
@@ -354,60 +342,43 @@ class Parent:
         """Nobody can serve: end."""
         self.failure = WorkerFailed(why)
         if self.serves:
-            self.drain_asked = True
+            self.ending.drain_asked = True
         else:
-            self.stop_asked = True
+            self.ending.stop_asked = True
 
     # -- its end
 
     def _end(self) -> None:
         """Do what was asked for, and what is due of it."""
-        now, limits = monotonic(), self.limits
-        if now >= self._until:
-            self.abort_asked = True
-        if self.abort_asked and self._phase == _Phase.ABORTING and now >= self._until:
-            self._begin(_Phase.KILLING, math.inf)
-        elif self.abort_asked and self._phase < _Phase.ABORTING:
-            self._begin(_Phase.ABORTING, now + _KILL_AFTER)
-        elif self.stop_asked and self._phase < _Phase.STOPPING:
-            self._begin(_Phase.STOPPING, now + limits.stop_timeout + _MARGIN)
-        elif self.drain_asked and self._phase < _Phase.DRAINING:
-            delay = limits.drain_delay
-            self._closes_at = now + delay
-            if self.timeout is not None:
-                self._over_at = self._closes_at + self.timeout
-            rest = delay + limits.drain_spread + limits.stop_timeout + _MARGIN
-            self._begin(
-                _Phase.DRAINING, math.inf if self.timeout is None else now + self.timeout + rest
-            )
-        if now >= self._closes_at:
+        now, before = monotonic(), self.ending.phase
+        if self.ending.goes_on(now, self.limits):
+            self._begin(self.ending.phase, before)
+        if self.ending.closes(now):
             self._close_places("closed")
-        if now >= self._over_at:
-            self._over_at = math.inf
+        if self.ending.is_over(now):
             self._tell("over")
 
-    def _begin(self, phase: _Phase, until: float) -> None:
-        if self._phase == _Phase.SERVING:
+    def _begin(self, phase: Phase, before: Phase) -> None:
+        if before == Phase.SERVING:
             for worker in self._workers:
                 if worker.place is None:  # it has nobody to finish with
                     worker.process.kill()
-        before, self._phase, self._until = self._phase, phase, until
         for worker in self._workers:
             channel = worker.process.channel
-            if phase == _Phase.DRAINING:
-                channel.send("drain", timeout=self.timeout, delay=self.limits.drain_delay)
-            elif phase == _Phase.STOPPING:
+            if phase == Phase.DRAINING:
+                timeout, delay = self.ending.timeout, self.limits.drain_delay
+                channel.send("drain", timeout=timeout, delay=delay)
+            elif phase == Phase.STOPPING:
                 channel.send("stop")
-            elif phase == _Phase.ABORTING:
+            elif phase == Phase.ABORTING:
                 channel.send("abort")
             else:
                 worker.process.kill()
-        if phase == _Phase.DRAINING:
+        if phase == Phase.DRAINING:
             self._tell("draining")
-        elif before < _Phase.STOPPING:
+        elif before < Phase.STOPPING:
             self._close_places("ending")
 
     def _close_places(self, phase: str) -> None:
-        self._closes_at = math.inf
         self._places.close()
         self._tell(phase)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import socket
 import stat
@@ -268,6 +269,9 @@ def test_the_metrics_are_what_prometheus_reads(asked: Start, upstream: Upstream)
     assert 0 < time.time() - values["process_start_time_seconds",] < 86_400
     assert "192.0.2.1" not in text  # a client is no label
     assert {each.type for each in strict.values()} == {"gauge", "counter"}
+    page = (Path(__file__).parents[2] / "docs" / "admin.md").read_text(encoding="utf-8")
+    told = {name.replace("…", "muxcore_upstream") for name in re.findall(r"`([…\w]+)`", page)}
+    assert {name for name, *_ in values} - told == set()
 
 
 def test_the_socket_is_its_owners_and_the_metrics_are_read_only(asked: Start) -> None:

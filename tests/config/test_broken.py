@@ -151,7 +151,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         (
             'idle_timeout = "10m"',
             'drain_idle = "often"',
-            r":4: server.limits.drain_idle: must be a time",
+            r":4: server.limits.drain_idle: must be wait, close, or a time",
         ),
         (
             'engine = "pure-select"',
@@ -233,7 +233,7 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         (
             'check = {every = "2s"}',
             'max_ejected = "half"',
-            r":14: pools.web.max_ejected: must be a share such as '50%'",
+            r":14: pools.web.max_ejected: must be a share such as 50%, not 'half'",
         ),
         (
             'check = {every = "2s"}',
@@ -392,6 +392,28 @@ def test_all_errors_are_told_at_once_and_in_order() -> None:
     text = _GOOD.replace("engine", "engin").replace("weight", "wait").replace("json", "xml")
     lines = [int(each.split(":")[1]) for each in errors_of(text)]
     assert lines == [2, 12, 16]
+
+
+def test_what_one_table_cannot_be_is_told_at_once_whoever_refuses_it() -> None:
+    text = _GOOD.replace("weight = 2", "weight = 0, rate = -1")
+    pool = "check = {every = 0, rise = 0}\nqueue = -1\nqeue = 1\nslow_start = -1"
+    text = text.replace('check = {every = "2s"}', f'{pool}\nmax_ejected = "half"')
+    limits = "idle_timeout = -1\nconnections = 0\nbacklog = 'x'"
+    text = text.replace('idle_timeout = "10m"', limits)
+    found = [re.match(r"relay\.toml:\d+: ([^ ]*):", each)[1] for each in errors_of(text)]  # type: ignore[index]
+    assert sorted(found) == [
+        "pools.web.check.every",
+        "pools.web.check.rise",
+        "pools.web.max_ejected",
+        "pools.web.qeue",
+        "pools.web.queue",
+        "pools.web.slow_start",
+        "pools.web.upstreams[1].rate",
+        "pools.web.upstreams[1].weight",
+        "server.limits.backlog",
+        "server.limits.connections",
+        "server.limits.idle_timeout",
+    ]
 
 
 def test_so_many_are_told_and_the_others_are_counted() -> None:

@@ -249,7 +249,7 @@ RELAY_MUTANTS = [
     Mutant(
         "a client's own key is not looked at",
         "PureProcess",
-        (("parts/verbs.py", "key or key_of(self.get", "key_of(self.get"),),
+        ((SEARCHING, "if not key and client", "if client"),),
         ("a_key_says_which_upstream_of_a_pool_it_is",),
     ),
     Mutant(

@@ -126,6 +126,7 @@ TEST(a_released_name_is_stale_whatever_is_asked_of_it)
     CHECK_EQUAL(mux_verb(loop, old, before, MUX_VERB_ECHO, NULL, 0), -ESTALE);
     CHECK_EQUAL(mux_bytes(loop, old, before, in_out), -ESTALE);
     CHECK_EQUAL(mux_handle(loop, old, before), -ESTALE);
+    CHECK_EQUAL(mux_name(loop, old, before, in_out, sizeof in_out), -ESTALE);
     CHECK_EQUAL(mux_release(loop, old, before), -ESTALE);
     CHECK(got(next, "") && !ended(next));
     end();

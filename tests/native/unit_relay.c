@@ -300,6 +300,7 @@ TEST(an_outgoing_connection_is_told_and_held_until_python_lets_it_go)
     CHECK_EQUAL(poll_now(), 1);
     expect(0, MUX_EV_CONNECTED, 0);
     CHECK_EQUAL(mux_handle(loop, (uint32_t)made, generation), -EBADF); /* there is no descriptor */
+    CHECK_EQUAL(mux_name(loop, (uint32_t)made, generation, &generation, 0), -EBADF);
     int handle = script_dialled(script);
     script_arrive(script, handle, "banner", 6);
     CHECK_EQUAL(poll_now(), 0);

@@ -75,6 +75,7 @@ static void *call_everything(void *with)
         CHECK_EQUAL(mux_verb(loop, 0, 1, MUX_VERB_ECHO, NULL, 0), -EPERM);
         CHECK_EQUAL(mux_bytes(loop, 0, 1, in_out), -EPERM);
         CHECK_EQUAL(mux_handle(loop, 0, 1), -EPERM);
+        CHECK_EQUAL(mux_name(loop, 0, 1, in_out, sizeof in_out), -EPERM);
         CHECK_EQUAL(mux_refuse(loop, 0, 1), -EPERM);
         CHECK_EQUAL(mux_release(loop, 0, 1), -EPERM);
         CHECK_EQUAL(mux_forget(loop, 0, 1), -EPERM);

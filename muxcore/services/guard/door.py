@@ -47,6 +47,8 @@ class Door:
     def __init__(self, given: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.given = given
         self.rules = Rules.of(**given)
+        self._knows_sources = self.rules.know_sources  # asked for each connection
+        self._limits_sources = any(self.rules.source_bytes)
         self.active = 0
         self.counts: Counter[str] = Counter()
         self.sources = Sources(self, self.rules.sources)
@@ -72,6 +74,7 @@ class Door:
             for capability in sorted(rules.requires - self.server.capabilities):
                 self.server._engine.need(capability)
         self.given, self.rules, self._shared = given, rules, None
+        self._knows_sources, self._limits_sources = rules.know_sources, any(rules.source_bytes)
         self.sources.most = rules.sources
         self._speeds.become(rules.bytes_up, rules.bytes_down)
         self.sources.become(*rules.source_bytes)
@@ -82,7 +85,7 @@ class Door:
         peername = transport.get_extra_info("peername")
         source: Source | None = None
         why = self._refusal(rules, peername, now)
-        if not why and rules.know_sources:
+        if not why and self._knows_sources:
             source = self.sources.of(source_of(peername), now)
             why = _refusal_of(rules, source, now)
         if why:
@@ -96,7 +99,7 @@ class Door:
             transport.add_witness(self)
             return True
         self.sources.entered(source)
-        if source.speeds is None and any(rules.source_bytes):
+        if self._limits_sources and source.speeds is None:
             source.speeds = Speeds()
             source.speeds.become(*rules.source_bytes)
         if rules.source_rate is not None:
@@ -123,7 +126,9 @@ class Door:
 
     def _refusal(self, rules: Rules, peername: Any, now: float) -> str:
         """Return what is against a connection, wherever it comes from; "": nothing is."""
-        if rules.deny.have(peername) or (rules.allow and not rules.allow.have(peername)):
+        if rules.deny is not None and rules.deny.have(peername):
+            return "denied"
+        if rules.allow is not None and not rules.allow.have(peername):
             return "denied"
         if rules.connections is not None and self.active >= rules.connections:
             return "connections"

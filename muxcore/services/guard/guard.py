@@ -102,9 +102,9 @@ class Guard(Wrapper):
     def change(self, **settings: Any) -> None:
         """Allow something else from now on, in the engine's thread; what is not named stays.
 
-        What is counted stays, too, and so does whoever is in. Of a source that did not matter when
-        its connections came, those do not count; nor do bytes of connections for which there was no
-        limit.
+        What is counted stays, too, and so does whoever is in. Connections that came while no limit
+        was for sources are not counted as their sources'; nor are bytes of connections for which
+        there was no limit.
 
         Args:
             settings: as of ``Guard``.

@@ -20,8 +20,8 @@ _ENDS = ("close", "reset")
 class Rules:
     """See ``Guard``."""
 
-    allow: Networks
-    deny: Networks
+    allow: Networks | None  # None: everybody
+    deny: Networks | None  # None: nobody
     connections: int | None
     rate: Pace | None
     source_connections: int | None
@@ -61,8 +61,8 @@ class Rules:
                 f"Guard(refuse={refuse!r}): refuse must be 'close' or 'reset', not {refuse!r}"
             )
         return cls(
-            Networks("Guard", "allow", allow),
-            Networks("Guard", "deny", deny),
+            Networks("Guard", "allow", allow) or None,
+            Networks("Guard", "deny", deny) or None,
             _cap("connections", connections),
             checked_rate("Guard", "rate", rate),
             _cap("source_connections", source_connections),

@@ -1,11 +1,11 @@
 """What a guard knows of its sources: a table with an end.
 
-A source is known from its first connection on. One that has none, and would have nothing to be
-reproached with, may be forgotten: those that have had none for the longest time go first, two for
-each new one, so the table shrinks again by itself. Where every place is taken, and nobody may be
-forgotten, those who are not in the table share one entry. So whoever comes with many addresses
-lifts the limit of nobody who has reached it, and takes no memory beyond the table; newcomers share
-a limit meanwhile.
+A source is known from its first connection on. One that has none now, and may have as much again as
+one that was never seen, may be forgotten: those that have had none for the longest time go first,
+two for each new one, so the table shrinks again by itself. Where every place is taken, and nobody
+may be forgotten, those who are not in the table share one entry. So whoever comes with many
+addresses lifts the limit of nobody who has reached it, and takes no memory beyond the table;
+newcomers share a limit meanwhile.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from muxcore.errors import NoUpstream
 from muxcore.limits import checked
 from muxcore.parts import checking
 from muxcore.parts.searching import Search, Try
-from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats, key_of
+from muxcore.pool import POLICIES, Lease, Pool, Trial, Upstream, UpstreamStats
 from muxcore.services.relay import access_log as log
 from muxcore.services.relay.own import is_own
 
@@ -36,8 +36,7 @@ class Relay:
     Args:
         upstreams: addresses as in ``muxcore.address.parse``: names, IPv4, IPv6, unix paths; or one
             ``muxcore.Pool``, which brings ``policy`` and ``connect_timeout`` of its own.
-        policy: of the pool that is made of addresses: "round-robin", which None means too, or
-            "least-connections".
+        policy: of the pool that is made of addresses, as of ``Pool``; None means "round-robin".
         connect_timeout: seconds that connecting to one upstream may take.
         idle_timeout: seconds after which a pair in which no byte moves is cut.
         half_close_timeout: seconds for which one direction may go on after the other has ended; 0:
@@ -47,8 +46,8 @@ class Relay:
             ``muxcore.access``; a ``muxcore.services.relay.AccessLog``, which says what is in it;
             or a callable that takes a ``muxcore.services.relay.Record``.
 
-    The three time-outs and ``max_connections`` are the server's limits of those names (and
-    ``Limits.connections``); None leaves to the server what it has.
+    The three time-outs are laid over the server's limits of those names, and ``max_connections``
+    over ``Limits.connections``; None leaves to the server what it has.
 
     Attributes:
         pool: the upstreams.
@@ -86,14 +85,15 @@ class Relay:
     def __call__(self) -> _Client:
         return _Client(self)
 
-    def _client(self, first: bytes, age: float) -> _Client:
+    def _client(self, first: bytes, age: float, listener: str) -> _Client:
         """Return the protocol of a client that has been here for a while, and was read from.
 
         Args:
             first: what it has sent.
             age: seconds since its accept.
+            listener: the address that it connected to; "": it was not asked for.
         """
-        return _Client(self, first, age)
+        return _Client(self, first, age, listener)
 
     @property
     def requires(self) -> frozenset[str]:
@@ -142,11 +142,14 @@ class _Client:
         *("_search", "_took", "_transport", "_tries"),
     )
 
-    def __init__(self, relay: Relay, first: bytes = b"", age: float = 0.0) -> None:
+    def __init__(
+        self, relay: Relay, first: bytes = b"", age: float = 0.0, listener: str = ""
+    ) -> None:
         self._relay = relay
         self._first = first
         self._began = relay.pool.clock() - age
-        self._id = self._listener = ""  # "": nobody follows it
+        self._id = ""  # nobody follows it
+        self._listener = listener
         self._took: float | None = None  # s, to connect to its upstream
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
@@ -161,11 +164,10 @@ class _Client:
         if relay.log is not None or relay.clients is not None:
             self._is_followed()
         try:
-            key = key_of(transport.get_extra_info("peername"))
             self._search = Search(
-                *(relay.pool, transport.server, self._joins, self._has_none),
-                key=key,
+                *(relay.pool, transport._engine, self._joins, self._has_none),
                 client=transport,
+                joins=True,
             )
         except NoUpstream as exc:
             self._has_none(exc)
@@ -190,33 +192,31 @@ class _Client:
         """Somebody follows it: it has a name, and its start is told where that is wanted."""
         relay, transport = self._relay, self._transport
         self._id = log.new_id()
-        self._listener = log.client_name(transport.get_extra_info("sockname"))
+        if not self._listener:
+            self._listener = log.client_name(transport.get_extra_info("sockname"))
         if relay.clients is not None:
             relay.clients[self._id] = self
         if isinstance(relay.log, log.AccessLog) and relay.log.start:
             relay.log(self._record(transport, None, event="start"))
 
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
-        pool, lease = self._relay.pool, self._lease
+        pool, lease, tries = self._relay.pool, self._lease, self._tries
         seen = lease.seen_at if isinstance(lease, Trial) else None
-        more: dict[str, Any] = {} if event == "end" else {"ended": ""}
-        if self._killed:
-            more["ended"] = "killed"
+        ended = "refused" if self._refused else None if event == "end" else ""
         return log.record_of(
             transport,
             lease.name if lease is not None else "",
             pool.clock() - self._began,
             exc,
-            self._refused,
-            tuple(each.why for each in self._tries),
+            ended="killed" if self._killed else ended,
+            failures=tuple([each.why for each in tries]) if tries else (),
             event=event,
             id=self._id,
             listener=self._listener,
             pool=pool.name,
             connect=self._took,
             first_byte_within=None if seen is None else round(seen - self._began, 6),
-            tries=self._tries,
-            **more,
+            tries=tries,
         )
 
     # -- for who steers it, in the engine's thread

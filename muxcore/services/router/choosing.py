@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from muxcore.services.router.deciding import Decision, Decisions
     from muxcore.services.router.plan import Plan
 
-_ROOM = 4096  # bytes of a read: nearly every first message, and no more for one who says nothing
-
 
 class Routing(Protocol):
     """What is asked of the ``Router``."""
@@ -48,7 +46,7 @@ class Choosing:
         "_listener",
         "_patience",
         "_plan",
-        "_room",
+        "_rest",
         "_router",
         "_transport",
         "_why",
@@ -62,7 +60,7 @@ class Choosing:
         self._patience: Handle | None = None  # the end of what is waited for
         self._decision: Decision | None = None  # that is awaited
         self._listener = self._why = ""  # of the log; why it was refused
-        self._room = bytearray()
+        self._rest = b""  # what came with the last of the bytes that count
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -71,22 +69,19 @@ class Choosing:
             self._listener = log.client_name(transport.get_extra_info("sockname"))
         if not router.first_bytes:
             self._heard.end()
-        self._look()
+        if not router.first_bytes or not self._plan.needs_bytes:
+            self._look()
         if transport.get_protocol() is self and not transport.is_closing() and not self._decision:
-            self._patience = transport.server.call_later(router.first_bytes, self._silent)
+            self._patience = transport._engine.alarm(router.first_bytes, self._silent)
 
     # -- what comes
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        left = self._router.max_bytes - len(self._heard.data)
-        if len(self._room) != min(_ROOM, left):
-            self._room = bytearray(min(_ROOM, left))
-        return self._room
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         heard = self._heard
-        heard.add(bytes(memoryview(self._room)[:nbytes]))
-        if len(heard.data) >= self._router.max_bytes:
+        room = self._router.max_bytes - len(heard.data)
+        heard.add(data[:room])
+        if len(data) >= room:
+            self._rest = data[room:]
             heard.end()
             self._transport.pause_reading()
         self._look()
@@ -111,8 +106,13 @@ class Choosing:
         if router.log is not None:
             seconds = monotonic() - self._began
             failures = (self._why,) if self._why else ()
-            ended = (self._transport, "", seconds, exc, True, failures)
-            router.log(log.record_of(*ended, listener=self._listener))
+            record = log.record_of(
+                *(self._transport, "", seconds, exc),
+                ended="refused",
+                failures=failures,
+                listener=self._listener,
+            )
+            router.log(record)
 
     def _silent(self) -> None:
         """The time for the first bytes is over: choose by what there is."""
@@ -193,7 +193,8 @@ class Choosing:
         self._wait_no_more()
         self._router.counts[how] += 1
         transport = self._transport
-        client = self._plan.relay_to(pool)._client(self._heard.data, monotonic() - self._began)
+        said, age = self._heard.data + self._rest, monotonic() - self._began
+        client = self._plan.relay_to(pool)._client(said, age, self._listener)
         transport.set_protocol(client)
         dispatch.call(transport, client, "connection_made", transport)
         if transport._engine.draining:

@@ -20,42 +20,66 @@ _MESSAGES = {"tls": tls_client_hello, "http": http_head, "postgres": postgres_st
 class Heard:
     """The first bytes of a client.
 
+    They are read only as far as somebody asks: most routes want to know who speaks TLS.
+
     Attributes:
         data: they.
         is_all: no more are waited for, so that nothing depends on them.
-        protocol: see ``First``.
-        hello: see ``First``.
-        is_whole: the first message has come, or there is none to wait for.
     """
 
-    __slots__ = ("data", "hello", "is_all", "is_whole", "protocol")
+    __slots__ = ("_has_read", "_hello", "_is_whole", "_protocol", "data", "is_all")
 
     def __init__(self) -> None:
         self.data = b""
         self.is_all = False
-        self.protocol: str | None = None
-        self.hello: ClientHello | None = None
-        self.is_whole = False
+        self._has_read = True  # all of it
+        self._protocol: str | None = None
+        self._hello: ClientHello | None = None
+        self._is_whole = False
 
     def add(self, data: bytes) -> None:
         """Hear more."""
         self.data += data
-        if self.protocol is None:
-            self.protocol = protocol_of(self.data)
-        if self.is_whole or self.protocol is None:
+        self._has_read = False
+
+    def end(self) -> None:
+        """Wait for no more."""
+        self.is_all = True
+
+    @property
+    def protocol(self) -> str | None:
+        """See ``First``."""
+        self._read()
+        return self._protocol
+
+    @property
+    def hello(self) -> ClientHello | None:
+        """See ``First``."""
+        self._read()
+        return self._hello
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the first message has come, or there is none to wait for."""
+        self._read()
+        return self._is_whole or self.is_all
+
+    def _read(self) -> None:
+        if self._has_read:
+            return
+        self._has_read = True
+        if self._protocol is None:
+            self._protocol = protocol_of(self.data)
+        if self._is_whole or self._protocol is None:
             return
         try:
-            read = _MESSAGES.get(self.protocol)
+            read = _MESSAGES.get(self._protocol)
             message = read(self.data) if read is not None else True
         except ParseError:
             message = True  # it will not get better
         if isinstance(message, ClientHello):
-            self.hello = message
-        self.is_whole = message is not None
-
-    def end(self) -> None:
-        """Wait for no more."""
-        self.is_all = self.is_whole = True
+            self._hello = message
+        self._is_whole = message is not None
 
     # -- questions
 
@@ -67,21 +91,24 @@ class Heard:
         """
         if not self._knows_hello():
             return None
-        if self.hello is None or self.hello.server_name is None:
+        hello = self.hello if self._may_be_tls() else None
+        if hello is None or hello.server_name is None:
             return ()
-        name = self.hello.server_name.removesuffix(".")
+        name = hello.server_name.removesuffix(".")
         return name, "*." + name.partition(".")[2]
 
     def offers(self, alpn: Collection[str]) -> bool | None:
         """Return whether a TLS client speaks one of these protocols."""
         if not self._knows_hello():
             return None
-        return self.hello is not None and any(each in alpn for each in self.hello.alpn)
+        hello = self.hello
+        return hello is not None and any(each in alpn for each in hello.alpn)
 
     def speaks(self, protocols: Collection[str]) -> bool | None:
-        if self.protocol is None:
+        protocol = self.protocol
+        if protocol is None:
             return False if self.is_all else None
-        return self.protocol in protocols
+        return protocol in protocols
 
     def starts_with(self, beginnings: Collection[bytes]) -> bool | None:
         if any(self.data.startswith(each) for each in beginnings):
@@ -91,4 +118,7 @@ class Heard:
 
     def _knows_hello(self) -> bool:
         """Whether no more bytes can change what is known of a hello."""
-        return self.is_all or self.is_whole or not RECORD.startswith(self.data[: len(RECORD)])
+        return not self._may_be_tls() or self.is_whole
+
+    def _may_be_tls(self) -> bool:
+        return RECORD.startswith(self.data[: len(RECORD)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from muxcore.pool import Pool
@@ -28,6 +28,7 @@ class Plan:
 
     Attributes:
         relays: one for each pool that is named.
+        needs_bytes: nobody's route is known before a byte.
         decide, routes: the same.
         rest: what ``Router.change`` was told beside the routes.
 
@@ -78,6 +79,9 @@ class Plan:
             if not route.tls_name:
                 self._others.append(number)
         self._first_named = min((numbers[0] for numbers in self._named.values()), default=math.inf)
+        from muxcore.services.router.heard import Heard  # who routes nobody needs no parser
+
+        self.needs_bytes = not self.route_of(Heard())[0]
 
     def shared(self, share: Callable[[Pool], Pool]) -> tuple[tuple[Route, ...], dict[str, Any]]:
         """Return routes and rest of a plan that has other pools in the place of these.
@@ -97,28 +101,22 @@ class Plan:
         Args:
             heard: what the client has said.
         """
-        for number in self._candidates(heard):
-            if number < 0:
-                return False, None
+        numbers, is_all = self._candidates(heard)
+        for number in numbers:
             answer = self.routes[number]._matches(heard)
             if answer is None:
                 return False, None
             if answer:
                 return True, self.routes[number]
-        return True, None
+        return is_all, None
 
-    def _candidates(self, heard: Heard) -> Iterable[int]:
-        """Yield the numbers of routes that a client may take; -1: more has to be known first."""
+    def _candidates(self, heard: Heard) -> tuple[list[int], bool]:
+        """Return the numbers of routes that a client may take, and whether these are all."""
         names = heard.names() if self._named else ()
-        if names is not None:
-            found = [number for name in names for number in self._named.get(name, ())]
-            yield from sorted((*self._others, *found)) if found else self._others
-            return
-        for number in self._others:
-            if number > self._first_named:
-                break
-            yield number
-        yield -1
+        if names is None:
+            return [number for number in self._others if number < self._first_named], False
+        found = [number for name in names for number in self._named.get(name, ())]
+        return (sorted((*self._others, *found)) if found else self._others), True
 
     def pool_of(self, decided: Any) -> Pool | None:
         """Return the pool that a decision means.

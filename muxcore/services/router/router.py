@@ -96,6 +96,9 @@ class Router:
             half_close_timeout=half_close_timeout,
             max_connections=max_connections,
         )
+        from muxcore.services.router.choosing import Choosing  # who routes nobody needs no parser
+
+        self._choosing = Choosing
         self.first_bytes = seconds("Router(first_bytes=…): first_bytes", first_bytes)
         self.decide_timeout = seconds("Router(decide_timeout=…): decide_timeout", decide_timeout)
         if not self.decide_timeout:
@@ -111,9 +114,7 @@ class Router:
         self.plan = self._planned(routes, default, decide, pools, {})
 
     def __call__(self) -> Choosing:
-        from muxcore.services.router.choosing import Choosing  # who routes nobody needs no parser
-
-        return Choosing(self)
+        return self._choosing(self)
 
     def __repr__(self) -> str:
         return f"Router({', '.join(map(repr, self.services))})"

@@ -1,6 +1,7 @@
-"""A drain of what Python sees, and of what it does not: connections of a silent verb, and pairs.
+"""How a loop of the C core ends, by a drain or a stop: what Python sees, and what it does not.
 
-A pair of which Python sees one side ends with that side; what it sees nothing of is C's to end.
+That is connections of a silent verb, and pairs. A pair of which Python sees one side ends with that
+side; what it sees nothing of is C's to end, and what movers have is theirs.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ from typing import Any
 
 from muxcore.errors import Stopped
 from muxcore.native.gathering import Gathering
+from muxcore.native.mover import Mover
 
 _ALL = 2**32 - 1
 
 
-class Draining(Gathering):
-    """What of an engine drains; ``NativeEpollEngine`` is the rest."""
+class Ending(Gathering):
+    """What of an engine ends; ``NativeEpollEngine`` is the rest."""
 
+    _counted: Any  # the loop's ``mux_stats``
+    _movers: list[Mover]
     _moved_unseen: Any = None  # bytes of what Python does not see, at the last look
+
+    # -- a drain
+
+    def clients(self) -> int:
+        return int(self._counted.open)
 
     def is_client(self, transport: Any) -> bool:
         slot = transport._slot, transport._generation
@@ -47,5 +56,32 @@ class Draining(Gathering):
             self.errors[Stopped.__name__] += ended
         return ended
 
+    # -- a stop, which a drain becomes
+
+    def is_over(self) -> bool:
+        if not (self.ending or self.retiring):
+            return False
+        self._finish_drain()
+        ends = self.ending or not self.draining
+        return ends and not (self._counted.open or self._counted.outgoing or self._movers_have())
+
+    def _close_all(self) -> None:
+        super()._close_all()
+        self.lib.mux_close_unseen(self.loop, 0)
+        self._drain_movers()
+
+    def _cut_short(self) -> None:
+        self._clean = self._clean and not (self.lib.mux_unsent(self.loop) or self._movers_have())
+        super()._cut_short()
+        self.lib.mux_close_unseen(self.loop, 1)
+
+    # -- what has gone to movers
+
+    def _movers_have(self) -> bool:
+        """Whether a mover has a connection, if only one that lingers."""
+        return any(each.counted.open for each in self._movers)
+
     def _drain_movers(self) -> None:
         """Have the movers wake the loop whenever a connection is gone."""
+        for mover in self._movers:
+            mover.drain()
