@@ -16,6 +16,7 @@ from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import Told, header_for
 from muxcore.pool import Lease, Pool, Upstream, key_of
+from muxcore.pool.trials import Trials
 from muxcore.protocol import Handle
 
 TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
@@ -84,8 +85,10 @@ class Search:
         "_key",
         "_patience",
         "_pool",
+        "_sends",
         "_since",
         "_timeout",
+        "_trials",
         "_tried",
         "_tries",
         "_upstream",
@@ -119,7 +122,9 @@ class Search:
             key = key_of(client.get_extra_info("peername"))
         self._key = key
         self._client = client
-        self._joins = joins and pool.trials is None
+        self._joins = joins
+        self._sends = ""  # which PROXY header the upstream gets that is connected to
+        self._trials: Trials | None = None  # which that connection will be on
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
         self._again: Handle | None = None  # while it waits for another round: the begin of that
@@ -128,8 +133,6 @@ class Search:
         self.began = 0.0
         if pool.check is not None and pool.on_added is None:
             begin(pool, engine)
-        if pool.trials is not None:
-            first_bytes.begin(pool.trials, engine)
         if not self._try_next():
             raise self._nobody()
 
@@ -205,14 +208,15 @@ class Search:
 
     def _connect(self, upstream: Upstream) -> Handle:
         how = upstream.address, self, self._timeout
-        if self._joins and not self._sends(upstream):
+        own, pool = upstream.send_proxy, self._pool
+        # what holds now; the pool may have changed by the time that it is connected
+        self._sends = pool.send_proxy if own is None else own
+        self._trials = pool.trials
+        if self._trials is not None:
+            first_bytes.begin(self._trials, self._engine)
+        elif self._joins and not self._sends:
             return self._engine.connect_side(*how)
         return self._engine.connect(*how)
-
-    def _sends(self, upstream: Upstream) -> str:
-        """Return which PROXY header an upstream gets; "": none."""
-        own = upstream.send_proxy
-        return self._pool.send_proxy if own is None else own
 
     def _wait(self, first: bool) -> bool:
         pool = self._pool
@@ -283,10 +287,10 @@ class Search:
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
-        header = header_for(self._sends(upstream), client)
+        header = header_for(self._sends, client)
         lease: Lease = upstream
-        if (trials := self._pool.trials) is not None:
-            lease = trials.begin(upstream, transport, self.began, len(header))
+        if self._trials is not None:
+            lease = self._trials.begin(upstream, transport, self.began, len(header))
         transport.set_protocol(lease)
         if header:
             transport.write(header)

@@ -12,7 +12,7 @@ import pytest
 import muxcore
 from muxcore.address import Address
 from muxcore.parts.searching import Search
-from muxcore.pool import Pool, Upstream
+from muxcore.pool import Pool, Trial, Upstream
 
 
 class Handle:
@@ -28,6 +28,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | None]] = []
+        self.sides = 0  # of them without a transport of their own
         self.handle = Handle()
 
     def connect(self, where: Address, service: Any, timeout: float | None = None, /) -> Handle:
@@ -37,6 +38,10 @@ class Engine:
         self.service = service
         self.handle = Handle()
         return self.handle
+
+    def connect_side(self, *how: Any) -> Handle:
+        self.sides += 1
+        return self.connect(*how)
 
     def call_later(self, delay: float, call: Any, /, *args: Any) -> Handle:
         self.patience = (delay, call)
@@ -198,6 +203,48 @@ def test_a_search_that_is_over_keeps_nobody(end: str) -> None:
         assert alive() is None, "the search keeps who asked for it"
     finally:
         gc.enable()
+
+
+def test_who_is_on_the_way_when_a_pool_begins_to_try_is_not_on_trial() -> None:
+    caller = Caller("a:1")
+    caller.search(joins=True)
+    caller.pool.change(eject_after=1)
+    transport = caller.engine.connects()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+    assert transport.protocol is caller.pool.upstreams[0]
+
+
+def test_who_is_on_the_way_when_a_pool_begins_to_send_headers_sends_none() -> None:
+    caller = Caller("a:1")
+    caller.search(joins=True)
+    caller.pool.change(send_proxy="v1")
+    transport = caller.engine.connects()  # which has no write()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+
+
+@pytest.mark.parametrize("waits", ["queue", "round"])
+def test_who_waits_when_a_pool_begins_to_try_is_on_trial(waits: str) -> None:
+    options = {"queue": {"max_active": 1, "queue": 1}, "round": {"retry_for": 3}}[waits]
+    caller = Caller("a:1", **options)
+    only = caller.pool.upstreams[0]
+    trial: list[Any] = []
+    if waits == "queue":
+        caller.pool.take()
+    Search(
+        *(caller.pool, caller.engine, lambda _, lease: trial.append(lease), caller.failed.append),
+        joins=True,
+    )
+    if waits == "round":
+        caller.engine.fails()
+    caller.pool.change(eject_after=1)
+    caller.engine.sides = 0
+    if waits == "queue":
+        only.connection_lost(None)
+    else:
+        caller.engine.patience[1]()
+    assert caller.engine.sides == 0
+    caller.engine.connects()
+    assert isinstance(trial[0], Trial)
 
 
 # -- a place in the queue
