@@ -180,6 +180,18 @@ class FirstByteTimeout(MuxcoreError, TimeoutError):
         )
 
 
+class PairCut(MuxcoreError, ConnectionError):
+    """A pool has aborted a pair: see ``Pool(cut_failing=, cut_backups=)``.
+
+    Args:
+        why: what the upstream is, in a few words.
+    """
+
+    def __init__(self, why: str) -> None:
+        self._made_of = (why,)
+        super().__init__(errno.ECONNABORTED, f"cut: its upstream is {why}")
+
+
 class NoUpstream(MuxcoreError, ConnectionError):
     """None of a pool's upstreams could be had; the text says why, for each that was tried.
 

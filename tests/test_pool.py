@@ -6,6 +6,7 @@ import itertools
 import pickle
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -248,6 +249,15 @@ def test_two_random_ones_even_out() -> None:
     assert max(taken.values()) - min(taken.values()) <= 10  # of one choice it would be some 60
 
 
+def test_the_first_one_with_a_place_is_taken_whatever_its_weight() -> None:
+    spare = Upstream("c:1", backup=True)
+    pool = Pool("a:1", Upstream("b:1", weight=9), spare, policy="first", max_active=2, queue=1)
+    assert [_taken(pool).name for _ in range(4)] == ["a:1", "a:1", "b:1", "b:1"]
+    assert pool.take() is None
+    pool.upstreams[0].connection_lost(None)
+    assert _taken(pool).name == "a:1"
+
+
 def test_a_key_has_always_the_same_one_and_only_its_own_keys_move() -> None:
     names = [f"a:{port}" for port in range(1, 6)]
     pool = Pool(*names, policy="source")
@@ -342,7 +352,7 @@ def test_one_that_was_taken_out_gets_nobody(policy: str) -> None:
     assert pool.stats()["b:1"].state == "out"
     pool.upstream("b:1").out = False
     pool.changed()
-    assert set(_shares(pool, 100)) == {"a:1", "b:1"}
+    assert set(_shares(pool, 100)) == ({"a:1", "b:1"} if policy != "first" else {"a:1"})
 
 
 def test_where_all_are_out_nobody_is_taken() -> None:
@@ -439,6 +449,59 @@ def test_who_waits_on_keeps_his_turn() -> None:
     assert called == ["mine", "mine"]
     pool.give_up(mine)
     assert pool.waiting == 0
+
+
+@pytest.mark.parametrize("how", ["recovered", "added"])
+def test_one_that_comes_gives_its_places_to_all_who_wait(how: str) -> None:
+    pool, _ = _pool("a:1", "b:1", max_active=2, queue=9)
+    a, b = pool.upstreams
+    pool.fails(b, "it is late")
+    for _ in range(2):
+        assert pool.take() is a
+    served: list[str] = []
+    for _ in range(3):
+        pool.wait(_waits_on(pool, served))
+    if how == "recovered":
+        pool.recovered(b)
+    else:
+        pool.add("c:1")
+    assert (len(served), pool.waiting) == (2, 1)
+
+
+def _waits_on(pool: Pool, served: list[str]) -> Callable[[], None]:
+    def look() -> None:
+        if (taken := pool.take()) is not None:
+            served.append(taken.name)
+        else:
+            pool.wait(look, first=True)
+
+    return look
+
+
+def test_it_is_known_for_how_long_one_is_up_or_is_not() -> None:
+    pool, clock = _pool("a:1", "b:1")
+    a, b = pool.upstreams
+
+    def ago() -> list[float]:
+        return [each.changed_ago for each in pool.stats().values()]
+
+    clock.now += 5
+    assert ago() == [5, 5]
+    pool.fails(a, "late")
+    clock.now += 2
+    pool.fails(a, "late")
+    a.out = True
+    pool.changed()
+    assert ago() == [2, 7]  # it served in none of its states since
+    a.out = False
+    pool.recovered(a)
+    clock.now += 1
+    pool.heard(b, "75%")
+    assert ago() == [1, 8]
+    pool.heard(b, "drain")
+    pool.change("b:1", "c:1")
+    clock.now += 4
+    assert ago() == [4, 4]
 
 
 def test_nobody_is_busy_who_is_not_up() -> None:

@@ -120,7 +120,7 @@ def test_who_is_failing_by_a_check_that_is_no_more_is_up() -> None:
     pool = _pool("a:1", "b:1", check=Check(agent=9))
     a = pool.upstreams[0]
     pool.fails(a, "it is late")
-    a.percent, a.said = 0, "its agent says down"
+    a.percent, a.said, a.withdrawn = 0, "its agent says down", "its agent says maint"
     pool.change(check=Check(every=9))
     assert (a.failing, a.is_up, a.percent) == ("it is late", False, 100)
     pool.change(check=None)

@@ -205,8 +205,12 @@ class Answering:
         of = self._pool(pool, upstream)
 
         def change() -> None:
-            setattr(of.upstream(upstream), name, value)
+            one = of.upstream(upstream)
+            served = one.may_serve
+            setattr(one, name, value)
             of.changed()
+            if one.may_serve and not served:
+                of.returned(one)
 
         self._on_loop(change)
 

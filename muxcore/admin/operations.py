@@ -284,3 +284,4 @@ def _add_pool(merged: dict[str, dict[str, Any]], pool: dict[str, Any]) -> None:
         known["state"] = max(known["states"], key=known["states"].__getitem__)
         known["why"] = known["why"] or each["why"]
         known["rests_for"] = max(known["rests_for"], each["rests_for"])
+        known["changed_ago"] = min(known["changed_ago"], each["changed_ago"])

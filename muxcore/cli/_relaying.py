@@ -25,7 +25,7 @@ _SERVER = ("engine", "trigger", "workers", "balance", "reuse_port", "user", "gro
 _LISTENER = ("socket_mode", "accept_proxy", "proxy_timeout")
 _CHECK = ("check_timeout", "fall", "rise", "check_send", "check_expect", "agent")
 _POOL = (
-    *("policy", "max_active", "queue", "queue_timeout", "slow_start"),
+    *("policy", "max_active", "queue", "queue_timeout", "slow_start", "retry_for"),
     *("eject_after", "first_byte_timeout", "max_ejected", "send_proxy"),
 )
 _LOG = {

@@ -192,9 +192,12 @@ def _show_status(status: dict[str, Any]) -> Iterable[str]:
 def _show_pools(answer: dict[str, Any]) -> Iterable[str]:
     names = ("upstream", "state", "weight", "active", "total", "failed", "unanswered")
     yield from _table(
-        ("pool", *names, "why"),
+        ("pool", *names, "for", "why"),
         [
-            (pool["pool"], *(each[name] for name in names), each["why"])
+            (
+                *(pool["pool"], *(each[name] for name in names)),
+                *(f"{each['changed_ago']:.0f}s", each["why"]),
+            )
             for pool in answer["pools"]
             for each in pool["upstreams"]
         ],

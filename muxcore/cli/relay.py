@@ -97,6 +97,13 @@ def _add_pool(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="one that is back gets more and more for so long; default: 0s",
     )
+    group.add_argument(
+        "--retry-for",
+        type=duration,
+        metavar="TIME",
+        default=0.0,
+        help="a client that no upstream takes is tried again for so long; default: 0s",
+    )
     _add_proxy(parser.add_argument_group("the PROXY protocol: whose connection it is"))
     _add_trials(parser.add_argument_group("what clients find out about the upstreams"))
     group = parser.add_argument_group("checks of the upstreams")

@@ -148,6 +148,17 @@ def _show_bytes(value: bytes) -> str:
     return f"\\x40{shown[1:]}" if shown.startswith("@") else shown
 
 
+def _step(value: Any) -> tuple[bytes, bytes]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _refuse("a pair of texts, what is sent and what is expected", value)
+    send, expect = (_bytes(each) if each != "" else b"" for each in value)
+    return send, expect
+
+
+def _show_step(value: tuple[bytes, bytes]) -> list[str]:
+    return [_show_bytes(each) for each in value]
+
+
 def _mode(value: Any) -> int:
     if not isinstance(value, str):
         hint = f"; did you mean '0{value}'?" if re.fullmatch("[0-7]{3}", str(value)) else ""
@@ -166,6 +177,7 @@ def _listening(value: Any) -> Address:
 TEXT = Kind(_text)
 FLAG = Kind(_flag)
 BYTES = Kind(_bytes, _show_bytes)
+STEP = Kind(_step, _show_step)
 MODE = Kind(_mode, lambda value: f"0{value:o}")
 ADDRESS = Kind(_address, str)
 LISTENING = Kind(_listening, str)

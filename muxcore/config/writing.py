@@ -60,6 +60,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, str):
         # what JSON escapes, TOML does; but for DEL, which it does not have as it is
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return repr(value)

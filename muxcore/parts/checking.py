@@ -13,13 +13,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import header_for
 from muxcore.pool import Pool, Upstream
-from muxcore.pool.checks import Check, obey
+from muxcore.pool.checks import Check
 from muxcore.protocol import Handle
+
+Steps: TypeAlias = list[tuple[bytes, bytes]]
+"""What is said, and what the answer is to have in it."""
 
 _JITTER = 0.1  # of the interval, either way
 _ANSWER = 16_384  # bytes of an answer that are looked at
@@ -72,18 +75,32 @@ class _Verdict:
         self._check = check
         self._in_a_row = 0  # above 0: successes, below: failures
         self.where = upstream.address
-        self.asks = bool(check.send or check.expect)
+        if check.port is not None and not self.where.path:
+            self.where = replace(self.where, port=check.port)
+        self.asks = bool(check.steps or check.send or check.expect)
 
     @property
-    def send(self) -> bytes:
-        pool, upstream = self._pool, self._upstream
-        send = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
-        return header_for(send, None) + self._check.send
+    def steps(self) -> Steps:
+        pool, upstream, check = self._pool, self._upstream, self._check
+        (send, expect), *more = check.steps or ((check.send, check.expect),)
+        header = pool.send_proxy if upstream.send_proxy is None else upstream.send_proxy
+        if self.where.port != upstream.address.port:  # it is not the one that waits for a header
+            header = ""
+        return [(header_for(header, None) + send, expect), *more]
 
-    def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
+    @property
+    def every(self) -> float:
+        """Seconds until the next check."""
+        check, is_down = self._check, bool(self._upstream.failing)
+        wait = check.every_failing if is_down else None
+        if (self._in_a_row > 0) if is_down else (self._in_a_row < 0):
+            wait = check.every_unsure or wait
+        return wait or check.every
+
+    def is_good(self, expect: bytes, answer: bytes, is_whole: bool) -> bool | None:
         """Return whether an answer is what was expected; None: it may become that."""
-        if self._check.expect in answer:
-            return bool(answer) or not self.asks or None
+        if expect in answer:
+            return bool(answer) or None
         return False if is_whole else None
 
     def succeeded(self, answer: bytes) -> None:
@@ -104,7 +121,6 @@ class _Verdict:
 class _Agent:
     """What an agent says of an upstream; one that says nothing changes nothing."""
 
-    send = b""
     asks = True
 
     def __init__(self, pool: Pool, upstream: Upstream) -> None:
@@ -112,16 +128,19 @@ class _Agent:
         self._upstream = upstream
         assert pool.check is not None
         assert pool.check.agent is not None
+        self.steps: Steps = [(pool.check.agent_send, b"")]
+        self.every = pool.check.every
         self.where = replace(upstream.address, port=pool.check.agent)
 
-    def is_good(self, answer: bytes, is_whole: bool) -> bool | None:
-        """Return whether the line is complete."""
-        return True if is_whole or b"\n" in answer else None
+    def is_good(self, expect: bytes, answer: bytes, is_whole: bool) -> bool | None:
+        """Return whether the line is complete: half a number would be another one."""
+        if b"\n" in answer or b"\r" in answer:
+            return True
+        return False if is_whole else None
 
     def succeeded(self, answer: bytes) -> None:
-        line = answer.partition(b"\n")[0].decode("ascii", "replace")
-        obey(self._upstream, line, self._pool.share)
-        self._pool.changed()
+        line = answer.replace(b"\r", b"\n").partition(b"\n")[0].decode("ascii", "replace")
+        self._pool.heard(self._upstream, line)
 
     def failed(self, why: str) -> None:
         """Nothing is known then: its weight stays as it was (as in HAProxy)."""
@@ -145,6 +164,8 @@ class _Checks:
         self._check = check
         self._judge = judge
         self._goes_on = goes_on
+        self._steps: Steps = []  # that are left
+        self._number = 0  # of the first of them
         self._answer = b""
         self._transport: Any = None
         self._patience: Handle | None = None  # while one goes on: the end of that
@@ -158,7 +179,8 @@ class _Checks:
     def _begin(self) -> None:
         if not self._is_wanted():
             return
-        self._answer = b""
+        self._answer, self._number = b"", 1
+        self._steps = list(self._judge.steps)
         try:
             handle = self._engine.connect(self._judge.where, self._connection, self._check.timeout)
         except OSError as exc:  # we have no descriptor, or the server is ending
@@ -172,7 +194,7 @@ class _Checks:
     def _late(self, cancel: Callable[[], object]) -> None:
         self._patience = None
         cancel()
-        self._fail(f"its check took more than {self._check.timeout:g} s")
+        self._fail(f"its check took more than {self._check.timeout:g} s{self._at()}")
 
     def _over(self, exc: BaseException | None) -> None:
         """It has failed; whoever is to blame."""
@@ -183,7 +205,10 @@ class _Checks:
             self._next()
         else:
             why = "it was closed without the answer" if exc is None else str(exc)
-            self._fail(getattr(exc, "strerror", None) or why)
+            self._fail((getattr(exc, "strerror", None) or why) + self._at())
+
+    def _at(self) -> str:
+        return f", at step {self._number}" if self._check.steps and self._number > 1 else ""
 
     def _fail(self, why: str) -> None:
         self._end()
@@ -208,25 +233,38 @@ class _Checks:
             transport.abort()
 
     def _next(self) -> None:
-        wait = self._check.every * (1 - _JITTER + 2 * _JITTER * random.random())
+        wait = self._judge.every * (1 - _JITTER + 2 * _JITTER * random.random())
         self._engine.call_later(wait, self._begin)
 
     # -- the connection
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        if self._judge.send:
-            transport.write(self._judge.send)
+        if self._steps[0][0]:
+            transport.write(self._steps[0][0])
         if not self._judge.asks:
             self._succeed()
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        if (good := self._judge.is_good(self._answer, len(self._answer) >= _ANSWER)) is not None:
-            self._judged(good)
+        self._look(len(self._answer) >= _ANSWER)
 
     def eof_received(self) -> None:
-        self._judged(bool(self._judge.is_good(self._answer, True)))
+        self._look(True)
+        if self._transport is not None:
+            self._judged(False)
+
+    def _look(self, is_whole: bool) -> None:
+        """See how far its answer brings the check; what says nothing new has had its answer."""
+        while (good := self._judge.is_good(self._steps[0][1], self._answer, is_whole)) is not None:
+            if not good or len(self._steps) == 1:
+                self._judged(good)
+                return
+            del self._steps[0]
+            self._number += 1
+            if send := self._steps[0][0]:
+                self._answer = b""
+                self._transport.write(send)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
@@ -236,4 +274,5 @@ class _Checks:
         if good:
             self._succeed()
         else:
-            self._fail(f"its check expected another answer than {self._answer[:40]!r}")
+            what = f"its check expected another answer than {self._answer[:40]!r}"
+            self._fail(what + self._at())

@@ -6,6 +6,7 @@ descriptors, costs a try, and says nothing of the upstream.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +16,10 @@ from muxcore.parts.checking import begin
 from muxcore.parts.outgoing import OUR_FAULT, Connects
 from muxcore.parts.proxying import Told, header_for
 from muxcore.pool import Lease, Pool, Upstream, key_of
+from muxcore.pool.trials import Trials
 from muxcore.protocol import Handle
 
+_AGAIN = (0.45, 0.55)  # s between two rounds: a restart takes longer, and clients hardly notice
 _ITSELF = "it is this server itself"
 
 
@@ -38,7 +41,7 @@ class Search:
     """A search for an upstream that takes a connection; it begins when it is made.
 
     Where all that are up have as many clients as they may, it waits for a place in the pool's
-    queue, if there is one.
+    queue, if there is one. Where none takes it, all are tried again for the pool's ``retry_for``.
 
     One of ``found`` and ``failed`` is called, once, in a later turn. It is the service and the
     protocol of the connection that is on its way, and lets go of its caller at the end.
@@ -69,6 +72,8 @@ class Search:
     """
 
     __slots__ = (
+        "_again",
+        "_before",
         "_client",
         "_engine",
         "_failed",
@@ -78,7 +83,10 @@ class Search:
         "_key",
         "_patience",
         "_pool",
+        "_sends",
+        "_since",
         "_timeout",
+        "_trials",
         "_tried",
         "_tries",
         "_upstream",
@@ -114,26 +122,29 @@ class Search:
             key = key_of(client.get_extra_info("peername"))
         self._key = key
         self._client = client
-        self._joins = joins and pool.trials is None
+        self._joins = joins
+        self._sends = ""  # which PROXY header the upstream gets that is connected to
+        self._trials: Trials | None = None  # which that connection will be on
         self._handle: Handle | None = None
         self._patience: Handle | None = None  # while it waits for a place: the end of that
+        self._again: Handle | None = None  # while it waits for another round: the begin of that
+        self._before: tuple[Try, ...] = ()  # those that failed in the round before
+        self._since = pool.clock() if pool.retry_for else 0.0
         self.began = 0.0
         if pool.check is not None and pool.on_added is None:
             begin(pool, engine)
-        if pool.trials is not None:
-            first_bytes.begin(pool.trials, engine)
         if not self._try_next():
             raise self._nobody()
 
     @property
     def tries(self) -> tuple[Try, ...]:
-        """Those that have failed, in order; also after the end."""
-        return tuple(self._tried.values())
+        """Those that have failed in the last two rounds, in order; also after the end."""
+        return self._before + tuple(self._tried.values())
 
     @property
     def reasons(self) -> tuple[tuple[str, str], ...]:
         """(address, why) of each of them."""
-        return tuple((each.upstream, each.why) for each in self._tried.values())
+        return tuple((each.upstream, each.why) for each in self.tries)
 
     @property
     def waits(self) -> bool:
@@ -145,6 +156,8 @@ class Search:
         if self._patience is not None:
             self._pool.give_up(self._has_place)
             self._wait_no_more()
+        if self._again is not None:
+            self._again.cancel()
         if self._handle is not None and self._upstream is not None:
             self._handle.cancel()
             self._pool.left(self._upstream)
@@ -160,7 +173,7 @@ class Search:
         while len(tried) < self._tries:
             upstream = pool.take(tried, self._key)
             if upstream is None:
-                return self._wait(first)
+                return self._wait(first) or self._rest()
             self.began = pool.clock()
             if upstream.is_self:
                 self._blame(upstream, _ITSELF)
@@ -172,18 +185,38 @@ class Search:
                 raise
             self._upstream = upstream
             return True
-        return False
+        return self._rest()
+
+    def _rest(self) -> bool:
+        """Begin to wait for another round; False: there is none to come."""
+        pool = self._pool
+        if not pool.retry_for or pool.is_busy() or pool.clock() - self._since >= pool.retry_for:
+            return False
+        self._again = self._engine.call_later(random.uniform(*_AGAIN), self._next_round)
+        return True
+
+    def _next_round(self) -> None:
+        self._again = None
+        self._before, self._tried = tuple(self._tried.values()), {}
+        try:
+            if self._try_next():
+                return
+            exc: BaseException = self._nobody()
+        except OSError as raised:  # it cannot be connected to: the server is ending
+            exc = raised
+        self._give_up(exc)
 
     def _connect(self, upstream: Upstream) -> Handle:
         how = upstream.address, self, self._timeout
-        if self._joins and not self._sends(upstream):
+        own, pool = upstream.send_proxy, self._pool
+        # what holds now; the pool may have changed by the time that it is connected
+        self._sends = pool.send_proxy if own is None else own
+        self._trials = pool.trials
+        if self._trials is not None:
+            first_bytes.begin(self._trials, self._engine)
+        elif self._joins and not self._sends:
             return self._engine.connect_side(*how)
         return self._engine.connect(*how)
-
-    def _sends(self, upstream: Upstream) -> str:
-        """Return which PROXY header an upstream gets; "": none."""
-        own = upstream.send_proxy
-        return self._pool.send_proxy if own is None else own
 
     def _wait(self, first: bool) -> bool:
         pool = self._pool
@@ -201,7 +234,8 @@ class Search:
         waits = False
         try:
             if self._try_next(first=True):
-                waits = self._handle is None  # it waits on, and no longer than it was to
+                # it waits on, and no longer than it was to
+                waits = self._handle is None and self._again is None
                 return
             exc: BaseException = self._nobody()
         except OSError as raised:  # it cannot be connected to: the server is ending
@@ -239,7 +273,8 @@ class Search:
         return NoUpstream(self.reasons, self._pool.full())
 
     def _end(self) -> None:
-        self._found = self._failed = self._handle = self._upstream = self._client = None
+        self._found = self._failed = self._upstream = self._client = None
+        self._handle = self._again = None
 
     # -- the connection on its way
 
@@ -252,10 +287,10 @@ class Search:
         assert upstream is not None
         self._end()
         self._pool.connected(upstream)
-        header = header_for(self._sends(upstream), client)
+        header = header_for(self._sends, client)
         lease: Lease = upstream
-        if (trials := self._pool.trials) is not None:
-            lease = trials.begin(upstream, transport, self.began, len(header))
+        if self._trials is not None:
+            lease = self._trials.begin(upstream, transport, self.began, len(header))
         transport.set_protocol(lease)
         if header:
             transport.write(header)

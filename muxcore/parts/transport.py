@@ -33,6 +33,7 @@ from muxcore.errors import (
     FirstByteTimeout,
     HalfCloseTimeout,
     IdleTimeout,
+    PairCut,
 )
 from muxcore.parts import dispatch
 from muxcore.parts.known import ToItsEnd
@@ -60,6 +61,7 @@ ENDS_BY_RESET = (
     FirstByteTimeout,
     HalfCloseTimeout,
     IdleTimeout,
+    PairCut,
 )
 
 

@@ -41,8 +41,7 @@ def change(
     _try(pool, model.trials)
     _check(pool, model.check, news)
     pool.changed()
-    for _ in range(pool.waiting):  # there may be places by now
-        pool._freed()
+    pool.look_again()
 
 
 def _try(pool: Any, trials: Trials | None) -> None:
@@ -68,7 +67,7 @@ def _check(pool: Any, check: Check | None, news: list[Upstream]) -> None:
             if check is None:  # nobody would find out that it serves again
                 each.failing = ""
             if check is None or check.agent is None:
-                each.percent, each.said = 100, ""
+                each.percent, each.said, each.withdrawn = 100.0, "", ""
     if pool.on_added is not None:
         for each in news:
             pool.on_added(each)

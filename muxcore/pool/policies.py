@@ -54,11 +54,17 @@ def by_key(upstreams: Shared, turn: int, key: bytes) -> Upstream:
     return max(upstreams, key=lambda each: each[1] * _score(each[0].name, key))[0]
 
 
+def in_order(upstreams: Shared, turn: int, key: bytes) -> Upstream:
+    """Give it to the first one: the others are for when that is full, or gone."""
+    return upstreams[0][0]
+
+
 POLICIES: dict[str, Policy] = {
     "round-robin": in_turns,
     "least-connections": fewest,
     "two-random": two_random,
     "source": by_key,
+    "first": in_order,
 }
 
 

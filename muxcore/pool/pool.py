@@ -18,7 +18,7 @@ from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
-from muxcore.pool.checks import Check
+from muxcore.pool.checks import Check, obey
 from muxcore.pool.pace import checked_rate
 from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
@@ -63,7 +63,8 @@ class Pool(Taking):
             ``Upstream`` objects, which have a weight, are backups, and so on.
         policy: "round-robin": in turns, as their weights are; "least-connections": the fewest
             clients of this pool for its weight; "two-random": the better one of two; "source": a
-            client's key, which is its address unless it is given another, always has the same one.
+            client's key, which is its address unless it is given another, always has the same one;
+            "first": the first one in order that is up and has a place.
         connect_timeout: seconds that connecting to one upstream may take; None means
             ``Limits.connect_timeout``.
         tries: upstreams that one client is given, one after another, until one takes it.
@@ -76,6 +77,8 @@ class Pool(Taking):
         queue_timeout: seconds for which one waits before it is refused.
         slow_start: seconds in which one that is back gets more and more, up to its weight. 0: all
             at once.
+        retry_for: seconds in which a client that none takes is tried again, twice a second, before
+            it is refused. 0: once.
         check: how each upstream is checked, from the server's start with ``muxcore.Relay``, else
             from the pool's first client; None: not at all.
         eject_after: clients in a row that an upstream takes and does not answer (see ``trials.py``)
@@ -85,6 +88,9 @@ class Pool(Taking):
             upstream's: the pair is cut then, a quarter late at most. None: no such limit.
         max_ejected: the share of the upstreams, above 0 and at most 1, that may be ejected at once;
             one may always, and none that is the last one up.
+        cut_failing: cut the pairs of an upstream once its check or its agent says that it does not
+            serve, with ``PairCut``: their clients connect anew, and get another one.
+        cut_backups: cut the pairs of backups once one that is none is up again.
         send_proxy: the PROXY header of an upstream that has none of its own: see ``Upstream``.
         name: what it is called in logs, metrics and by ``muxcore admin``.
         clock: returns seconds that never go backward.
@@ -116,10 +122,13 @@ class Pool(Taking):
         queue: int = 0,
         queue_timeout: float = 5.0,
         slow_start: float = 0.0,
+        retry_for: float = 0.0,
         check: Check | None = None,
         eject_after: int | None = None,
         first_byte_timeout: float | None = None,
         max_ejected: float = 0.5,
+        cut_failing: bool = False,
+        cut_backups: bool = False,
         send_proxy: str = "",
         name: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -140,6 +149,7 @@ class Pool(Taking):
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
         self.queue_timeout = seconds("Pool(queue_timeout=…): queue_timeout", queue_timeout)
         self.slow_start = seconds("Pool(slow_start=…): slow_start", slow_start)
+        self.retry_for = seconds("Pool(retry_for=…): retry_for", retry_for)
         self.send_proxy = checked_header("Pool", send_proxy)
         self.name = name
         self._made_with: dict[str, Any] = {
@@ -151,10 +161,13 @@ class Pool(Taking):
             "queue": queue,
             "queue_timeout": queue_timeout,
             "slow_start": slow_start,
+            "retry_for": retry_for,
             "check": check,
             "eject_after": eject_after,
             "first_byte_timeout": first_byte_timeout,
             "max_ejected": max_ejected,
+            "cut_failing": cut_failing,
+            "cut_backups": cut_backups,
             "send_proxy": send_proxy,
             "name": name,
             "clock": clock,
@@ -166,7 +179,11 @@ class Pool(Taking):
         self._choose = policies.POLICIES[policy]
         self._most = math.inf if max_active is None else max_active
         self._turn = shared_number()
-        self.trials = Trials.of(self, eject_after, first_byte_timeout, max_ejected)
+        self.trials = Trials.of(
+            *(self, eject_after, first_byte_timeout, max_ejected),
+            cut_failing=cut_failing,
+            cut_backups=cut_backups,
+        )
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
         self.apart: tuple[Address, ...] = ()
@@ -202,6 +219,7 @@ class Pool(Taking):
         self.changed()
         if self.on_added is not None:
             self.on_added(added)
+        self.look_again()
         return added
 
     def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
@@ -261,6 +279,13 @@ class Pool(Taking):
 
     def changed(self) -> None:
         """Hear that something of an upstream was set: ``weight``, ``out``, and so on."""
+        now = self.clock()
+        for each in self.upstreams:
+            each._look(now)
+        self._settle()
+
+    def _settle(self) -> None:
+        """See what follows from what has changed; of each upstream it is known for how long."""
         self._shared = None
         self.requires = self._required()
         self._is_plain = (
@@ -281,7 +306,8 @@ class Pool(Taking):
         counts = caps or self.slow_start or self.check or self.policy in _COUNTING
         counts = counts or any(each.max_active or each.pace for each in self.upstreams)
         required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
-        timed = {"timers"} if self.queue or self.check or self.trials is not None else set()
+        timed = {"timers"} if self.queue or self.check or self.retry_for else set()
+        timed |= {"timers"} if self.trials is not None else set()
         return frozenset(required | timed)
 
     def share_of(self, number: int, count: int) -> Self:
@@ -318,18 +344,43 @@ class Pool(Taking):
 
     def recovered(self, upstream: Upstream) -> None:
         """It is up again: it took a client, or answered one, or its checks say so."""
-        upstream._recover(self.clock())
         upstream.failing = ""
-        self.changed()
+        upstream._recover(self.clock())
+        self._settle()
         logger.warning("upstream %s is back", upstream.name)
-        self._freed()
+        self.returned(upstream)
+
+    def returned(self, upstream: Upstream) -> None:
+        """It may have clients again: it starts slowly, and those who wait look for a place."""
+        upstream.came_up = self.clock()
+        if self.trials is not None and upstream.is_up:
+            self.trials.rose(upstream)
+        self.look_again()
 
     def fails(self, upstream: Upstream, why: str) -> None:
         """Its checks have failed: it gets no clients until they succeed."""
         if not upstream.failing:
             logger.warning("upstream %s is failing: %s", upstream.name, why)
         upstream.failing = why
-        self.changed()
+        upstream._look(self.clock())
+        self._settle()
+        if self.trials is not None:
+            self.trials.fell(upstream)
+
+    def heard(self, upstream: Upstream, line: str) -> None:
+        """Its agent has said something: see ``obey``."""
+        before, served = upstream._told(), upstream.may_serve
+        obey(upstream, line, self.share)
+        if self.trials is not None and upstream.is_down:
+            self.trials.fell(upstream)
+        if upstream._told() == before:  # as nearly always, and all upstreams are looked at below
+            return
+        upstream._look(self.clock())
+        self._settle()
+        if upstream.may_serve and not served:
+            self.returned(upstream)
+        else:
+            self.look_again()  # there may be more places
 
     def failed(self, upstream: Upstream, began: float, why: object) -> None:
         """A connection to it did not come about, and it is to blame.
@@ -341,7 +392,7 @@ class Pool(Taking):
         """
         upstream.failed += 1
         if pause := upstream._rest(began, self.clock(), self.spread()):
-            self.changed()
+            self._settle()
             logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
         upstream._leave()
 

@@ -7,6 +7,8 @@ Each connection is on trial until the upstream's first byte has come::
       ├───── silent for ``first_byte_timeout`` after that ─────────► it has not, and is cut
       └───── anything else: the client went, nobody was asked ─────► nothing is known
 
+Where a pool cuts pairs, each is held to its end, answered or not.
+
 Those that have not, one after another, eject the upstream: it rests as one does that refuses. But
 that it takes a connection again shows nothing: the client that tries it has to be answered.
 """
@@ -18,8 +20,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeAlias, TypeGuard
 
 from muxcore._seldom import Seldom
-from muxcore.errors import FirstByteTimeout, MuxcoreError
+from muxcore.errors import FirstByteTimeout, MuxcoreError, PairCut
 from muxcore.limits import seconds
+from muxcore.pool.checks import Check
 from muxcore.pool.upstream import Upstream, checked_count
 
 logger = logging.getLogger("muxcore.relay")
@@ -28,6 +31,7 @@ logger = logging.getLogger("muxcore.relay")
 # seconds: after a stall of the loop the first comes before the bytes that waited.
 LOOKS = 4
 _MOST = 1_000_000  # clients in a row: one that has more is found by then
+AT_ONCE = 250  # pairs that are cut in one turn: some milliseconds, for which others wait
 PROBE = 1.0  # s: where there is no limit, another client may try an ejected upstream after that
 
 
@@ -37,6 +41,7 @@ class Steered(Protocol):
     upstreams: tuple[Upstream, ...]
     clock: Callable[[], float]
     spread: Callable[[], float]
+    check: Check | None
 
     def changed(self) -> None: ...
 
@@ -69,11 +74,20 @@ class Trials:
         self._pool = pool
         self._eject_after = eject_after
         self._max_ejected = max_ejected
+        self._cut_failing = self._cut_backups = False
+        self._held: dict[Upstream, set[Trial]] = {}  # where pairs are cut: those that are joined
         self._seldom = Seldom(logger.warning, pool.clock)
 
     @classmethod
     def of(
-        cls, pool: Steered, eject_after: int | None, timeout: float | None, max_ejected: float
+        cls,
+        pool: Steered,
+        eject_after: int | None,
+        timeout: float | None,
+        max_ejected: float,
+        *,
+        cut_failing: bool = False,
+        cut_backups: bool = False,
     ) -> Self | None:
         """Return a pool's trials, or None where it wants none.
 
@@ -91,19 +105,27 @@ class Trials:
                 f"Pool(max_ejected={max_ejected!r}): max_ejected must be a share above 0 and at "
                 f"most 1, not {max_ejected!r}"
             )
-        if eject_after is None and timeout is None:
+        if cut_failing and pool.check is None:
+            raise ValueError(
+                "Pool(cut_failing=True): cut_failing needs a check, which finds who is failing"
+            )
+        if eject_after is None and timeout is None and not (cut_failing or cut_backups):
             return None
-        return cls(pool, eject_after, timeout, max_ejected)
+        trials = cls(pool, eject_after, timeout, max_ejected)
+        trials._cut_failing, trials._cut_backups = cut_failing, cut_backups
+        return trials
 
     def become(self, other: Trials) -> None:
         """Judge as others would from now on."""
         self.timeout, self._eject_after = other.timeout, other._eject_after
         self._max_ejected = other._max_ejected
+        self._cut_failing, self._cut_backups = other._cut_failing, other._cut_backups
         self.on_begun = None  # who looks does it as often as the time-out wants
 
     def end(self) -> None:
         """Judge nobody any more: those that are under way go on."""
         self.timeout = self._eject_after = None
+        self._cut_failing = self._cut_backups = False
 
     def begin(self, upstream: Upstream, transport: Any, began: float, before: int = 0) -> Trial:
         """Put a connection on trial.
@@ -115,6 +137,9 @@ class Trials:
             before: bytes that go to the upstream before the client's.
         """
         trial = Trial(self, upstream, transport, began, before)
+        if self._cut_failing or (self._cut_backups and upstream.backup):
+            trial.held = transport
+            self._held.setdefault(upstream, set()).add(trial)
         if self.on_begun is not None and (self.timeout is not None or upstream.ejected):
             self.on_begun(trial)
         return trial
@@ -174,6 +199,42 @@ class Trials:
         if upstream.ejected and began >= upstream._rested_at:
             upstream.probing = False
 
+    # -- who is held
+
+    def let_go(self, trial: Trial) -> None:
+        """Hold one no more: it has ended."""
+        held = self._held[trial.upstream]
+        held.discard(trial)
+        if not held:
+            del self._held[trial.upstream]
+
+    def fell(self, upstream: Upstream) -> None:
+        """Hear that one is failing: cut its pairs, if that is wanted."""
+        if self._cut_failing:
+            held = list(self._held.get(upstream, ()))
+            self._cut_soon(held, "failing")
+            if held:
+                logger.warning("pairs with upstream %s are cut: %d", upstream.name, len(held))
+
+    def rose(self, upstream: Upstream) -> None:
+        """Hear that one is up again: cut the pairs of backups, if that is wanted."""
+        if self._cut_backups and not upstream.backup:
+            held = [each for of, its in self._held.items() if of.backup for each in its]
+            self._cut_soon(held, "a backup")
+            if held:
+                logger.warning("pairs with backups are cut: %d", len(held))
+
+    def _cut_soon(self, pairs: list[Trial], why: str) -> None:
+        """Cut them in turns of the engine's: this one may be a host's."""
+        if there := [trial for trial in pairs if trial.held is not None]:
+            there[0].held.server.call_later(0.0, self._cut, there, why)
+
+    def _cut(self, pairs: list[Trial], why: str) -> None:
+        for trial in pairs[:AT_ONCE]:
+            if trial.held is not None:
+                trial.held._fail(PairCut(why))
+        self._cut_soon(pairs[AT_ONCE:], why)
+
     def _may_eject(self, upstream: Upstream) -> bool:
         upstreams = self._pool.upstreams
         most = max(1, int(self._max_ejected * len(upstreams)))
@@ -188,11 +249,12 @@ class Trial:
     Attributes:
         upstream: whom it is to.
         began: when it was asked for.
+        held: its transport, to its end, where the pool may cut it.
     """
 
     __slots__ = (
         *("_before", "_moved", "_quiet", "_transport", "_trials"),
-        *("began", "upstream"),
+        *("began", "held", "upstream"),
     )
 
     def __init__(
@@ -200,6 +262,7 @@ class Trial:
     ) -> None:
         self.upstream = upstream
         self.began = began
+        self.held: Any = None
         self._trials = trials
         self._transport = transport  # None: it is over
         self._before = before
@@ -236,6 +299,9 @@ class Trial:
 
     def connection_lost(self, exc: BaseException | None) -> None:
         transport, self._transport = self._transport, None  # else each would keep the other
+        if self.held is not None:
+            self.held = None
+            self._trials.let_go(self)
         if transport is not None:
             self._judge(transport, exc)
         self.upstream.connection_lost(exc)

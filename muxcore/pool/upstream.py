@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from muxcore import address as addresses
@@ -28,6 +28,7 @@ SPREAD = 0.2  # of a pause, either way: relays that lost an upstream at once do 
 MOST_WEIGHT = 256  # as in HAProxy: a turn of the pool has as many places as all weights together
 HEADERS = ("", "v1", "v2", "v2-crc32c")  # PROXY headers that an upstream may want; "": none
 STEPS = 10  # of a slow start: a tenth of the weight, two tenths, …
+_SLACK = 1e-6  # of a tenth: what a percentage of a weight is off by is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,17 @@ class UpstreamStats:
         state: "up", "resting" (it failed, and is left alone), "ejected" (likewise, for it took
             clients and did not answer), "probing" (one client tries it),
             "failing" (its check or its agent says so), or "out" (somebody took it out, or its
-            agent says that it drains).
+            agent did).
         active: clients joined with it now, or on their way to it.
         total: clients that were joined with it.
         failed: connections to it that did not come about.
         rests_for: seconds until it is tried again; 0 unless it rests.
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
-        why: it is failing.
+        why: it is failing, or out by its agent.
         unanswered: clients that were joined with it, and had no answer; counted in a pool that
             ejects, or has a ``first_byte_timeout``.
+        changed_ago: seconds since it became up, or ceased to be.
     """
 
     state: str
@@ -59,6 +61,7 @@ class UpstreamStats:
     backup: bool = False
     why: str = ""
     unanswered: int = 0
+    changed_ago: float = field(default=0.0, compare=False)
 
 
 class Upstream:
@@ -92,6 +95,8 @@ class Upstream:
         "_doubts",
         "_pause",
         "_rested_at",
+        "_since",
+        "_was_up",
         "active",
         "address",
         "backup",
@@ -114,6 +119,7 @@ class Upstream:
         "total",
         "unanswered",
         "weight",
+        "withdrawn",
     )
 
     def __init__(
@@ -143,9 +149,12 @@ class Upstream:
         self.rests_until: float | None = None  # None: it does not rest
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
-        self.percent = 100  # of its weight, as its agent says
+        self.withdrawn = ""  # by its agent, which says drain or maint; "": it is not
+        self.percent = 100.0  # of its weight, as its agent says
         self.came_up = -math.inf  # when it was back, for a slow start
         self.freed: Callable[[], object] | None = None  # told of each place that is free again
+        self._was_up: bool | None = None  # when it was looked at last; None: not yet
+        self._since = 0.0  # when that became so
         self._rested_at = 0.0
         self._pause = 0.0
         self._doubts = 0  # clients in a row that had no answer
@@ -184,7 +193,13 @@ class Upstream:
     @property
     def may_serve(self) -> bool:
         """Whether it would get clients if it took them: nobody says otherwise."""
-        return not (self.failing or self.said or self.out) and self.percent > 0
+        no = self.failing or self.said or self.out or self.withdrawn
+        return not no and self.percent > 0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether its check or its agent says that it does not serve; to drain is another thing."""
+        return bool(self.failing or self.said) or self.withdrawn.endswith("maint")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """One that was connected to it has ended."""
@@ -195,6 +210,15 @@ class Upstream:
         self.active -= 1
         if self.freed is not None:
             self.freed()
+
+    def _told(self) -> tuple[object, ...]:
+        """Return what its agent may say of it."""
+        return self.percent, self.said, self.withdrawn, self.max_active
+
+    def _look(self, now: float) -> None:
+        """See whether it is up, for how long it has been so."""
+        if (is_up := self.is_up) is not self._was_up:
+            self._was_up, self._since = is_up, now
 
     def _due(self) -> float:
         """Return when it may be probed; one that is being probed comes after all others."""
@@ -219,6 +243,7 @@ class Upstream:
         self._pause = min(max(FIRST_PAUSE, 2 * self._pause), LONGEST_PAUSE)
         pause = self._pause * (1 - SPREAD + 2 * SPREAD * jitter)
         self._rested_at, self.rests_until = now, now + pause
+        self._look(now)
         return pause
 
     def _recover(self, now: float) -> None:
@@ -226,6 +251,7 @@ class Upstream:
         self.rests_until, self.probing, self._pause = None, False, 0.0
         self.ejected, self._doubts = False, 0
         self.came_up = now
+        self._look(now)
 
     def _share(self, now: float, slow_start: float) -> int:
         """Return its weight in tenths: of those that a slow start allows by now, the percentage
@@ -234,12 +260,13 @@ class Upstream:
         steps = STEPS
         if passed < slow_start:
             steps = min(STEPS, 1 + int(STEPS * passed / slow_start))
-        return max(1, self.weight * steps * self.percent // 100)
+        weight = min(self.weight * self.percent / 100, MOST_WEIGHT)
+        return max(1, int(weight * steps + _SLACK))
 
     def stats(self, now: float) -> UpstreamStats:
         """Return a snapshot."""
         state, rests_for = "up", 0.0
-        if self.out or not self.percent:
+        if self.out or self.withdrawn or not self.percent:
             state = "out"
         elif self.failing or self.said:
             state = "failing"
@@ -248,9 +275,10 @@ class Upstream:
             state = "probing" if self.probing else state
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
-        why = self.failing or self.said
+        why = self.failing or self.said or self.withdrawn
         return UpstreamStats(
-            state, *counts, rests_for, self.weight, self.backup, why, self.unanswered
+            *(state, *counts, rests_for, self.weight, self.backup, why, self.unanswered),
+            changed_ago=round(now - self._since, 3) if self._was_up is not None else 0.0,
         )
 
 

@@ -54,15 +54,21 @@ class Waiting(abc.ABC):
             The seconds until this is to be done again; None: nobody waits for a token.
         """
         while self._waiting and self._next_token() == 0:
-            before = len(self._waiting)
-            self._freed()
-            if len(self._waiting) == before:  # the first waits on: it is not to get that one again
+            if not self._freed():  # it is not to get that one again
                 return _SOON
         return self._next_token() if self._waiting else None
 
-    def _freed(self) -> None:
-        if self._waiting:
+    def look_again(self) -> None:
+        """Let those who wait look for places: there may be several by now."""
+        while self._waiting and self._freed():
+            pass
+
+    def _freed(self) -> bool:
+        """Let the first who waits look for a place; return whether it waits no more."""
+        before = len(self._waiting)
+        if before:
             self._waiting.popleft()()
+        return len(self._waiting) < before
 
     @abc.abstractmethod
     def _next_token(self) -> float | None:

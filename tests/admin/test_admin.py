@@ -133,6 +133,19 @@ def test_those_who_wait_are_listed_with_their_state(asked: Start, upstream: Upst
         assert one.json("/pools")["pools"][0]["queue"] == 1
 
 
+def test_one_that_is_ready_again_gets_those_who_wait(asked: Start, upstream: Upstream) -> None:
+    pool = muxcore.Pool("127.0.0.1:9", upstream.address, max_active=1, queue=5, queue_timeout=60)
+    one = asked(muxcore.Relay(pool))
+    pool.upstreams[0].active = 1  # it is full
+    one.post(f"/drain?upstream={upstream.address}")
+    with Peer(one.server.addresses[0]) as client:
+        eventually(lambda: pool.waiting == 1, "it does not wait")
+        one.post(f"/ready?upstream={upstream.address}")
+        with upstream.accept() as there:
+            client.send(b"hello")
+            assert there.read(5) == b"hello"
+
+
 def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream) -> None:
     relay = muxcore.Relay(upstream.address)
     one = asked(relay)
@@ -141,6 +154,7 @@ def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream
     assert one.upstream(name)["weight"] == 7
     one.post(f"/drain?upstream={name}")
     assert one.upstream(name)["state"] == "out"
+    assert 0 <= one.upstream(name)["changed_ago"] < one.json("/status")["uptime"] + 1
     with Peer(one.server.addresses[0]) as refused:
         refused.read_end()
     one.post(f"/ready?upstream={name}&pool=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -235,6 +236,49 @@ def test_an_upstream_that_takes_clients_and_is_silent_is_ejected(
                 assert pool.stats()[mute.addresses[0]].unanswered == 2
                 await server.drain()
             assert heard.count("first byte") == 2
+            assert active(pool) == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["relay", "hand over", "receive"])
+def test_who_is_with_an_upstream_that_is_failing_is_cut(run: Runs, engine: str, how: str) -> None:
+    movers = int("native_verbs" in muxcore.engine(engine).capabilities)
+    heard: list[object] = []
+
+    async def main() -> None:
+        async with serving(echo) as behind:
+            check = muxcore.Check(every=1e6)
+            pool = mux.Pool(behind.addresses[0], cut_failing=True, check=check)
+
+            async def handler(conn: mux.Connection) -> None:
+                if how == "relay":
+                    heard.append((await conn.relay(pool)).reason)
+                elif how == "hand over":
+                    conn.hand_over(await pool.connect(), lambda end: heard.append(end.reason))
+                else:
+                    async with await pool.connect() as upstream:
+                        try:
+                            while True:
+                                await upstream.send(await conn.receive())
+                                await conn.send(await upstream.receive())
+                        except muxcore.PairCut as exc:
+                            heard.append(exc.strerror)
+                            conn.abort()
+
+            async with serving(handler, movers=movers) as server:
+                async with await dialled(server) as client:
+                    for _ in range(2):
+                        await client.send(b"?")
+                        assert await client.receive() == b"?"
+                    pool.fails(pool.upstreams[0], "it is late")
+                    if how == "receive":
+                        with contextlib.suppress(OSError):
+                            await client.send(b"?")
+                    with contextlib.suppress(OSError):
+                        assert await client.receive() == b""
+                await server.drain()
+            assert heard == ["cut: its upstream is failing"]
             assert active(pool) == 0
 
     run(main)

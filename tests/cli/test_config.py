@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
-from muxcore.config import Served, read
+from muxcore.config import Served, read, written
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import Upstream
@@ -124,7 +125,7 @@ def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) ->
         "0.0.0.0:443 web1:443,weight=3 web2:443,backup,max-active=7,send-proxy=v1 [::1]:80",
         "fd:web unix:/run/x --policy source --max-active 9 --queue 5 --queue-timeout 90 -q",
         "unix:/run/db.sock a:1 --socket-mode 0660 --access-log json --access-log-file x --log y",
-        "9 a:1 --check --fall 9 --agent 99 --check-timeout 1500ms --slow-start 1m",
+        "9 a:1 --check --fall 9 --agent 99 --check-timeout 1500ms --slow-start 1m --retry-for 3s",
         "9 a:1 --workers auto --balance exact --engine pure --reuse-port --pidfile p -v",
         "9 a:1 --max-connections 20k --close-timeout none --drain-idle close --write-buffer 1m",
         "9 a:1 --accept-proxy 10.0.0.0/8 --accept-proxy unix --proxy-timeout 9 --send-proxy v2",
@@ -156,6 +157,24 @@ def test_bytes_of_a_check_and_odd_texts_are_printed_as_they_are(
     tables = read("printed", text.encode()).tables
     assert tables["pools"]["main"]["check"]["send"] == b'"\x00\xff\\\r'
     assert tables["server"]["pidfile"] == 'a"b\\c\x7fé'
+
+
+def test_steps_of_a_check_are_written_as_they_are() -> None:
+    steps = [["", '220 "é'], [r"EHLO a\r\n", "250"], [r"\x40\x00", ""]]
+    text = f"""
+[listeners.a]
+address = 9
+pool = "b"
+[pools.b]
+upstreams = "c:1"
+check = {{steps = {json.dumps(steps)}, port = 8008, every_unsure = "500ms"}}
+"""
+    document = read("first", text.encode())
+    (pool,) = Served(document).pools.values()
+    assert pool.check is not None
+    said = ((b"", '220 "é'.encode()), (b"EHLO a\r\n", b"250"), (b"@\x00", b""))
+    assert pool.check.steps == said
+    assert read("second", written(document.tables).encode()).tables == document.tables
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_a_line_is_printed_for_each_connection(command: Callable[..., Any], form
         ),
         (
             ["0", "db:1", "--policy", "random"],
-            "must be round-robin or least-connections or two-random or source, not 'random'",
+            "round-robin or least-connections or two-random or source or first, not 'random'",
         ),
         (["0", "db:1", "--connect-timeout", "0"], "relay: --connect-timeout must be above 0"),
         (["0"], "UPSTREAM"),

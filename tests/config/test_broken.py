@@ -253,6 +253,21 @@ def test_the_file_that_is_broken_here_is_good() -> None:
         ),
         ('every = "2s"', r"send = '\xZZ'", r":14: pools.web.check.send: .* truncated \\xXX escape"),
         (
+            'every = "2s"',
+            'steps = ["", "220 "]',
+            r":14: pools.web.check.steps\[0\]: must be a pair of texts, .*, not ''",
+        ),
+        (
+            'every = "2s"',
+            'steps = [["", "220 "], ["", ""]]',
+            r":14: pools.web.check.steps: step 2 neither sends nor expects",
+        ),
+        (
+            'every = "2s"',
+            'steps = [["", "220 "]], send = "QUIT"',
+            r":14: pools.web.check.steps: says it all: leave send and expect",
+        ),
+        (
             'check = {every = "2s"}',
             "queue = -1",
             r":14: pools.web.queue: must be a whole number from 0 to",

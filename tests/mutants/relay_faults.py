@@ -274,6 +274,18 @@ RELAY_MUTANTS = [
         ("a_client_that_goes_unanswered_shows_nothing_of_its_upstream",),
     ),
     Mutant(
+        "a pool cuts whom it holds, whoever is failing",
+        "PureEpollLevel",
+        (
+            (
+                "pool/trials.py",
+                "held = list(self._held.get(upstream, ()))",
+                "held = [each for its in self._held.values() for each in its]",
+            ),
+        ),
+        ("clients_of_an_upstream_that_is_failing_are_cut_and_no_others",),
+    ),
+    Mutant(
         "a process has one upstream of a pool tried, and no other",
         "PureProcess",
         ((SEARCHING, "        if not self._try_next():\n            self._give_up", _NEVER_NEXT),),

@@ -12,7 +12,7 @@ import pytest
 import muxcore
 from muxcore.address import Address
 from muxcore.parts.searching import Search
-from muxcore.pool import Pool, Upstream
+from muxcore.pool import Pool, Trial, Upstream
 
 
 class Handle:
@@ -28,6 +28,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, float | None]] = []
+        self.sides = 0  # of them without a transport of their own
         self.handle = Handle()
 
     def connect(self, where: Address, service: Any, timeout: float | None = None, /) -> Handle:
@@ -37,6 +38,10 @@ class Engine:
         self.service = service
         self.handle = Handle()
         return self.handle
+
+    def connect_side(self, *how: Any) -> Handle:
+        self.sides += 1
+        return self.connect(*how)
 
     def call_later(self, delay: float, call: Any, /, *args: Any) -> Handle:
         self.patience = (delay, call)
@@ -212,6 +217,48 @@ def test_a_search_that_is_over_keeps_nobody(end: str) -> None:
         gc.enable()
 
 
+def test_who_is_on_the_way_when_a_pool_begins_to_try_is_not_on_trial() -> None:
+    caller = Caller("a:1")
+    caller.search(joins=True)
+    caller.pool.change(eject_after=1)
+    transport = caller.engine.connects()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+    assert transport.protocol is caller.pool.upstreams[0]
+
+
+def test_who_is_on_the_way_when_a_pool_begins_to_send_headers_sends_none() -> None:
+    caller = Caller("a:1")
+    caller.search(joins=True)
+    caller.pool.change(send_proxy="v1")
+    transport = caller.engine.connects()  # which has no write()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+
+
+@pytest.mark.parametrize("waits", ["queue", "round"])
+def test_who_waits_when_a_pool_begins_to_try_is_on_trial(waits: str) -> None:
+    options = {"queue": {"max_active": 1, "queue": 1}, "round": {"retry_for": 3}}[waits]
+    caller = Caller("a:1", **options)
+    only = caller.pool.upstreams[0]
+    trial: list[Any] = []
+    if waits == "queue":
+        caller.pool.take()
+    Search(
+        *(caller.pool, caller.engine, lambda _, lease: trial.append(lease), caller.failed.append),
+        joins=True,
+    )
+    if waits == "round":
+        caller.engine.fails()
+    caller.pool.change(eject_after=1)
+    caller.engine.sides = 0
+    if waits == "queue":
+        only.connection_lost(None)
+    else:
+        caller.engine.patience[1]()
+    assert caller.engine.sides == 0
+    caller.engine.connects()
+    assert isinstance(trial[0], Trial)
+
+
 # -- a place in the queue
 
 
@@ -280,3 +327,108 @@ def test_who_wakes_where_nothing_can_be_connected_is_told() -> None:
     (exc,) = caller.failed
     assert isinstance(exc, OSError)
     assert only.active == 0
+
+
+# -- another round
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _patient(*upstreams: str, **options: Any) -> tuple[Caller, Clock]:
+    clock = Clock()
+    options = {"retry_for": 3, "clock": clock, "spread": lambda: 0.5} | options
+    return Caller(*upstreams, **options), clock
+
+
+def test_whom_nobody_takes_is_tried_again_until_its_time_is_over() -> None:
+    caller, clock = _patient("a:1", "b:1")
+    search = caller.search()
+    for _ in range(2):
+        for _ in range(2):
+            caller.engine.fails()
+        assert (caller.failed, caller.active()) == ([], [0, 0])
+        delay, call = caller.engine.patience
+        assert 0.4 < delay < 0.6
+        clock.now += 1.5
+        call()
+    assert [where for where, _ in caller.engine.asked] == ["a:1", "b:1", "a:1", "b:1", "a:1"]
+    for _ in range(2):
+        caller.engine.fails()
+    (exc,) = caller.failed
+    assert isinstance(exc, muxcore.NoUpstream)
+    assert [where for where, _ in exc.reasons] == ["a:1", "b:1", "a:1", "b:1"]  # of two rounds
+    assert search.reasons == exc.reasons
+
+
+def test_one_that_is_there_again_is_found_in_a_later_round() -> None:
+    caller, clock = _patient("a:1")
+    search = caller.search()
+    caller.engine.fails()
+    caller.engine.patience[1]()
+    transport = caller.engine.connects()
+    assert caller.found == [(transport, caller.pool.upstreams[0])]
+    assert [each.why for each in search.tries] == [f"failed with {errno.ECONNREFUSED}"]
+    clock.now += 99
+
+
+def test_who_is_failing_or_out_may_be_back_in_time() -> None:
+    caller, _ = _patient("a:1")
+    only = caller.pool.upstreams[0]
+    caller.pool.fails(only, "it is late")
+    caller.search()
+    assert caller.engine.asked == []
+    caller.pool.recovered(only)
+    caller.engine.patience[1]()
+    assert caller.engine.asked == [("a:1", None)]
+
+
+def test_who_is_full_is_for_the_queue_and_not_tried_again() -> None:
+    caller, _ = _patient("a:1", max_active=1)
+    only = caller.pool.take()
+    assert only is not None
+    with pytest.raises(muxcore.NoUpstream, match="1 already with"):
+        caller.search()
+
+
+def test_a_search_that_is_dropped_between_two_rounds_is_over() -> None:
+    caller, _ = _patient("a:1")
+    search = caller.search()
+    caller.engine.fails()
+    for _ in range(2):
+        search.cancel()
+    assert caller.engine.timer.cancelled == 1
+    assert (caller.found, caller.failed, caller.active()) == ([], [], [0])
+
+
+def test_where_the_server_ends_between_two_rounds_that_is_told() -> None:
+    caller, _ = _patient("a:1")
+    caller.search()
+    caller.engine.fails()
+
+    def ending(*_: Any) -> Handle:
+        raise OSError(errno.ECONNABORTED, "the server is ending")
+
+    caller.engine.connect = ending  # type: ignore[method-assign]
+    caller.engine.patience[1]()
+    (exc,) = caller.failed
+    assert isinstance(exc, OSError)
+    assert caller.active() == [0]
+
+
+def test_who_waits_for_a_place_and_finds_nobody_is_tried_again() -> None:
+    caller, _ = _patient("a:1", max_active=1, queue=1, queue_timeout=7)
+    only = caller.pool.take()
+    assert only is not None
+    caller.search()
+    queued = caller.engine.timer
+    caller.pool.fails(only, "it is late")
+    only.connection_lost(None)
+    assert (caller.pool.waiting, queued.cancelled) == (0, 1)
+    caller.pool.recovered(only)
+    caller.engine.patience[1]()
+    assert caller.engine.asked == [("a:1", None)]

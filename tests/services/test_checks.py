@@ -2,94 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 import muxcore
-from muxcore.pool.checks import obey
-from muxcore.pool.upstream import STEPS
+from muxcore.parts import checking
 from muxcore.testing import Peer, eventually
 from muxcore.testing.upstream import Silent, refusing
+from tests.services.checked import ENGINES, Answers, Speaks, becomes, checked, fast
 
-_ENGINES = [
-    info.name
-    for info in muxcore.engines()
-    if info.available and {"timers", "shared_state", "connect"} <= info.capabilities
-]
-pytestmark = pytest.mark.parametrize("engine", _ENGINES)
-
-
-class Answers:
-    """An upstream that greets everybody, and answers a request, as it is told at the time."""
-
-    def __init__(self) -> None:
-        self.greeting, self.answer = b"", b""
-        self.asked = 0
-        self._server = muxcore.Server(self._protocol, "127.0.0.1:0", engine="pure-select")
-
-    def _protocol(self) -> Any:
-        answers = self
-
-        class Greeting:
-            def connection_made(self, transport: Any) -> None:
-                self._transport = transport
-                answers.asked += 1
-                transport.write(answers.greeting)
-
-            def data_received(self, data: bytes) -> None:
-                self._transport.write(answers.answer)
-
-        return Greeting()
-
-    @property
-    def address(self) -> str:
-        return self._server.addresses[0]
-
-    @property
-    def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
-
-    def __enter__(self) -> Self:
-        self._server.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.stop()
-
-
-@pytest.fixture
-def one() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def other() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-def fast(**options: Any) -> muxcore.Check:
-    return muxcore.Check(**{"every": 0.02, "timeout": 60.0, "fall": 2, "rise": 2} | options)
-
-
-@contextlib.contextmanager
-def checked(engine: str, pool: muxcore.Pool) -> Iterator[str]:
-    """Serve a relay to the pool; yield its address."""
-    with muxcore.Server(muxcore.Relay(pool), "127.0.0.1:0", engine=engine) as server:
-        yield server.addresses[0]
-
-
-def becomes(pool: muxcore.Pool, name: str, state: str) -> None:
-    eventually(
-        lambda: pool.stats()[name].state == state,
-        lambda: f"{name} is {pool.stats()[name]}, not {state}",
-    )
+pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
 
 def test_one_that_refuses_is_found_before_any_client_comes(engine: str, one: Answers) -> None:
@@ -136,6 +61,57 @@ def test_one_that_is_silent_is_found(engine: str, one: Answers) -> None:
         becomes(pool, one.address, "up")
 
 
+_SMTP = [(b"", b"220 "), (b"", b"ESMTP"), (b"EHLO probe\r\n", b"250 "), (b"QUIT\r\n", b"")]
+
+
+def test_a_check_says_one_thing_after_another(engine: str) -> None:
+    lines = [(b"", b"220 mail ESMTP\r\n"), (b"EHLO probe\r\n", b"421 busy\r\n".ljust(20_000))]
+    with Speaks(*lines) as upstream:
+        pool = muxcore.Pool(upstream.address, check=fast(steps=_SMTP))
+        name = upstream.address
+        with checked(engine, pool):
+            eventually(lambda: upstream.heard == {b"EHLO probe\r\n"}, "it is not greeted")
+            upstream.lines = (
+                lines[0],
+                (b"EHLO probe\r\n", b"250-mail\r\n250 DSN\r\n"),
+                (b"QUIT\r\n", b"221 bye\r\n"),
+            )
+            eventually(lambda: b"QUIT\r\n" in upstream.heard, "it is not taken leave of")
+            becomes(pool, name, "up")
+            upstream.lines = lines[0], (b"EHLO probe\r\n", b"221 no, go away\r\n".ljust(20_000))
+            becomes(pool, name, "failing")
+            assert pool.stats()[name].why.endswith("at step 3")
+
+
+def test_another_port_than_the_clients_is_checked_and_gets_no_header(
+    engine: str, one: Answers, other: Answers
+) -> None:
+    request = b"OPTIONS /primary HTTP/1.0\r\n\r\n"
+    with Speaks((request, b"HTTP/1.0 503 Service Unavailable\r\n\r\n".ljust(20_000))) as patroni:
+        check = fast(port=int(patroni.address.rpartition(":")[2]), send=request, expect=b" 200 ")
+        pool = muxcore.Pool(one.address, send_proxy="v1", check=check)
+        with checked(engine, pool):
+            becomes(pool, one.address, "failing")
+            assert patroni.heard == {request}
+            patroni.lines = ((request, b"HTTP/1.0 200 OK\r\n\r\n"),)
+            becomes(pool, one.address, "up")
+        assert one.asked == 0
+
+
+def test_how_soon_the_next_check_is(engine: str) -> None:
+    check = fast(every=2, every_unsure=0.5, every_failing=10, fall=3, rise=2)
+    pool = muxcore.Pool("a:1", check=check)
+    judge = checking._Verdict(pool, pool.upstreams[0], check)
+    seen = []
+    for good in (True, False, False, True, False, False, False, False, True, False, True, True):
+        judge.succeeded(b"") if good else judge.failed("late")
+        seen.append(judge.every)
+    assert seen == [2, 0.5, 0.5, 2, 0.5, 0.5, 10, 10, 0.5, 10, 0.5, 2]
+    same = checking._Verdict(pool, pool.upstreams[0], fast(every=2))
+    same.failed("late")
+    assert same.every == 2
+
+
 def test_where_all_are_failing_a_client_is_refused_at_once(engine: str) -> None:
     with refusing() as dead:
         pool = muxcore.Pool(dead, check=fast())
@@ -152,31 +128,6 @@ def test_a_check_that_succeeds_ends_a_pause(engine: str, one: Answers) -> None:
     pool.changed()
     with checked(engine, pool):
         becomes(pool, one.address, "up")
-
-
-def test_an_agent_tells_of_its_upstream(engine: str, one: Answers, other: Answers) -> None:
-    other.greeting = b"50% maxconn:7\n"
-    pool = muxcore.Pool(one.address, check=fast(agent=other.port))
-    upstream = pool.upstreams[0]
-    with checked(engine, pool):
-        eventually(lambda: upstream.percent == 50, "its weight is not heard")
-        assert upstream.max_active == 7
-        other.greeting = b"drain\n"
-        becomes(pool, one.address, "out")
-        other.greeting = b"ready down # it is deployed\n"
-        becomes(pool, one.address, "failing")
-        assert pool.stats()[one.address].why == "its agent says down: it is deployed"
-        other.greeting = b"up 100%\n"
-        becomes(pool, one.address, "up")
-
-
-def test_an_agent_that_is_not_there_changes_nothing(engine: str, one: Answers) -> None:
-    with refusing() as dead:
-        agent = int(dead.rpartition(":")[2])
-        pool = muxcore.Pool(one.address, check=fast(agent=agent, fall=1))
-        with checked(engine, pool):
-            eventually(lambda: one.asked > 5, "it is not checked")
-            assert pool.stats()[one.address].state == "up"
 
 
 def test_one_that_is_added_is_checked_and_one_that_is_removed_no_more(
@@ -224,27 +175,6 @@ def test_a_check_that_waits_does_not_hold_up_the_end(engine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "percent", "said"),
-    [
-        ("75%", 75, ""),
-        ("up 30%", 30, ""),
-        ("drain", 0, ""),
-        ("stopped#bye", 100, "its agent says stopped: bye"),
-        ("MAINT", 100, "its agent says maint"),
-        ("down ready", 100, ""),
-        ("what is this, 10%", 10, ""),
-        ("", 100, ""),
-        ("900%", 100, ""),
-    ],
-)
-def test_what_an_agent_may_say(engine: str, line: str, percent: int, said: str) -> None:
-    upstream = muxcore.Upstream("a:1")
-    obey(upstream, line)
-    assert (upstream.percent, upstream.said) == (percent, said)
-    assert upstream._share(0.0, 0.0) == max(1, STEPS * percent // 100)
-
-
-@pytest.mark.parametrize(
     ("options", "error", "why"),
     [
         ({"every": 0}, ValueError, "above 0"),
@@ -254,6 +184,17 @@ def test_what_an_agent_may_say(engine: str, line: str, percent: int, said: str) 
         ({"send": "GET"}, TypeError, "bytes, not str"),
         ({"expect": bytes(20_000)}, ValueError, "at most 16,384"),
         ({"agent": 0}, ValueError, "from 1 to 65,535"),
+        ({"agent_send": b"db1"}, ValueError, "needs agent"),
+        ({"port": 65_536}, ValueError, "from 1 to 65,535"),
+        ({"every_unsure": 0}, ValueError, "above 0"),
+        ({"every_failing": -1}, ValueError, "at least 0"),
+        ({"steps": [(b"", b"220"), (b"", b"")]}, ValueError, "step 2 neither sends nor expects"),
+        ({"steps": [(b"", "220")]}, TypeError, "pairs of bytes"),
+        ({"steps": [b"220"]}, TypeError, "pairs of bytes"),
+        ({"steps": 5}, TypeError, "pairs of bytes"),
+        ({"steps": [(b"a", b"b")] * 101}, ValueError, "at most 100"),
+        ({"steps": [(b"", bytes(20_000))]}, ValueError, "at most 16,384"),
+        ({"steps": [(b"", b"220")], "expect": b"220"}, ValueError, "beside"),
     ],
 )
 def test_a_check_that_cannot_work_is_refused(

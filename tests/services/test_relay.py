@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -151,6 +152,43 @@ def test_where_no_upstream_can_be_had_the_client_is_refused(engine: str) -> None
         record = log.only()
     assert record.ended == "refused"
     assert len(record.failures) == 2
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_a_client_is_not_lost_to_an_upstream_that_restarts(engine: str) -> None:
+    log = Log()
+    with socket.socket() as down:
+        down.bind(("127.0.0.1", 0))  # and does not listen yet: it refuses
+        name = f"127.0.0.1:{down.getsockname()[1]}"
+        relay = muxcore.Relay(muxcore.Pool(name, retry_for=3_600), access_log=log)
+        with _served(relay, engine) as server, Peer(server.addresses[0]) as client:
+            client.send(b"hello")
+            eventually(lambda: relay.stats()[name].failed > 0, "it was not tried")
+            down.listen()
+            there, _ = down.accept()
+            there.sendall(there.recv(5, socket.MSG_WAITALL))
+            there.close()
+            assert client.read(5) == b"hello"
+            client.close()
+            assert (log.only().ended, log.only().upstream) == ("closed", name)
+
+
+@pytest.mark.parametrize("engine", SHARED)
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_who_is_to_be_tried_again_may_go_and_so_may_the_server(engine: str, end: str) -> None:
+    log = Log()
+    with refusing() as dead:
+        relay = muxcore.Relay(muxcore.Pool(dead, retry_for=3_600), access_log=log)
+        with _served(relay, engine) as server, Peer(server.addresses[0]) as client:
+            eventually(lambda: relay.stats()[dead].failed > 0, "it was not tried")
+            if end == "server" or "hears_resets" not in muxcore.engine(engine).capabilities:
+                server.stop()
+                client.read_end()
+                assert log.only().ended == "stopped"
+            else:
+                client.reset()
+                assert log.only().ended == "reset by client"
+    assert relay.stats()[dead].active == 0
 
 
 @pytest.mark.parametrize("engine", SHARED)

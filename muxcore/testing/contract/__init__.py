@@ -6,6 +6,7 @@ asyncio is the oracle: every scenario holds on the adapters too. Each file is on
 from muxcore.testing.contract.calls import Calls
 from muxcore.testing.contract.closing import Closing
 from muxcore.testing.contract.connecting import Connecting
+from muxcore.testing.contract.cutting import Cutting
 from muxcore.testing.contract.ejecting import Ejecting
 from muxcore.testing.contract.flow import Flow
 from muxcore.testing.contract.joining import Joining
@@ -39,6 +40,7 @@ class ContractSuite(
     Relaying,
     Pooling,
     Ejecting,
+    Cutting,
     Calls,
 ):
     """Every chapter of the contract, for one engine; see ``EngineSuite``."""
