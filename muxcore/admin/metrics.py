@@ -7,6 +7,7 @@ number is bounded: pools, upstreams, listeners, workers, reasons; never a client
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -151,6 +152,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+@functools.cache  # what is no other at each scrape, however the clock is set: "it was restarted"
 def start_time() -> float:
     """Return when this process began, in seconds since 1970: proc(5), starttime."""
     with open("/proc/self/stat", "rb") as file:

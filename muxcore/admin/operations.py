@@ -36,7 +36,7 @@ class Operations:
         self.server = server
         self.peers: list[Peer] = []
         self._coming: set[Peer] = set()
-        self._began = time.time()
+        self._began = time.monotonic()
         # what was done last about an upstream: whether it is in the pool, or out, and its weight
         self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
         self._changing = asyncio.Lock()  # one at a time, and none while a process is added
@@ -135,7 +135,7 @@ class Operations:
             "pid": os.getpid(),
             "engine": server.engine,
             "listening": list(server.addresses),
-            "uptime": round(time.time() - self._began, 3),
+            "uptime": round(time.monotonic() - self._began, 3),
             "ready": server.ready,
             "draining": server._engine.draining,
             "workers": server.workers,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from muxcore._units import show_seconds
 from muxcore.cli._arguments import count, duration, refuse
 from muxcore.services.relay.access_log import printable
 
@@ -162,7 +161,7 @@ class _Connection(http.client.HTTPConnection):
 
 def _show_status(status: dict[str, Any]) -> Iterable[str]:
     state = "draining" if status["draining"] else "ready" if status["ready"] else "not ready"
-    uptime = show_seconds(round(status["uptime"]))
+    uptime = _how_long(round(status["uptime"]))
     yield f"muxcore {status['version']}, engine {status['engine']}, pid {status['pid']}: {state}"
     yield f"up for {uptime}, listening on {', '.join(status['listening'])}"
     lag = "not known" if status["lag"] is None else f"{status['lag'] * 1000:.1f} ms"
@@ -187,6 +186,17 @@ def _show_status(status: dict[str, Any]) -> Iterable[str]:
             for each in status["pools"]
         ],
     )
+
+
+def _how_long(seconds: int) -> str:
+    """Return a time in its two largest units: ``12d 3h``, ``59m 59s``, ``4s``."""
+    units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)]
+    largest = next((at for at, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    shown = []
+    for name, size in units[largest : largest + 2]:
+        shown.append(f"{seconds // size}{name}")
+        seconds %= size
+    return " ".join(shown)
 
 
 def _show_pools(answer: dict[str, Any]) -> Iterable[str]:

@@ -207,7 +207,6 @@ class Served:
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
             relay.log = relays[name].log
-            relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):

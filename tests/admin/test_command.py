@@ -49,6 +49,20 @@ def test_people_read_tables(shell: Any, upstream: Upstream) -> None:
         client.read_end()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (3599, "59m 59s"),
+        (90_000, "1d 1h"),
+        (34_560_001, "400d 0h"),
+    ],
+)
+def test_a_long_time_is_shown_in_days(seconds: int, shown: str) -> None:
+    assert command._how_long(seconds) == shown
+
+
 def test_upstreams_are_steered(shell: Any, upstream: Upstream) -> None:
     name = upstream.address
     assert "from 1 to 256, not 0" in shell("weight", name, "0")[2]

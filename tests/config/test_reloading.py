@@ -279,6 +279,25 @@ def test_a_callable_that_the_file_names_decides_and_may_become_another(
         eventually(lambda: set(threading.enumerate()) <= threads, "its thread is left")
 
 
+def test_a_module_that_ends_the_program_when_it_is_imported_ends_no_server(
+    file: File,
+    upstreams: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "ends_it.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file.write(upstreams[0])
+    with file.serve() as server:
+        text = file.path.read_text().replace('pool = "web"', 'route = "asked"')
+        file.path.write_text(f'{text}[routes.asked]\ndecide = "ends_it:decide"\n')
+        server.reload()
+        told(caplog, "cannot import 'ends_it' (SystemExit: 3)")
+        with Peer(server.addresses[0]) as peer:
+            assert peer.read(1) == b"a"
+
+
 def test_connections_that_a_guard_has_counted_still_count_after_a_change(
     file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

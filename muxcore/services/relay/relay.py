@@ -80,7 +80,7 @@ class Relay:
         self.pool = _pool_of(upstreams, policy, connect_timeout)
         self.log = log.sink(access_log)
         self.clients: dict[str, _Client] | None = None
-        self._has_looked = False
+        self._looked_at: tuple[Upstream, ...] = ()
 
     def __call__(self) -> _Client:
         return _Client(self)
@@ -126,9 +126,9 @@ class Relay:
         return self.pool.stats()
 
     def _look_at(self, server: Any) -> None:
-        """Find the upstreams that are the server itself; once: it has its addresses for good."""
-        if not self._has_looked:
-            self._has_looked = True
+        """Find the upstreams that are the server itself; anew where others were added."""
+        if self._looked_at is not self.pool.upstreams:
+            self._looked_at = self.pool.upstreams
             listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
             for upstream in self.pool.upstreams:
                 upstream.is_self = is_own(upstream.address, listening)
