@@ -190,6 +190,7 @@ class NoUpstream(MuxcoreError, ConnectionError):
 
     Attributes:
         reasons: the same; empty where none could even be tried.
+        others: what was the matter with those that were not tried, in words.
     """
 
     def __init__(
@@ -198,11 +199,12 @@ class NoUpstream(MuxcoreError, ConnectionError):
         self.reasons = tuple(reasons)
         self._made_of = (self.reasons, full, waited)
         why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
-        why += [f"{full} already with max_active clients, or at their rate"] if full else []
-        why += [f"no place came free within {waited:g} s"] if waited is not None else []
-        super().__init__(
-            errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why) or 'none was tried'}"
-        )
+        others = [f"{full} already with max_active clients, or at their rate"] if full else []
+        others += [f"no place came free within {waited:g} s"] if waited is not None else []
+        if not why and not others:
+            others = ["each is failing, or out"]
+        self.others = tuple(others)
+        super().__init__(errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why + others)}")
 
 
 def passed_on(exc: BaseException) -> BaseException:

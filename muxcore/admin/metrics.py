@@ -115,6 +115,16 @@ def _families(
         "Clients that wait for a place.",
         [({"pool": pool["pool"]}, pool["queue"]) for pool in pools],
     )
+    yield (
+        "muxcore_pool_refused_total",
+        "counter",
+        "Clients that it could give no upstream.",
+        [
+            ({"pool": pool["pool"], "reason": reason}, number)
+            for pool in pools
+            for reason, number in pool["refused"].items()
+        ],
+    )
     upstreams = [
         ({"pool": pool["pool"], "upstream": each["upstream"]}, each)
         for pool in pools

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from muxcore._near import near
 from muxcore.cli._arguments import count, duration, refuse
 from muxcore.services.relay.access_log import printable
 
@@ -113,9 +114,30 @@ def run(options: argparse.Namespace) -> int:
     answer = json.loads(text)
     for line in options.show(answer):
         print(line)
-    for why in answer.get("missing", ()):
+    complaints = [*answer.get("missing", ()), *_not_found(options, answer)]
+    for why in complaints:
         print(f"muxcore: {printable(why)}", file=sys.stderr)
-    return 1 if answer.get("missing") else 0
+    return 1 if complaints else 0
+
+
+def _not_found(options: argparse.Namespace, answer: dict[str, Any]) -> Iterable[str]:
+    """Yield what was asked for by name, and is not there: a name is soon mistyped."""
+    ids = getattr(options, "id", None)
+    if ids and answer["killed"] < len(set(ids)):
+        yield f"{len(set(ids)) - answer['killed']} of these are not connected (any more)"
+    if answer.get("killed") or answer.get("connections"):
+        return
+    wanted = {name: getattr(options, name, None) for name in ("pool", "upstream")}
+    if options.operation not in ("connections", "kill") or not any(wanted.values()):
+        return
+    pools = json.loads(ask(options.socket, "GET", "/pools")[1])["pools"]
+    there = {
+        "pool": [pool["pool"] for pool in pools],
+        "upstream": [each["upstream"] for pool in pools for each in pool["upstreams"]],
+    }
+    for name, value in wanted.items():
+        if value is not None and value not in there[name]:
+            yield f"there is no {name} {value!r}{near(value, there[name])}"
 
 
 def ask(path: str, method: str, target: str) -> tuple[int, str]:
@@ -131,7 +153,7 @@ def ask(path: str, method: str, target: str) -> tuple[int, str]:
         response = connection.getresponse()
         return response.status, response.read().decode()
     except FileNotFoundError:
-        why = "there is no such file: was the server started with --admin?"
+        why = "there is no such file: was the server started with --admin? Was it removed?"
     except ConnectionRefusedError:
         why = "nobody listens there any more"
     except PermissionError:
@@ -180,11 +202,8 @@ def _show_status(status: dict[str, Any]) -> Iterable[str]:
             ],
         )
     yield from _table(
-        ("pool", "upstreams", "up", "active", "queue"),
-        [
-            tuple(each[name] for name in ("pool", "upstreams", "up", "active", "queue"))
-            for each in status["pools"]
-        ],
+        names := ("pool", "upstreams", "up", "active", "queue", "refused"),
+        [tuple(each[name] for name in names) for each in status["pools"]],
     )
 
 
@@ -202,9 +221,14 @@ def _how_long(seconds: int) -> str:
 def _show_pools(answer: dict[str, Any]) -> Iterable[str]:
     names = ("upstream", "state", "weight", "active", "total", "failed", "unanswered")
     yield from _table(
-        ("pool", *names, "why"),
+        ("pool", *names, "role", "why"),
         [
-            (pool["pool"], *(each[name] for name in names), each["why"])
+            (
+                pool["pool"],
+                *(each[name] for name in names),
+                "backup" if each["backup"] else "",
+                each["why"],
+            )
             for pool in answer["pools"]
             for each in pool["upstreams"]
         ],

@@ -20,6 +20,7 @@ from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.refusals import Refusals
 from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
@@ -91,6 +92,7 @@ class Pool(Taking):
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
             ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        refusals: the clients that could have none.
         share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
@@ -162,6 +164,8 @@ class Pool(Taking):
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
+        self.refusals = Refusals(clock)
+        self._has_one_up = True  # as was told last
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
         names: dict[str, Upstream] = {}
@@ -264,6 +268,15 @@ class Pool(Taking):
             )
             and all(each.percent == 100 for each in self.upstreams)
         )
+        has_one_up = any(each.is_up for each in self.upstreams)
+        if self._has_one_up and not has_one_up:
+            what = f"pool {self.name}" if self.name else repr(self)
+            logger.error("%s has no upstream that is up", what)
+        self._has_one_up = has_one_up
+
+    def _called(self, upstream: Upstream) -> str:
+        """Return an upstream's name for logs, where another pool may have the same address."""
+        return f"{upstream.name} of pool {self.name}" if self.name else upstream.name
 
     def _required(self) -> frozenset[str]:
         caps = self.max_active or self.pace or self.queue
@@ -310,13 +323,13 @@ class Pool(Taking):
         upstream._recover(self.clock())
         upstream.failing = ""
         self.changed()
-        logger.warning("upstream %s is back", upstream.name)
+        logger.warning("upstream %s is back", self._called(upstream))
         self._freed()
 
     def fails(self, upstream: Upstream, why: str) -> None:
         """Its checks have failed: it gets no clients until they succeed."""
         if not upstream.failing:
-            logger.warning("upstream %s is failing: %s", upstream.name, why)
+            logger.warning("upstream %s is failing: %s", self._called(upstream), why)
         upstream.failing = why
         self.changed()
 
@@ -330,8 +343,10 @@ class Pool(Taking):
         """
         upstream.failed += 1
         if pause := upstream._rest(began, self.clock(), self.spread()):
+            upstream.error = str(why)
+            called = self._called(upstream)
+            logger.warning("upstream %s is left alone for %.2g s: %s", called, pause, why)
             self.changed()
-            logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
         upstream._leave()
 
     def left(self, upstream: Upstream) -> None:

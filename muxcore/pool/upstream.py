@@ -45,7 +45,7 @@ class UpstreamStats:
         rests_for: seconds until it is tried again; 0 unless it rests.
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
-        why: it is failing.
+        why: it is failing, or rests.
         unanswered: clients that were joined with it, and had no answer; counted in a pool that
             ejects, or has a ``first_byte_timeout``.
     """
@@ -97,6 +97,7 @@ class Upstream:
         "backup",
         "came_up",
         "ejected",
+        "error",
         "failed",
         "failing",
         "freed",
@@ -141,6 +142,7 @@ class Upstream:
         self.active = self.total = self.failed = self.unanswered = 0
         self.is_self = self.probing = self.ejected = False
         self.rests_until: float | None = None  # None: it does not rest
+        self.error = ""  # why it rests
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
         self.percent = 100  # of its weight, as its agent says
@@ -248,7 +250,7 @@ class Upstream:
             state = "probing" if self.probing else state
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
-        why = self.failing or self.said
+        why = self.failing or self.said or ("" if self.rests_until is None else self.error)
         return UpstreamStats(
             state, *counts, rests_for, self.weight, self.backup, why, self.unanswered
         )

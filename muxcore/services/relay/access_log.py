@@ -41,7 +41,8 @@ class Record:
         ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "first byte"
             (the upstream's was late), "refused" (no upstream could be had), "stopped" (by the
             server's end), "killed" (by whoever steers it), or what else failed, in words.
-        failures: of the upstreams that were tried, which failed and why, in order.
+        failures: of the upstreams that were tried, which failed and why, in order; then what was
+            the matter with those that were not, where the client is refused.
         event: "end", or "start" where the log was asked for that, too.
         id: the process and the connection's number in it, as "4711-12": one of its own in all
             workers, and the same as ``muxcore admin`` has.

@@ -154,7 +154,8 @@ class _Client:
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
         self._tries: tuple[Try, ...] = ()
-        self._refused = self._killed = False
+        self._refused: tuple[str, ...] | None = None  # why, beside what was tried; None: it is not
+        self._killed = False
 
     def connection_made(self, transport: Any) -> None:
         transport.pause_reading()  # nobody is there yet to take what it sends
@@ -202,14 +203,17 @@ class _Client:
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease, tries = self._relay.pool, self._lease, self._tries
         seen = lease.seen_at if isinstance(lease, Trial) else None
-        ended = "refused" if self._refused else None if event == "end" else ""
+        failures = tuple([each.why for each in tries]) if tries else ()
+        ended = None if event == "end" else ""
+        if self._refused is not None:
+            ended, failures = "refused", failures + self._refused
         return log.record_of(
             transport,
             lease.name if lease is not None else "",
             pool.clock() - self._began,
             exc,
             ended="killed" if self._killed else ended,
-            failures=tuple([each.why for each in tries]) if tries else (),
+            failures=failures,
             event=event,
             id=self._id,
             listener=self._listener,
@@ -272,7 +276,7 @@ class _Client:
         """There is no upstream to be had, or the server is ending."""
         self._searched()
         if isinstance(exc, NoUpstream):
-            self._refused = True
+            self._refused = exc.others
             self._tries = self._tries or tuple(Try(*each) for each in exc.reasons)
         self._transport.abort()
 
