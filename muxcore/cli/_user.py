@@ -11,6 +11,7 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +130,17 @@ class ServerOf(Server):
             self._engine.close()
             self._ended()
             raise
+
+
+def unknown(user: str | None, group: str | None) -> Iterator[tuple[str, str]]:
+    """Yield which of the two this machine does not know: "user" or "group", and why."""
+    looks: dict[str, Callable[[str], object]] = {"user": _user, "group": _group}
+    for name, text in (("user", user), ("group", group)):
+        try:
+            if text is not None:
+                looks[name](text)
+        except ValueError as exc:
+            yield name, str(exc).removeprefix(f"--{name}: ")
 
 
 def _user(text: str) -> tuple[str, int, int | None, str]:

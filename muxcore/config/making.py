@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -40,7 +41,7 @@ class Making:
         """Return what becomes of each connection's record; None: nothing."""
         table = self._document.section("log")
         settings = {key: its for key, its in table.items() if key in ("fields", "start")}
-        if not settings and "access" not in table:
+        if not settings and not table.keys() & {"access", "access_file"}:
             return None
         make = functools.partial(AccessLog, table.get("access") or "text")
         return self._made(("log",), make, settings)
@@ -114,6 +115,14 @@ class Making:
             return None
         if not callable(found):
             self._document.wrong((*path, "decide"), f"{name!r} cannot be called")
+            return None
+        try:
+            inspect.signature(found).bind(None)
+        except TypeError as exc:
+            what = f"{name!r} cannot be called with one argument, a muxcore.First: {exc}"
+            self._document.wrong((*path, "decide"), what)
+        except ValueError:  # one of C's may have no signature
+            pass
         return found
 
     def service(
@@ -179,7 +188,14 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
+        for key, where in document.section("admin").items():
+            if where in whose and where.port != 0:
+                what = f"{where} is that of [listeners.{whose[where]}]: each is listened on once"
+                document.wrong(("admin", key), what)
         for name, table in document.section("pools").items():
+            if name == _REFUSE:
+                what = f"a default of {_REFUSE!r} means no pool: give this one another name"
+                document.wrong(("pools", name), what)
             if document.is_wrong("pools", name):
                 continue
             for number, each in enumerate(table["upstreams"]):

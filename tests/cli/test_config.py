@@ -83,9 +83,11 @@ def test_a_file_that_is_not_good_is_told_with_status_2(
             '[admin]\nmetrics = 1\n[server]\nengine = "process"',
             ":6: admin: engine 'pure-process' h",
         ),
+        ('[server]\nuser = "nobodyy"', ":7: server.user: there is no user 'nobodyy': did you mean"),
+        ('[server]\nuser = "0"\ngroup = "nix"', ":8: server.group: there is no group 'nix'"),
     ],
 )
-def test_what_an_engine_cannot_do_is_found_by_a_check(
+def test_what_an_engine_or_this_machine_cannot_do_is_found_by_a_check(
     rest: str, told: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(file.read_text() + rest)

@@ -157,6 +157,24 @@ def test_the_log_of_a_relay_that_stays_is_another(
         assert "pool=web event=start" in caplog.text
 
 
+def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write(upstreams[0])
+    with file.serve() as server:
+        file.path.unlink()
+        os.mkfifo(file.path)
+        server.reload()
+        told(caplog, "is no regular file, which alone can be read again")
+        assert said(server) == b"a"
+
+
+def test_a_log_file_alone_means_a_log_of_text(file: File, upstreams: tuple[str, str]) -> None:
+    file.write(upstreams[0], rest='[log]\naccess_file = "x"')
+    log = Served(contents(str(file.path))).entrances["web"].service.log
+    assert log.format == "text"
+
+
 def test_a_file_that_says_the_same_is_told_to(
     file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
