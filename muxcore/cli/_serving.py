@@ -177,7 +177,7 @@ def run(
     except ValueError as exc:
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
-    take_all()
+    descriptors = take_all()
     output = output or Output(options.quiet, options.log)
     output.begin()
     if service is not None and options.verbose and not options.quiet:
@@ -205,6 +205,9 @@ def run(
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
+    if options.connections is not None:
+        each = 1 if places is None else 2  # a relay's client has an upstream as well
+        _warn_of_want(limits_of(options).connections, each, server.workers or 1, descriptors)
     if on_reload is not None:
         server.on_reload.append(on_reload)
     # what runs here is ours alone, unless the service is somebody's, and runs in no other process
@@ -230,6 +233,23 @@ def run(
 
     with reaping, contextlib.ExitStack() as until_the_end:
         return server.run(ready, pidfile=options.pidfile)
+
+
+def _warn_of_want(clients: int, each: int, processes: int, descriptors: int) -> None:
+    """Log that a limit which somebody has set cannot be reached.
+
+    Args:
+        clients: at once, in all processes.
+        each: descriptors that one takes.
+        processes: that share them.
+        descriptors: that a process may have.
+    """
+    if (needed := clients // processes * each) > descriptors:
+        logger.warning(
+            "%s clients take %s descriptors in a process, which may have %s (`ulimit -Hn`): "
+            "those beyond will wait; raise that, or lower --max-connections",
+            *(f"{each:,}" for each in (clients, needed, descriptors)),
+        )
 
 
 def _admin_of(options: argparse.Namespace, server: Server, config: Callable[[], str] | None) -> Any:
