@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxcore._near import near
+from muxcore.abc import logger
 from muxcore.errors import MuxcoreError
 from muxcore.parts import logs
 from muxcore.server import Server
@@ -68,6 +69,15 @@ class User:
     def live_at_home(self) -> None:
         """Have the environment that a login sets: root's home is nobody else's."""
         os.environ.update(USER=self.name, LOGNAME=self.name, HOME=self.home or "/")
+
+    def read_modules(self) -> None:
+        """Log that this user cannot read Python's own modules, if so; the process is him."""
+        if not os.access(os.__file__, os.R_OK):
+            logger.warning(
+                "--user: %s cannot read Python's modules in %s: what is imported from now on will "
+                "fail, and so will workers; install Python where everybody may read it",
+                *(self.name or self.uid, os.path.dirname(os.__file__)),
+            )
 
     def take_logs(self) -> None:
         """Own the log files: workers open them as this user, and so does whoever opens them again.
@@ -126,6 +136,7 @@ class ServerOf(Server):
                 self._user.take_logs()
                 self._user.become()
             self._user.live_at_home()
+            self._user.read_modules()
         except BaseException:
             self._engine.close()
             self._ended()
