@@ -106,9 +106,10 @@ class Choosing:
         if router.log is not None:
             seconds = monotonic() - self._began
             failures = (self._why,) if self._why else ()
+            went = exc is None and not self._transport._engine.ending  # by itself
             record = log.record_of(
                 *(self._transport, "", seconds, exc),
-                ended="refused",
+                ended="refused" if self._why else "closed" if went else None,
                 failures=failures,
                 listener=self._listener,
             )
