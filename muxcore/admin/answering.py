@@ -118,7 +118,7 @@ class Answering:
         takes it away: no counter goes back.
         """
         there = {
-            id(each.counts): (type(each).__name__, each.counts)
+            id(each.counts): (getattr(each, "_name", "") or type(each).__name__, each.counts)
             for each in finding.services(self._server)
             if isinstance(getattr(each, "counts", None), Mapping)
         }

@@ -67,7 +67,10 @@ class Making:
 
     def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
         """Return a guard, around nothing yet."""
-        return self._made(("limits", name), functools.partial(Guard, None), table)
+        made = self._made(("limits", name), functools.partial(Guard, None), table)
+        if made is not None:
+            made._name = made._door.name = f"limits.{name}"
+        return made
 
     def _plan(
         self, path: Path, table: Mapping[str, Any], pools: Mapping[str, Pool]
@@ -105,7 +108,9 @@ class Making:
             self._document.wrong(path, what)
             return None
         make = functools.partial(Router, *routes, **settings, access_log=access_log)
-        return self._made(path, make, rest)
+        if (made := self._made(path, make, rest)) is not None:
+            made._name = f"routes.{name}"
+        return made
 
     def _decision(self, path: Path, name: str) -> Any:
         try:
@@ -156,7 +161,10 @@ class Making:
         if "accept_proxy" in table:
             settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
             make = functools.partial(BehindProxy, service, **settings)
-            service = self._made(path, make, names=_BEHIND)
+            behind = self._made(path, make, names=_BEHIND)
+            if behind is not None:
+                behind._name = f"listeners.{name}"
+            service = behind
         for key in ("proxy_timeout", "proxy_limits"):
             if key in table and "accept_proxy" not in table:
                 what = "is about those who send PROXY headers: give accept_proxy, too"
