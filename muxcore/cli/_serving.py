@@ -225,13 +225,14 @@ def run(
 
     def ready(server: Server) -> None:
         announce(server)
-        if admin is not None:
-            until_the_end.enter_context(admin)
-            for name, where in admin.addresses.items() if not options.quiet else ():
+        if admin is not None and not options.quiet:
+            for name, where in admin.addresses.items():
                 print(f"{_ADMIN[name][2:]} on {where}", flush=True)
         gc.freeze()  # what is here stays to the end: the collector need not look at it again
 
     with reaping, contextlib.ExitStack() as until_the_end:
+        if admin is not None:  # who fails for that has not served, and no pidfile names him
+            server._before_ready = functools.partial(until_the_end.enter_context, admin)
         return server.run(ready, pidfile=options.pidfile)
 
 

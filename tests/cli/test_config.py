@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,25 @@ def test_the_successor_of_a_restart_reads_the_file_anew(command: Start, file: Pa
             client.send(b"hello")
             assert there.read(5) == b"hello"
         os.kill(int((file.parent / "pid").read_text()), signal.SIGTERM)
+
+
+def test_a_successor_whose_metrics_cannot_be_had_is_no_successor(
+    command: Start, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was named by the pidfile before it failed, and `muxcore reload` said that it serves."""
+    rest = '[server]\npidfile = "pid"\n'
+    with Upstream() as upstream, socket.create_server(("127.0.0.1", 0)) as taken:
+        file.write_text(_FILE.format(upstream.address) + rest)
+        relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+        relay.address  # noqa: B018
+        relay.line()
+        text = f"[admin]\nmetrics = {taken.getsockname()[1]}\n"
+        file.write_text(_FILE.format(upstream.address) + rest + text)
+        assert main(["reload", str(file.parent / "pid")]) == 1
+        assert "serves on: its successor has failed" in capsys.readouterr().err
+        with Peer(relay.address) as client, upstream.accept() as there:
+            client.send(b"hello")
+            assert there.read(5) == b"hello"
+        relay.signal(signal.SIGTERM)
+        assert relay.status() in (0, 1)
+        assert relay.said == relay.said[:2]  # the successor never said that it listens
