@@ -165,9 +165,10 @@ class Stopped(MuxcoreError, ConnectionError):
 class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 
-    def __init__(self, address: str, seconds: float) -> None:
-        self._made_of = (address, seconds)
-        super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
+    def __init__(self, address: str, seconds: float, is_known: bool = True) -> None:
+        self._made_of = (address, seconds, is_known)
+        why = "" if is_known else ": its name is still looked up"
+        super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s{why}")
 
 
 class FirstByteTimeout(MuxcoreError, TimeoutError):
