@@ -153,7 +153,10 @@ def ask(path: str, method: str, target: str) -> tuple[int, str]:
         response = connection.getresponse()
         return response.status, response.read().decode()
     except FileNotFoundError:
-        why = "there is no such file: was the server started with --admin? Was it removed?"
+        why = (
+            "there is no such file: was the server started with --admin? If the file was removed, "
+        )
+        why += "a restart makes it anew (muxcore reload, SIGUSR2)"
     except ConnectionRefusedError:
         why = "nobody listens there any more"
     except PermissionError:

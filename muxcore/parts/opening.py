@@ -236,6 +236,11 @@ def path_of(sock: socket.socket) -> str:
     return sock.path if isinstance(sock, UnixListener) and sock.is_ours() else ""
 
 
+def is_gone(sock: socket.socket) -> bool:
+    """Return whether a listener has lost its path, so that nobody finds it: somebody removed it."""
+    return isinstance(sock, UnixListener) and bool(sock.path) and not os.path.lexists(sock.path)
+
+
 def taken(descriptor: int, path: str) -> socket.socket:
     """Return a listener that another process has handed over, non-blocking.
 
