@@ -127,8 +127,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     meanings = dict(_MEANING.findall(inspect.getdoc(Limits) or ""))
     for field in dataclasses.fields(Limits):
         title, metavar, read, show = _kind(field)
-        default = "none" if field.default is None else show(field.default)
+        nothing = "wait" if field.name == "drain_idle" else "none"
+        default = nothing if field.default is None else show(field.default)
         meaning = " ".join(meanings.get(field.name, "").replace("`", "").split())
+        meaning = meaning if meaning.count("(") == meaning.count(")") else meaning.split(" (")[0]
         groups[title].add_argument(
             FLAGS[field.name],
             type=read,
