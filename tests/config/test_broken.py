@@ -452,3 +452,23 @@ def test_what_is_no_text_and_what_is_too_large_is_refused() -> None:
 def test_what_nothing_uses_is_told_and_is_no_error() -> None:
     text = _GOOD.replace("[log]", '[pools.spare]\nupstreams = "a:1"\n[log]')
     assert Served(read("f", text.encode())).warnings == ["f:15: pools.spare: nothing uses it"]
+
+
+def test_what_has_no_effect_is_told_and_is_no_error() -> None:
+    def told(rest: str) -> list[str]:
+        text = _GOOD.replace("[log]", f"{rest}\n[log]")
+        return [
+            each.partition("pools.web.")[2] for each in Served(read("f", text.encode())).warnings
+        ]
+
+    assert told('queue = 5\nmax_ejected = "20%"') == [
+        "queue: has no effect without max_active or rate",
+        "max_ejected: has no effect without eject_after",
+    ]
+    assert told("queue_timeout = 5") == ["queue_timeout: has no effect without queue"]
+    assert told("queue = 5\nmax_active = 9") == told("queue = 5\nrate = 9") == []
+    upstream = '{address = "web2:80", weight = 2, max_active = 3}'
+    text = _GOOD.replace('{address = "web2:80", weight = 2}', upstream).replace(
+        "[log]", "queue=1\n[log]"
+    )
+    assert Served(read("f", text.encode())).warnings == []
