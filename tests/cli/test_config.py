@@ -220,3 +220,16 @@ def test_a_successor_whose_metrics_cannot_be_had_is_no_successor(
         relay.signal(signal.SIGTERM)
         assert relay.status() in (0, 1)
         assert relay.said == relay.said[:2]  # the successor never said that it listens
+
+
+def test_a_decision_that_ends_the_program_is_told_of(command: Start, file: Path) -> None:
+    """Every client is gone then, and a status alone does not say why."""
+    (file.parent / "ends_it.py").write_text("import sys\ndef decide(first): sys.exit(7)\n")
+    text = _FILE.format("db:5432").replace('pool = "web"', 'route = "asked"')
+    file.write_text(text + '[routes.asked]\ndecide = "ends_it:decide"\n')
+    relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+    with Peer(relay.address) as client:
+        client.send(b"hello")
+        assert relay.status() == 7
+    assert "decide ends the program: sys.exit(7)" in relay.complaint()
+    assert 'ends_it.py", line 2' in relay.complaint()
