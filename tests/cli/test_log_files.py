@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.cli._logging import Dated
+from muxcore.cli._logging import Accesses, Dated
 from muxcore.testing import Peer, eventually
 from muxcore.testing.suite import meanwhile
 from tests.usual import usual
@@ -147,3 +147,13 @@ def test_a_limit_that_the_descriptors_cannot_reach_is_told(command: Start, tmp_p
     assert "clients take 2,147,483,648 descriptors in a process, which may have" in log.read_text()
     relay.signal(signal.SIGTERM)
     assert relay.status() == 0
+
+
+def test_a_sentence_of_the_access_log_has_its_time_in_a_file() -> None:
+    def line(text: str) -> str:
+        return Accesses().format(logging.makeLogRecord({"msg": text, "created": 0.5}))
+
+    for text in ("127.0.0.1:1: 2 bytes up", "unix:/a=b: 2 bytes up", "[::1]:9 has come to unix"):
+        assert line(text) == f"1970-01-01T00:00:00.500+00:00 {text}"
+    for text in ('{"time": "x"}', "bytes_up=1 client=a:1"):
+        assert line(text) == text
