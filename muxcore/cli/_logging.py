@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,30 +13,18 @@ from muxcore.cli._log_files import opened
 from muxcore.cli._output import never_waiting
 
 _LINE = "%(asctime)s muxcore: %(message)s"  # in a file
-_HAS_FIELDS = re.compile(r"\{|[a-z_]+=")  # a line that says what was chosen, and the time or not
 
 
 class Dated(logging.Formatter):
     """A line with its time, UTC, as the access log writes it: the two are read side by side."""
 
-    def __init__(self, line: str = _LINE) -> None:
-        super().__init__(line)
+    def __init__(self) -> None:
+        super().__init__(_LINE)
 
     def formatTime(  # noqa: N802, logging's name
         self, record: logging.LogRecord, datefmt: str | None = None
     ) -> str:
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-class Accesses(Dated):
-    """A line of the access log in a file: a sentence has its time before it."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s")
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = record.getMessage()
-        return line if _HAS_FIELDS.match(line) else super().format(record)
 
 
 def log_messages() -> None:
@@ -81,8 +68,7 @@ class Output:
         """Write the access log as it is: a line of JSON is one for its reader, too."""
         logger = logging.getLogger("muxcore.access")
         logger.setLevel(logging.INFO)  # also with -q
-        in_a_file = isinstance(handler, logging.FileHandler)
-        handler.setFormatter(Accesses() if in_a_file else logging.Formatter("%(message)s"))
+        handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.cli._logging import Accesses, Dated
+from muxcore.cli._logging import Dated
 from muxcore.testing import Peer, eventually
 from muxcore.testing.suite import meanwhile
+from muxcore.testing.upstream import refusing
 from tests.usual import usual
 
 Start = Callable[..., Any]
@@ -149,11 +151,29 @@ def test_a_limit_that_the_descriptors_cannot_reach_is_told(command: Start, tmp_p
     assert relay.status() == 0
 
 
-def test_a_sentence_of_the_access_log_has_its_time_in_a_file() -> None:
-    def line(text: str) -> str:
-        return Accesses().format(logging.makeLogRecord({"msg": text, "created": 0.5}))
-
-    for text in ("127.0.0.1:1: 2 bytes up", "unix:/a=b: 2 bytes up", "[::1]:9 has come to unix"):
-        assert line(text) == f"1970-01-01T00:00:00.500+00:00 {text}"
-    for text in ('{"time": "x"}', "bytes_up=1 client=a:1"):
-        assert line(text) == text
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ("", r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 127\.0\.0\.1:\d+: 0 bytes up, .*"),
+        ('fields = ["pool", "ended"]', "pool=p ended=refused"),
+        ('access = "json"\nfields = ["pool"]', r'\{"pool": "p"\}'),
+    ],
+    ids=["sentence", "fields", "json"],
+)
+def test_a_sentence_of_the_access_log_has_its_time_in_a_file(
+    command: Start, tmp_path: Path, settings: str, line: str
+) -> None:
+    config, log = tmp_path / "relay.toml", tmp_path / "log"
+    with refusing() as dead:
+        config.write_text(
+            f'[listeners.a]\naddress = "127.0.0.1:0"\npool = "p"\n[pools.p]\n'
+            f'upstreams = "{dead}"\n[log]\naccess_file = "{log}"\n{settings}\n'
+        )
+        relay = command("relay", "--config", str(config))
+        with Peer(relay.address) as client:
+            client.read_end()
+        eventually(lambda: log.read_text().endswith("\n"), "there is no line")
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
+    (found,) = log.read_text().splitlines()
+    assert re.fullmatch(line, found)
