@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -42,7 +43,7 @@ class Making:
         """Return what becomes of each connection's record; None: nothing."""
         table = self._document.section("log")
         settings = {key: its for key, its in table.items() if key in ("fields", "start")}
-        if not settings and "access" not in table:
+        if not settings and not table.keys() & {"access", "access_file"}:
             return None
         make = functools.partial(AccessLog, table.get("access") or "text")
         return self._made(("log",), make, settings)
@@ -68,7 +69,10 @@ class Making:
 
     def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
         """Return a guard, around nothing yet."""
-        return self._made(("limits", name), functools.partial(Guard, None), table)
+        made = self._made(("limits", name), functools.partial(Guard, None), table)
+        if made is not None:
+            made._name = made._door.name = f"limits.{name}"
+        return made
 
     def _plan(
         self, path: Path, table: Mapping[str, Any], pools: Mapping[str, Pool]
@@ -106,7 +110,9 @@ class Making:
             self._document.wrong(path, what)
             return None
         make = functools.partial(Router, *routes, **settings, access_log=access_log)
-        return self._made(path, make, rest)
+        if (made := self._made(path, make, rest)) is not None:
+            made._name = f"routes.{name}"
+        return made
 
     def _decision(self, path: Path, name: str) -> Any:
         try:
@@ -116,6 +122,14 @@ class Making:
             return None
         if not callable(found):
             self._document.wrong((*path, "decide"), f"{name!r} cannot be called")
+            return None
+        try:
+            inspect.signature(found).bind(None)
+        except TypeError as exc:
+            what = f"{name!r} cannot be called with one argument, a muxcore.First: {exc}"
+            self._document.wrong((*path, "decide"), what)
+        except ValueError:  # one of C's may have no signature
+            pass
         return found
 
     def service(
@@ -152,7 +166,10 @@ class Making:
         if "accept_proxy" in table:
             settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
             make = functools.partial(BehindProxy, service, **settings)
-            service = self._made(path, make, names=_BEHIND)
+            behind = self._made(path, make, names=_BEHIND)
+            if behind is not None:
+                behind._name = f"listeners.{name}"
+            service = behind
         for key in ("proxy_timeout", "proxy_limits"):
             if key in table and "accept_proxy" not in table:
                 what = "is about those who send PROXY headers: give accept_proxy, too"
@@ -192,6 +209,13 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
+        for key, where in document.section("admin").items():
+            if where in whose and where.port != 0:
+                what = f"{where} is that of [listeners.{whose[where]}]: each is listened on once"
+                document.wrong(("admin", key), what)
+        if _REFUSE in document.section("pools"):
+            what = f"a default of {_REFUSE!r} means no pool: give this one another name"
+            document.wrong(("pools", _REFUSE), what)
         for name, number in chains.rings():
             upstream = document.section("pools")[name]["upstreams"][number]["address"]
             what = (

@@ -27,6 +27,13 @@ logger = logging.getLogger("muxcore")
 
 T = TypeVar("T")
 
+# Keys of a pool, and what each is about.
+_NEEDED = {
+    "queue": ("max_active", "rate"),
+    "queue_timeout": ("queue",),
+    "max_ejected": ("eject_after",),
+}
+
 
 class Entrance:
     """The service of a listener: what the file says now.
@@ -126,7 +133,7 @@ class Served:
         self._chains = Chains(document)
         making.check(self._chains)
         document.refuse()
-        self.warnings = _unused(document)
+        self.warnings = [*_unused(document), *_without_effect(document)]
         self._set_apart()
         self.entrances = {name: Entrance(self, name, each) for name, each in services.items()}
 
@@ -210,7 +217,6 @@ class Served:
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
             relay.log = relays[name].log
-            relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
@@ -316,6 +322,18 @@ def _unused(document: Document) -> list[str]:
         for name in sections[section]
         if name not in names
     ]
+
+
+def _without_effect(document: Document) -> Iterator[str]:
+    """Yield what a pool says that means nothing without another key, which it lacks."""
+    for name, table in document.section("pools").items():
+        given = {*table, *chain.from_iterable(table["upstreams"])}
+        if table.get("check", {}).get("agent") is not None:
+            given.add("max_active")  # an agent may say maxconn
+        for key, needed in _NEEDED.items():
+            if key in table and given.isdisjoint(needed):
+                what = f"has no effect without {' or '.join(needed)}"
+                yield document.told(("pools", name, key), what)
 
 
 def _count_on(before: Any, now: Any) -> None:

@@ -248,7 +248,7 @@ class Search:
     def _waited_too_long(self) -> None:
         self._pool.give_up(self._has_place)
         self._patience = None
-        self._give_up(NoUpstream(self.reasons, self._pool.full(), self._pool.queue_timeout))
+        self._give_up(self._nobody(self._pool.queue_timeout))
 
     def _wait_no_more(self) -> None:
         if self._patience is not None:
@@ -269,8 +269,13 @@ class Search:
         self._note(upstream, why)
         self._pool.failed(upstream, self.began, why)
 
-    def _nobody(self) -> NoUpstream:
-        return NoUpstream(self.reasons, self._pool.full())
+    def _nobody(self, waited: float | None = None) -> NoUpstream:
+        """Return why there is none, which the pool counts."""
+        pool, full = self._pool, self._pool.full()
+        exc = NoUpstream(self.reasons, full, waited)
+        reason = "waited" if waited is not None else "failed" if self._tried else ""
+        pool.refusals.count(reason or ("full" if full else "down"), pool.name, exc.strerror)
+        return exc
 
     def _end(self) -> None:
         self._found = self._failed = self._upstream = self._client = None

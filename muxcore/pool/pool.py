@@ -20,6 +20,7 @@ from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check, obey
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.refusals import Refusals
 from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
@@ -102,6 +103,7 @@ class Pool(Taking):
             ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
         apart: listeners of the same server that its upstreams may be, since nobody comes here by
             them; every other one is the server itself.
+        refusals: the clients that could have none.
         share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
@@ -188,6 +190,8 @@ class Pool(Taking):
         self.upstreams = ()
         self.apart: tuple[Address, ...] = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
+        self.refusals = Refusals(clock)
+        self._has_one_up = True  # as was told last
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
         names: dict[str, Upstream] = {}
@@ -300,6 +304,15 @@ class Pool(Taking):
             )
             and all(each.percent == 100 for each in self.upstreams)
         )
+        has_one_up = any(each.is_up for each in self.upstreams)
+        if self._has_one_up and not has_one_up:
+            what = f"pool {self.name}" if self.name else repr(self)
+            logger.error("%s has no upstream that is up", what)
+        self._has_one_up = has_one_up
+
+    def _called(self, upstream: Upstream) -> str:
+        """Return an upstream's name for logs, where another pool may have the same address."""
+        return f"{upstream.name} of pool {self.name}" if self.name else upstream.name
 
     def _required(self) -> frozenset[str]:
         caps = self.max_active or self.pace or self.queue
@@ -347,7 +360,7 @@ class Pool(Taking):
         upstream.failing = ""
         upstream._recover(self.clock())
         self._settle()
-        logger.warning("upstream %s is back", upstream.name)
+        logger.warning("upstream %s is back", self._called(upstream))
         self.returned(upstream)
 
     def returned(self, upstream: Upstream) -> None:
@@ -360,7 +373,7 @@ class Pool(Taking):
     def fails(self, upstream: Upstream, why: str) -> None:
         """Its checks have failed: it gets no clients until they succeed."""
         if not upstream.failing:
-            logger.warning("upstream %s is failing: %s", upstream.name, why)
+            logger.warning("upstream %s is failing: %s", self._called(upstream), why)
         upstream.failing = why
         upstream._look(self.clock())
         self._settle()
@@ -392,8 +405,10 @@ class Pool(Taking):
         """
         upstream.failed += 1
         if pause := upstream._rest(began, self.clock(), self.spread()):
+            upstream.error = str(why)
             self._settle()
-            logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
+            called = self._called(upstream)
+            logger.warning("upstream %s is left alone for %.2g s: %s", called, pause, why)
         upstream._leave()
 
     def left(self, upstream: Upstream) -> None:

@@ -43,6 +43,8 @@ class Steered(Protocol):
     spread: Callable[[], float]
     check: Check | None
 
+    def _called(self, upstream: Upstream) -> str: ...
+
     def changed(self) -> None: ...
 
     def recovered(self, upstream: Upstream) -> None: ...
@@ -170,9 +172,9 @@ class Trials:
         now = pool.clock()
         if upstream.ejected:
             if pause := upstream._rest(began, now, pool.spread()):
-                logger.warning(
-                    "upstream %s stays ejected for %.2g s: %s", upstream.name, pause, why
-                )
+                upstream.error = why
+                called = pool._called(upstream)
+                logger.warning("upstream %s stays ejected for %.2g s: %s", called, pause, why)
             return
         if not upstream._doubts:
             upstream._doubted_at = began
@@ -183,15 +185,15 @@ class Trials:
             self._seldom.tell(
                 "upstream %s is not ejected after %d connections without an answer (the last: %s): "
                 "too few others would stay",
-                *(upstream.name, upstream._doubts, why),
+                *(pool._called(upstream), upstream._doubts, why),
             )
             return
-        upstream.ejected = True
+        upstream.ejected, upstream.error = True, why
         pause = upstream._rest(now, now, pool.spread())
         pool.changed()
         logger.warning(
             "upstream %s is ejected for %.2g s: %d in a row without an answer; the last: %s",
-            *(upstream.name, pause, upstream._doubts, why),
+            *(pool._called(upstream), pause, upstream._doubts, why),
         )
 
     def undecided(self, upstream: Upstream, began: float) -> None:

@@ -80,7 +80,7 @@ class Relay:
         self.pool = _pool_of(upstreams, policy, connect_timeout)
         self.log = log.sink(access_log)
         self.clients: dict[str, _Client] | None = None
-        self._has_looked = False
+        self._looked_at: tuple[Upstream, ...] = ()
 
     def __call__(self) -> _Client:
         return _Client(self)
@@ -126,9 +126,9 @@ class Relay:
         return self.pool.stats()
 
     def _look_at(self, server: Any) -> None:
-        """Find the upstreams that are the server itself; once: it has its addresses for good."""
-        if not self._has_looked:
-            self._has_looked = True
+        """Find the upstreams that are the server itself; anew where others were added."""
+        if self._looked_at is not self.pool.upstreams:
+            self._looked_at = self.pool.upstreams
             listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
             for upstream in self.pool.upstreams:
                 comes_here = is_own(upstream.address, listening)
@@ -155,7 +155,8 @@ class _Client:
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
         self._tries: tuple[Try, ...] = ()
-        self._refused = self._killed = False
+        self._refused: tuple[str, ...] | None = None  # why, beside what was tried; None: it is not
+        self._killed = False
 
     def connection_made(self, transport: Any) -> None:
         transport.pause_reading()  # nobody is there yet to take what it sends
@@ -203,14 +204,17 @@ class _Client:
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease, tries = self._relay.pool, self._lease, self._tries
         answered = transport.answered_after(self._began)
-        ended = "refused" if self._refused else None if event == "end" else ""
+        failures = tuple([each.why for each in tries]) if tries else ()
+        ended = None if event == "end" else ""
+        if self._refused is not None:
+            ended, failures = "refused", failures + self._refused
         return log.record_of(
             transport,
             lease.name if lease is not None else "",
             pool.clock() - self._began,
             exc,
             ended="killed" if self._killed else ended,
-            failures=tuple([each.why for each in tries]) if tries else (),
+            failures=failures,
             event=event,
             id=self._id,
             listener=self._listener,
@@ -273,7 +277,7 @@ class _Client:
         """There is no upstream to be had, or the server is ending."""
         self._searched()
         if isinstance(exc, NoUpstream):
-            self._refused = True
+            self._refused = exc.others
             self._tries = self._tries or tuple(Try(*each) for each in exc.reasons)
         self._transport.abort()
 

@@ -76,6 +76,8 @@ class Router:
             never be needed.
     """
 
+    _name = ""  # what a file calls it, for logs and metrics
+
     def __init__(
         self,
         *routes: Route,
@@ -233,7 +235,9 @@ class Router:
             why: for the log.
         """
         self.counts[what] += 1
-        self._seldom.tell("connection from %s is refused: %s", dispatch.peer_of(transport), why)
+        by = f" by {self._name}" if self._name else ""
+        peer = dispatch.peer_of(transport)
+        self._seldom.tell("connection from %s is refused%s: %s", peer, by, why)
         transport.abort()
 
     def _failed(self, transport: Any, decide: Any, exc: BaseException) -> None:
