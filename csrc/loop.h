@@ -78,7 +78,7 @@ int64_t mux_rate_new(mux_loop *loop, double per_second, double burst);
 int mux_rate_change(mux_loop *loop, uint32_t rate, double per_second, double burst);
 int mux_rate_drop(mux_loop *loop, uint32_t rate);
 /* What it receives counts against these rates, and no others; it is not read while one of them is empty. -EINVAL: they
- * are more than four, or one of them is none; -EBUSY: a mover has the connection. */
+ * are more than six, or one of them is none; -EBUSY: a mover has the connection. */
 int mux_limit(mux_loop *loop, uint32_t slot, uint32_t generation, const uint32_t *rates, uint32_t count);
 /* Whether it, or its peer, has bytes that only a rate keeps back; 1 or 0, or -ESTALE. */
 int mux_waits(mux_loop *loop, uint32_t slot, uint32_t generation);

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUX_RATES_MOST 4 /* of one connection: its own, its source's, its listener's or upstream's, and one more */
+#define MUX_RATES_MOST 6 /* of one connection: its own, its upstream's, and two of each of two guards */
 
 typedef struct mux_rates mux_rates;
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-MOST_RATES = 4  # of one connection: csrc/rate.h has as many
+MOST_RATES = 6  # of one connection: csrc/rate.h has as many
 
 # Bytes: a receive of less is hardly worth its call, and a short message is not cut into pieces
 _LEAST_BURST = 4096

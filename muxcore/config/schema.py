@@ -140,7 +140,10 @@ _LIMITS = Table(
     )
 )
 _UPSTREAM = Table(
-    {"address": ADDRESS, **_keys_of(Upstream, rate=NUMBER, send_proxy=_SEND)},
+    {
+        "address": ADDRESS,
+        **_keys_of(Upstream, rate=NUMBER, bytes_up=SIZE, bytes_down=SIZE, send_proxy=_SEND),
+    },
     needed=("address",),
     short="address",
 )

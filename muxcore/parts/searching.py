@@ -214,7 +214,7 @@ class Search:
         self._trials = pool.trials
         if self._trials is not None:
             first_bytes.begin(self._trials, self._engine)
-        elif self._joins and not self._sends:
+        elif self._joins and not self._sends and upstream.witness is None:
             return self._engine.connect_side(*how)
         return self._engine.connect(*how)
 
@@ -297,6 +297,8 @@ class Search:
         if self._trials is not None:
             lease = self._trials.begin(upstream, transport, self.began, len(header))
         transport.set_protocol(lease)
+        if upstream.witness is not None:
+            transport.add_witness(upstream.witness)
         if header:
             transport.write(header)
         found(transport, lease)

@@ -3,7 +3,7 @@
 - ``upstream``: one of them: what it may take, how it fares;
 - ``trials``: what clients' own connections show of one, and who is ejected;
 - ``checks``: how a pool finds out by itself, and what an agent may say;
-- ``pace``: how many new clients a second one may have;
+- ``pace``, ``speeds``: how many new clients, and bytes, a second one may have;
 - ``turn``: whose turn it is, in all processes;
 - ``policies``: which of those that are up gets a client;
 - ``waiting``: the clients that wait for a place;

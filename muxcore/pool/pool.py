@@ -321,13 +321,15 @@ class Pool(Taking):
         required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
         timed = {"timers"} if self.queue or self.check or self.retry_for else set()
         timed |= {"timers"} if self.trials is not None else set()
-        return frozenset(required | timed)
+        limited = any(each.witness is not None for each in self.upstreams)
+        return frozenset(required | timed | ({"rates"} if limited else set()))
 
     def share_of(self, number: int, count: int) -> Self:
         """Return what one of several workers has of it; nothing is known of its upstreams yet.
 
-        ``max_active``, ``queue`` and ``rate``, the pool's and its upstreams' own, are shared out
-        evenly, one client each at least. All else is as here, and each worker's own.
+        ``max_active``, ``queue`` and ``rate``, the pool's and its upstreams' own, and the bytes of
+        these are shared out evenly, one client each at least. All else is as here, and each
+        worker's own.
 
         Args:
             number: of the worker, from 1 on.

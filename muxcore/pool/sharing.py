@@ -48,4 +48,7 @@ def upstream_of(upstream: Upstream, share: tuple[int, int]) -> Upstream:
         shared.max_active = even(shared.max_active, share)
     if shared.rate is not None:
         shared.rate /= share[1]
+    speeds = (shared.bytes_up, shared.bytes_down)
+    shared.speeds = shared.witness = None  # they were the other's
+    shared.limit_bytes(*(each and each / share[1] for each in speeds))
     return shared

@@ -21,6 +21,7 @@ from muxcore import address as addresses
 from muxcore.address import Address
 from muxcore.errors import AddressError
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.speeds import OfUpstream, Speeds, checked_speed
 
 FIRST_PAUSE = 0.5  # s: a restart of a small server; a client is turned away by then anyway
 LONGEST_PAUSE = 30.0  # s: how long one that is back may wait for its first client
@@ -73,6 +74,8 @@ class Upstream:
         backup: it gets clients only while none that is no backup is up.
         max_active: clients at once; None means the pool's.
         rate: new clients a second; None means the pool's.
+        bytes_up, bytes_down: bytes a second that its clients send it, and that it sends them; all
+            together, as of ``muxcore.Rate``. None: no limit.
         out: it gets no clients, until ``out`` is False.
         send_proxy: the PROXY header that it gets before a client's bytes: "v1", "v2", "v2-crc32c"
             (with a checksum), or "" for none; None means the pool's.
@@ -83,6 +86,7 @@ class Upstream:
         active, total, failed, unanswered: as in ``UpstreamStats``.
         is_self: it is the server that relays to it.
         full_at: when it may have a second's worth of clients at once: see ``pace.py``.
+        speeds, witness: how its bytes are limited, and what each of its connections is told of.
         ejected: it rests since clients that it took had no answer: see ``trials.py``.
 
     Raises:
@@ -100,6 +104,8 @@ class Upstream:
         "active",
         "address",
         "backup",
+        "bytes_down",
+        "bytes_up",
         "came_up",
         "ejected",
         "error",
@@ -117,10 +123,12 @@ class Upstream:
         "rests_until",
         "said",
         "send_proxy",
+        "speeds",
         "total",
         "unanswered",
         "weight",
         "withdrawn",
+        "witness",
     )
 
     def __init__(
@@ -131,6 +139,8 @@ class Upstream:
         backup: bool = False,
         max_active: int | None = None,
         rate: float | None = None,
+        bytes_up: float | None = None,
+        bytes_down: float | None = None,
         out: bool = False,
         send_proxy: str | None = None,
     ) -> None:
@@ -141,6 +151,9 @@ class Upstream:
         self.weight = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
         self.max_active = checked_cap("Upstream", max_active)
         self.rate = rate
+        self.speeds: Speeds | None = None
+        self.witness: OfUpstream | None = None  # of its connections; None: nothing limits them
+        self.limit_bytes(bytes_up, bytes_down)
         self.full_at = -math.inf
         self.backup = backup
         self.out = out
@@ -166,6 +179,7 @@ class Upstream:
         """Be made anew in a worker: what is known of it is one process's."""
         named: dict[str, Any] = {"weight": self.weight, "backup": self.backup, "out": self.out}
         named |= {"max_active": self.max_active, "send_proxy": self.send_proxy}
+        named |= {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down}
         named["rate"] = self.rate
         return _remade, (self.address, named)
 
@@ -177,6 +191,25 @@ class Upstream:
         self.weight, self.backup, self.out = other.weight, other.backup, other.out
         self.max_active, self.send_proxy = other.max_active, other.send_proxy
         self.rate = other.rate
+        self.limit_bytes(other.bytes_up, other.bytes_down)
+
+    def limit_bytes(self, up: float | None, down: float | None) -> None:
+        """Let other bytes a second move from now on; those for whom there was no limit stay so.
+
+        Args:
+            up, down: as ``bytes_up`` and ``bytes_down``.
+
+        Raises:
+            TypeError, ValueError: they cannot work.
+        """
+        self.bytes_up = checked_speed("Upstream", "bytes_up", up)
+        self.bytes_down = checked_speed("Upstream", "bytes_down", down)
+        if self.speeds is not None:
+            self.speeds.become(up, down)
+        elif up is not None or down is not None:
+            self.speeds = Speeds()
+            self.speeds.become(up, down)
+            self.witness = OfUpstream(self.speeds)
 
     @property
     def rate(self) -> float | None:

@@ -1,4 +1,5 @@
 /* The loop on the scripted backends: connections that count against rates, under every verb, to every end. */
+#include "rate.h"
 #include "scripted.h"
 
 #define RATE 1000.0 /* bytes a second, with a burst of 100 and so a quantum of 50 */
@@ -218,16 +219,18 @@ TEST(what_cannot_be_is_refused)
 {
     begin(usual());
     (void)adopted(MUX_VERB_NONE, 1);
-    uint32_t wrong[] = {0, 1, 2, 3, 4};
+    uint32_t wrong[MUX_RATES_MOST + 1];
     CHECK_EQUAL(mux_rate_drop(loop, 0), -EINVAL);
     CHECK_EQUAL(mux_rate_change(loop, 0, 1, 1), -EINVAL);
     CHECK_EQUAL(mux_limit(loop, slot, generation, NULL, 0), 0);
+    for (uint32_t i = 0; i <= MUX_RATES_MOST; i++)
+        wrong[i] = i;
     CHECK_EQUAL(mux_limit(loop, slot, generation, wrong, 1), -EINVAL);
-    for (uint32_t i = 0; i < 5; i++)
+    for (uint32_t i = 0; i <= MUX_RATES_MOST; i++)
         CHECK_EQUAL(rate(), i);
-    CHECK_EQUAL(mux_limit(loop, slot, generation, wrong, 5), -EINVAL);
-    CHECK_EQUAL(mux_limit(loop, slot, generation, wrong, 4), 0);
-    CHECK_EQUAL(mux_limit(loop, slot, generation + 2, wrong, 4), -ESTALE);
+    CHECK_EQUAL(mux_limit(loop, slot, generation, wrong, MUX_RATES_MOST + 1), -EINVAL);
+    CHECK_EQUAL(mux_limit(loop, slot, generation, wrong, MUX_RATES_MOST), 0);
+    CHECK_EQUAL(mux_limit(loop, slot, generation + 2, wrong, MUX_RATES_MOST), -ESTALE);
     CHECK_EQUAL(mux_waits(loop, slot, generation + 2), -ESTALE);
     CHECK_EQUAL(mux_rate_new(NULL, 1, 1), -ESTALE);
     end();

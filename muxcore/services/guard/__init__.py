@@ -4,7 +4,6 @@
 - ``rules``: what it is told to allow;
 - ``door``: what it decides by them, and counts;
 - ``sources``: what it knows of those who come;
-- ``speeds``: how many bytes a second they may move.
 """
 
 from muxcore.services.guard.guard import Guard

@@ -13,10 +13,10 @@ from typing import Any
 
 from muxcore._seldom import Seldom
 from muxcore.parts import dispatch
+from muxcore.pool.speeds import Speeds
 from muxcore.rate import Rate
 from muxcore.services.guard.rules import Rules, share
 from muxcore.services.guard.sources import Source, Sources
-from muxcore.services.guard.speeds import Speeds
 from muxcore.services.networks import source_of
 
 logger = logging.getLogger("muxcore")

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from muxcore.pool.pace import Pace, checked_rate
 from muxcore.pool.sharing import even
+from muxcore.pool.speeds import checked_speed, refill
 from muxcore.pool.upstream import checked_count
-from muxcore.services.guard.speeds import checked_speed, refill
 from muxcore.services.networks import Networks
 
 _MOST = 2**31 - 1
@@ -67,10 +67,10 @@ class Rules:
             checked_rate("Guard", "rate", rate),
             _cap("source_connections", source_connections),
             checked_rate("Guard", "source_rate", source_rate),
-            checked_speed("bytes_up", bytes_up),
-            checked_speed("bytes_down", bytes_down),
-            checked_speed("source_bytes_up", source_bytes_up),
-            checked_speed("source_bytes_down", source_bytes_down),
+            checked_speed("Guard", "bytes_up", bytes_up),
+            checked_speed("Guard", "bytes_down", bytes_down),
+            checked_speed("Guard", "source_bytes_up", source_bytes_up),
+            checked_speed("Guard", "source_bytes_down", source_bytes_down),
             checked_count("Guard", "sources", sources, _MOST),
             refuse == "reset",
             max(refill(source_bytes_up), refill(source_bytes_down)),

@@ -14,8 +14,8 @@ import math
 from collections import OrderedDict
 from typing import Protocol
 
+from muxcore.pool.speeds import Speeds
 from muxcore.rate import Rate
-from muxcore.services.guard.speeds import Speeds
 
 _FORGETS = 2  # for each new one
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from muxcore import CapabilityMissing, Limits, Rate
+from muxcore.rate import MOST_RATES
 from muxcore.testing.peer import pattern
 from muxcore.testing.recorder import EOF, LOST, MADE, Recorder, data, lost
 from muxcore.testing.suite import EngineSuite, Run
@@ -226,11 +227,11 @@ class Limiting(EngineSuite):
                 super().connection_made(transport)
                 with pytest.raises(TypeError, match="limit"):
                     transport.limit(1000)
-                with pytest.raises(ValueError, match="4 rates"):
-                    transport.limit(*(Rate(1) for _ in range(5)))
+                with pytest.raises(ValueError, match=f"{MOST_RATES} rates"):
+                    transport.limit(*(Rate(1) for _ in range(MOST_RATES + 1)))
                 with pytest.raises(ValueError, match="another server"):
                     transport.limit(foreign)
-                transport.limit(*[Rate(1)] * 5)  # the same one counts once
+                transport.limit(*[Rate(1)] * (MOST_RATES + 1))  # the same one counts once
                 transport.close()
                 transport.limit(Rate(1))  # too late, and no error
                 self.note("refused")

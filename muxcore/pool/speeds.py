@@ -1,4 +1,4 @@
-"""Bytes a second, up and down, of one source or of all together."""
+"""Bytes a second, up and down: of one source, of one upstream, or of all together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Speeds:
     """The two rates of those who share them; None: there is none.
 
     Attributes:
-        up: of what their clients send.
+        up: of what clients send.
         down: of what these are sent by a relay's other side.
     """
 
@@ -28,6 +28,32 @@ class Speeds:
         self.up, self.down = _changed(self.up, up), _changed(self.down, down)
 
 
+class OfUpstream:
+    """What the connections to one upstream count against; the witness of each: ``witnesses.py``.
+
+    Args:
+        speeds: those of all its clients together.
+    """
+
+    __slots__ = ("_speeds",)
+
+    def __init__(self, speeds: Speeds) -> None:
+        self._speeds = speeds
+
+    @property
+    def up(self) -> tuple[Rate, ...]:
+        """For what comes from the upstream, which is the clients' way down."""
+        return () if self._speeds.down is None else (self._speeds.down,)
+
+    @property
+    def down(self) -> tuple[Rate, ...]:
+        """For what it is sent."""
+        return () if self._speeds.up is None else (self._speeds.up,)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing is counted by connections."""
+
+
 def _changed(rate: Rate | None, wanted: float | None) -> Rate | None:
     if rate is None:
         return None if wanted is None else Rate(wanted)
@@ -35,8 +61,13 @@ def _changed(rate: Rate | None, wanted: float | None) -> Rate | None:
     return None if wanted is None else rate
 
 
-def checked_speed(name: str, value: Any) -> float | None:
+def checked_speed(owner: str, name: str, value: Any) -> float | None:
     """Return bytes a second, or refuse them by the name that they have.
+
+    Args:
+        owner: the class that they were given to.
+        name: the argument.
+        value: they; None: there is no limit.
 
     Raises:
         TypeError, ValueError: they cannot work.
@@ -46,7 +77,7 @@ def checked_speed(name: str, value: Any) -> float | None:
     try:
         return Rate(value).bytes_per_second
     except (TypeError, ValueError) as exc:
-        raise type(exc)(f"Guard({name}={value!r}): {exc}") from None
+        raise type(exc)(f"{owner}({name}={value!r}): {exc}") from None
 
 
 def refill(bytes_per_second: float | None) -> float:
