@@ -28,8 +28,9 @@ enum mux_event_kind {
     MUX_EV_DATA,         /* value: how many bytes; data: they */
     MUX_EV_EOF,
     MUX_EV_DRAINED, /* value: bytes still queued: at most the low-water mark, or none */
-    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, or one of those below; data: three uint64_t:
-                     * the bytes in and out of its life, and whether it ended a relay first: not 0 */
+    MUX_EV_LOST,    /* value: errno, perhaps with MUX_PASSED_ON; 0, or one of those below; data: four uint64_t:
+                     * the bytes in and out of its life; whether it ended a relay first: not 0; and when its
+                     * peer's first byte came: 100 us of CLOCK_MONOTONIC, the last 32 bits; 0: none has */
     MUX_EV_TROUBLE, /* of a listener: accept failed, value: errno; told once an episode */
     MUX_EV_CONNECTED, /* value: errno, or 0: it is open, and held until Python lets it go */
     MUX_EV_QUEUED     /* a batch's first: value: what mux_send_batch would have returned */

@@ -178,7 +178,8 @@ static void bury(mux_loop *loop)
         mux_moved_hear(loop);
     while (batch->ended_first != MUX_NONE) {
         mux_slot *slot = mux_slots_at(&loop->slots, batch->ended_first);
-        const uint64_t life[] = {slot->bytes_in, slot->bytes_out, slot->hold & MUX_HOLD_FIRST};
+        const uint64_t life[] = {slot->bytes_in, slot->bytes_out, slot->hold & MUX_HOLD_FIRST,
+                                 slot->verb == MUX_VERB_RELAY ? slot->answered : 0};
         if (slot->seen &&
             (batch->count + MUX_EVENTS_SPARE > MUX_EVENTS || batch->used + sizeof life > MUX_ARENA))
             return; /* the rest is next batch's */

@@ -90,6 +90,7 @@ static void pack(mux_loop *loop, mux_slot *slot, mux_transit *transit, int side)
     transit->sides[side].out = slot->bytes_out;
     transit->sides[side].high = slot->high;
     transit->sides[side].low = slot->low;
+    transit->sides[side].answered = slot->answered;
     transit->sides[side].ended_first = slot->hold & MUX_HOLD_FIRST;
     mux_conn_become(loop, slot, MUX_MOVED);
     memset(&slot->queue, 0, sizeof slot->queue);

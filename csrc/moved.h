@@ -30,7 +30,7 @@ typedef struct mux_transit {
         int handle;
         mux_sendq queue;
         uint64_t in, out;
-        uint32_t high, low;
+        uint32_t high, low, answered;
         bool ended_first; /* that is told before its end is heard again, maybe with the other's */
     } sides[2];
 } mux_transit;

@@ -123,9 +123,11 @@ static bool take_over(mux_mover *mover, mux_slot *origin)
         __atomic_store_n(&second->moved.there, slots[1], __ATOMIC_RELEASE);
     (void)mux_relay(mover->loop, slots[0]->index, slots[0]->generation, slots[1]->index,
                     slots[1]->generation, "", 0, "", 0); /* both are open, and under no verb */
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        slots[i]->answered = transit->sides[i].answered;
         if (transit->sides[i].ended_first)
             (void)mux_relay_more(mover->loop, slots[i]->index, slots[i]->generation, NULL, 0); /* they are joined */
+    }
     mux_sys_free(transit);
     return true;
 }
@@ -167,12 +169,13 @@ static void lost(mux_mover *mover, const mux_event *event)
 {
     mux_loop *loop = mover->loop;
     mux_slot *slot = mux_slots_at(&loop->slots, event->slot), *origin = mover->origins[event->slot];
-    uint64_t life[3];
+    uint64_t life[4];
     memcpy(life, mux_loop_arena(loop) + event->data, sizeof life);
     if (origin->moved.there == slot) {
         origin->error = event->value;
         if (life[2])
             origin->hold |= MUX_HOLD_FIRST;
+        origin->answered = (uint32_t)life[3];
         MUX_SET_COUNT(origin->bytes_in, life[0]);
         MUX_SET_COUNT(origin->bytes_out, life[1]);
         __atomic_store_n(&origin->moved.there, NULL, __ATOMIC_RELEASE);

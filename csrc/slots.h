@@ -115,7 +115,10 @@ typedef struct mux_slot {
         };
         mux_moved moved; /* under MUX_MOVED */
     };
-    uint32_t delivered;  /* the batch that has data of it */
+    union {
+        uint32_t delivered; /* the batch that has data of it */
+        uint32_t answered;  /* under MUX_VERB_RELAY: when its peer's first byte came; see MUX_EV_LOST */
+    };
     int32_t error;       /* why it was lost: errno, MUX_IDLE and the like, or 0 */
 } mux_slot;
 

@@ -58,6 +58,8 @@ static void received(mux_loop *loop, mux_slot *slot, const char *buffer, size_t 
 {
     mux_slot *peer = peer_of(loop, slot);
     if (peer) {
+        if (!peer->answered)
+            peer->answered = (uint32_t)(loop->now / 100000) | 1; /* 200 us: no slot has room for more */
         peer->moved_at = loop->now;
         mux_conn_send(loop, peer, buffer, size);
     }
@@ -212,6 +214,7 @@ int mux_relay(mux_loop *loop, uint32_t index, uint32_t generation, uint32_t peer
         return -EINVAL;
     mux_loop_look(loop);
     slot->verb = peer->verb = MUX_VERB_RELAY;
+    slot->answered = peer->answered = 0;
     slot->peer = peer->index;
     peer->peer = slot->index;
     slot->moved_at = peer->moved_at = loop->now;

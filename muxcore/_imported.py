@@ -46,7 +46,7 @@ def _module(what: str, name: str) -> Any:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # one that ends what imports it would end a server
         top = name.partition(".")[0]
         if isinstance(exc, ModuleNotFoundError) and exc.name == top:
             meant = near(top, [path.stem for path in Path(here).glob("*.py")])

@@ -45,11 +45,13 @@ class Life:
         engine: Engine,
         where: list[tuple[socket.socket | Address, Service]],
         reuse_port: bool,
+        alone: bool,
     ) -> None:
         self._engine = engine
         self.services = _demands.distinct(service for _, service in where)
         self._where = where
         self._reuse_port = reuse_port
+        self._alone = alone  # the port is shared by processes of its own alone
         self._listening: list[tuple[str, socket.socket]] = []  # as it was given, or "", and opened
         self._restart: Restart | None = None  # while run() serves in the main thread
         self._state = "created"
@@ -82,7 +84,11 @@ class Life:
         try:
             wheres = [where for where, _ in self._where]
             listeners = opening.open_all(
-                wheres, limits, reuse_port=self._reuse_port, left=predecessor
+                wheres,
+                limits,
+                reuse_port=self._reuse_port,
+                alone=self._alone,
+                left=predecessor,
             )
             for sock in list(listeners):
                 where, service = self._where[listeners.pop(sock)]

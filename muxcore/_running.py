@@ -20,6 +20,8 @@ from muxcore.restarting.successor import Restart
 class Running(Life, Asked):
     """What ``Server`` does in ``run()``, and in ``run_async()``."""
 
+    _before_ready: Callable[[], object] | None = None  # what has to go well, or nobody serves
+
     def _run(
         self,
         on_ready: Callable[[Any], object] | None,
@@ -74,6 +76,8 @@ class Running(Life, Asked):
         supervise(self)
         # what workers take to be ready is long enough for a signal
         if self._is_ready() or not self._engine.count:
+            if self._before_ready is not None:
+                self._before_ready()
             file.write()
             if on_ready is not None:
                 on_ready(self)

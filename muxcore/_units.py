@@ -84,7 +84,7 @@ def share(text: str) -> float:
 
 def show_seconds(value: float) -> str:
     """Write a time as :func:`seconds` reads it."""
-    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+    return f"{value * 1000:.12g}ms" if 0 < value < 1 else f"{value:.12g}s"
 
 
 def show_count(value: int) -> str:

@@ -165,9 +165,10 @@ class Stopped(MuxcoreError, ConnectionError):
 class ConnectTimeout(MuxcoreError, TimeoutError):
     """An outgoing connection was not established in time."""
 
-    def __init__(self, address: str, seconds: float) -> None:
-        self._made_of = (address, seconds)
-        super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s")
+    def __init__(self, address: str, seconds: float, is_known: bool = True) -> None:
+        self._made_of = (address, seconds, is_known)
+        why = "" if is_known else ": its name is still looked up"
+        super().__init__(errno.ETIMEDOUT, f"no connection to {address} within {seconds:g} s{why}")
 
 
 class FirstByteTimeout(MuxcoreError, TimeoutError):
@@ -202,6 +203,7 @@ class NoUpstream(MuxcoreError, ConnectionError):
 
     Attributes:
         reasons: the same; empty where none could even be tried.
+        others: what was the matter with those that were not tried, in words.
     """
 
     def __init__(
@@ -210,11 +212,12 @@ class NoUpstream(MuxcoreError, ConnectionError):
         self.reasons = tuple(reasons)
         self._made_of = (self.reasons, full, waited)
         why = [why if where in why else f"{where}: {why}" for where, why in self.reasons]
-        why += [f"{full} already with max_active clients, or at their rate"] if full else []
-        why += [f"no place came free within {waited:g} s"] if waited is not None else []
-        super().__init__(
-            errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why) or 'none was tried'}"
-        )
+        others = [f"{full} already with max_active clients, or at their rate"] if full else []
+        others += [f"no place came free within {waited:g} s"] if waited is not None else []
+        if not why and not others:
+            others = ["each is failing, or out"]
+        self.others = tuple(others)
+        super().__init__(errno.EHOSTUNREACH, f"no upstream could be had: {'; '.join(why + others)}")
 
 
 def passed_on(exc: BaseException) -> BaseException:

@@ -266,7 +266,7 @@ class Transport(Protocol):
 
         Args:
             peer: another transport of the same running server; an address to connect to; or a pool,
-                of which up to three upstreams are tried, one after another. Where there is no
+                of which up to ``tries`` upstreams are tried, one by one. Where there is no
                 connection, ``connection_lost`` receives why: of a pool ``NoUpstream``.
             first: bytes that go to the peer before all others.
             back: bytes that go to this side before all others.

@@ -115,7 +115,7 @@ class Server(Running):
             balance=balance,
         )
         shares = workers is not None and balance == "kernel"
-        super().__init__(engine_, served, reuse_port or shares)
+        super().__init__(engine_, served, reuse_port or shares, shares and not reuse_port)
         engine_.server = self
 
     @property

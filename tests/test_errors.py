@@ -18,6 +18,7 @@ _ERRORS = [
     errors.HalfCloseTimeout(60),
     errors.CloseTimeout(60),
     errors.ConnectTimeout("db:5432", 10),
+    errors.ConnectTimeout("db:5432", 10, False),
     errors.EngineUnavailable("mine", "no luck", "take another"),
     errors.BindError(98, "cannot listen"),
     errors.AddressError("no port"),

@@ -124,6 +124,15 @@ def test_servers_share_a_port_only_if_both_want_to() -> None:
             serve(first.addresses[0]).start()
 
 
+def test_a_service_of_workers_that_is_started_twice_does_not_share_its_port_unseen() -> None:
+    """The kernel would give each half of the clients: of two configurations, mostly."""
+    with (
+        serve(0, reuse_port=True) as first,  # as a parent of workers does
+        pytest.raises(BindError, match="another socket listens there"),
+    ):
+        muxcore.Server(muxcore.Echo, first.addresses[0], workers=1).start()
+
+
 @needs_ipv6
 def test_every_interface_in_version_6_leaves_version_4_free() -> None:
     for left in range(20, -1, -1):  # somebody else may have the other family's port

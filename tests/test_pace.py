@@ -49,7 +49,7 @@ def test_who_waits_as_long_as_it_is_told_has_a_token_and_not_much_sooner(
     pace = Pace(rate)
     _, full_at = taken(pace, -math.inf, now)
     wait = pace.wait(full_at, now)
-    assert 0 < wait <= 1 / rate + 1e-6
+    assert 0 < wait <= (1 + 2e-3) / rate + 1e-6  # a token may be taken a thousandth too early
     assert wait < 0.01 / rate or pace.wait(full_at, now + 0.5 * wait)
     assert not pace.wait(full_at, now + wait)
 

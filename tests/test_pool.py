@@ -251,7 +251,7 @@ def test_two_random_ones_even_out() -> None:
 
 def test_the_first_one_with_a_place_is_taken_whatever_its_weight() -> None:
     spare = Upstream("c:1", backup=True)
-    pool = Pool("a:1", Upstream("b:1", weight=9), spare, policy="first", max_active=2)
+    pool = Pool("a:1", Upstream("b:1", weight=9), spare, policy="first", max_active=2, queue=1)
     assert [_taken(pool).name for _ in range(4)] == ["a:1", "a:1", "b:1", "b:1"]
     assert pool.take() is None
     pool.upstreams[0].connection_lost(None)
@@ -287,6 +287,12 @@ def test_a_key_finds_heavier_upstreams_more_often() -> None:
     assert 2.5 < shares["a:1"] / shares["b:1"] < 3.6
 
 
+def test_two_that_are_drawn_are_never_the_same_one() -> None:
+    pool = Pool("a:1", "b:1", policy="two-random")
+    busy = _take(pool)
+    assert busy not in _shares(pool, 100)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_backup_gets_clients_only_while_no_other_is_up(policy: str) -> None:
     pool, clock = _pool("a:1", Upstream("b:1", backup=True), policy=policy)
@@ -300,6 +306,34 @@ def test_a_backup_gets_clients_only_while_no_other_is_up(policy: str) -> None:
     assert probe is first
     pool.connected(probe)
     assert _shares(pool, 10) == {"a:1": 10}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_backup_gets_those_that_would_be_refused_since_all_others_are_full(policy: str) -> None:
+    pool, _ = _pool(
+        *(Upstream("a:1", max_active=2), Upstream("b:1", backup=True, max_active=3)), policy=policy
+    )
+    assert [_taken(pool).name for _ in range(5)] == ["a:1", "a:1", "b:1", "b:1", "b:1"]
+    assert pool.take() is None
+    pool.upstreams[0].connection_lost(None)
+    assert _taken(pool).name == "a:1"
+
+
+def test_a_backup_gets_nobody_who_can_wait_for_another() -> None:
+    pool, _ = _pool("a:1", Upstream("b:1", backup=True), max_active=1, queue=1)
+    assert _taken(pool).name == "a:1"
+    assert pool.take() is None
+    assert pool.is_busy()
+
+
+def test_a_backup_that_rests_is_probed_where_all_others_are_full() -> None:
+    pool, clock = _pool("a:1", Upstream("b:1", backup=True), max_active=1)
+    backup = pool.upstreams[1]
+    backup.active += 1
+    pool.failed(backup, clock.now, "refused")
+    clock.now += LONGEST_PAUSE
+    assert [_taken(pool).name for _ in range(2)] == ["a:1", "b:1"]
+    assert backup.probing
 
 
 def test_a_backup_that_rests_is_not_probed_while_another_is_up() -> None:

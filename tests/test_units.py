@@ -80,6 +80,8 @@ def test_part_of_a_thing_is_refused(read: Callable[[str], int], text: str) -> No
         (_units.show_seconds, _units.seconds, 0.1, "100ms"),
         (_units.show_seconds, _units.seconds, 60.0, "60s"),
         (_units.show_seconds, _units.seconds, 0.0, "0s"),
+        (_units.show_seconds, _units.seconds, 1_234_567.0, "1234567s"),
+        (_units.show_seconds, _units.seconds, 0.57, "570ms"),
         (_units.show_count, _units.count, 100_000, "100k"),
         (_units.show_count, _units.count, 1_000_000, "1m"),
         (_units.show_count, _units.count, 0, "0"),

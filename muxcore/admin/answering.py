@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 from bisect import bisect
@@ -37,6 +38,7 @@ PATIENCE = 0.8  # s for the loop's answer; who asks waits a little longer
 PAGE = 250  # connections in one answer: 60 KB
 LOOKING = 0.25  # s that one answer may look for those that are wanted
 _EVERY = 1.0  # s between two looks for relays that are new
+_OWNER = re.compile(r"^[A-Z]\w*\(\w+=.*?\): ", re.DOTALL)  # "Upstream(weight=0): weight must …"
 ROW = "id client listener pool upstream seconds bytes_up bytes_down".split()
 
 
@@ -82,7 +84,7 @@ class Answering:
                 try:
                     answer = [number, True, getattr(self, f"do_{name}")(**given)]
                 except (LookupError, ValueError, TypeError, RuntimeError) as exc:
-                    answer = [number, False, str(exc)]
+                    answer = [number, False, _OWNER.sub("", str(exc))]
                 except NotYet:
                     answer = [number, None, f"its loop has not answered within {PATIENCE:g} s"]
                 self._sock.sendall(json.dumps(answer).encode() + b"\n")
@@ -116,7 +118,7 @@ class Answering:
         takes it away: no counter goes back.
         """
         there = {
-            id(each.counts): (type(each).__name__, each.counts)
+            id(each.counts): (getattr(each, "_name", "") or type(each).__name__, each.counts)
             for each in finding.services(self._server)
             if isinstance(getattr(each, "counts", None), Mapping)
         }
@@ -134,6 +136,7 @@ class Answering:
                 "pool": name,
                 "policy": pool.policy,
                 "queue": pool.waiting,
+                "refused": dict(pool.refusals.counts),
                 "upstreams": list(_rests(_upstreams(pool))),
             }
             for name, pool in finding.pools(self._server).items()
@@ -183,7 +186,7 @@ class Answering:
         return {"killed": killed, "after": after_this}
 
     def do_weight(self, pool: str, upstream: str, weight: int) -> None:
-        checked = checked_count("weight", "weight", weight, MOST_WEIGHT)
+        checked = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
         self._change(pool, upstream, weight=checked)
 
     def do_drain(self, pool: str, upstream: str) -> None:
@@ -228,6 +231,10 @@ class Answering:
                 return next(iter(having.values()))
             pools = having or pools
         if name not in pools:
+            if upstream and not name and not having:
+                raise LookupError(
+                    f"no pool has an upstream {upstream!r}: `muxcore admin SOCKET pools` shows them"
+                )
             there = ", ".join(pools) or "none"
             what = f"there is no pool {name!r}" if name else "say which pool, by --pool NAME"
             raise LookupError(f"{what}: there are {there}")

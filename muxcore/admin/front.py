@@ -22,6 +22,7 @@ from muxcore.admin.operations import Operations
 from muxcore.admin.peers import Refused, Unanswered
 from muxcore.limits import seconds
 from muxcore.parsers.http import HttpHead, http_head
+from muxcore.services.relay.access_log import printable
 
 HEAD = 5.0  # s
 ANSWER = 30.0  # s
@@ -204,6 +205,7 @@ class Front:
                 "up": sum(each["state"] == "up" for each in pool["upstreams"]),
                 "active": sum(each["active"] for each in pool["upstreams"]),
                 "queue": pool["queue"],
+                "refused": sum(pool["refused"].values()),
             }
             for pool in pools
         ]
@@ -236,7 +238,9 @@ class Front:
             wanted = _wanted(given)
             if not wanted:
                 raise Wrong(400, "say whom: an id, or pool, upstream, client, older")
-            return 200, _JSON, [_dumped(await operations.kill(wanted))]
+            answer = await operations.kill(wanted)
+            _told(operation, given, f"{answer['killed']} killed")
+            return 200, _JSON, [_dumped(answer)]
         arguments: dict[str, Any] = {"pool": given.pop("pool", "")}
         needed, taken = _CHANGES[operation]
         for name in needed:
@@ -245,7 +249,19 @@ class Front:
         arguments |= {name: taken[name](given.pop(name)) for name in list(given) if name in taken}
         if given:
             raise Wrong(400, f"/{operation} takes no {', '.join(given)}")
-        return 200, _JSON, [_dumped(await operations.change(operation, arguments))]
+        try:
+            answer = await operations.change(operation, arguments)
+        except (Refused, Unanswered) as exc:
+            _told(operation, arguments, str(exc))
+            raise
+        _told(operation, arguments, "done")
+        return 200, _JSON, [_dumped(answer)]
+
+
+def _told(operation: str, given: dict[str, Any], what: str) -> None:
+    """Log what somebody has changed: who looks into the log later asks why."""
+    said = " ".join(f"{name}={value}" for name, value in given.items() if value != "")
+    logger.info("admin: %s %s: %s", operation, printable(said), printable(what))
 
 
 def _wanted(given: dict[str, str]) -> dict[str, Any]:

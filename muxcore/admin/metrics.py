@@ -7,6 +7,7 @@ number is bounded: pools, upstreams, listeners, workers, reasons; never a client
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -114,6 +115,16 @@ def _families(
         "Clients that wait for a place.",
         [({"pool": pool["pool"]}, pool["queue"]) for pool in pools],
     )
+    yield (
+        "muxcore_pool_refused_total",
+        "counter",
+        "Clients that it could give no upstream.",
+        [
+            ({"pool": pool["pool"], "reason": reason}, number)
+            for pool in pools
+            for reason, number in pool["refused"].items()
+        ],
+    )
     upstreams = [
         ({"pool": pool["pool"], "upstream": each["upstream"]}, each)
         for pool in pools
@@ -151,6 +162,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+@functools.cache  # what is no other at each scrape, however the clock is set: "it was restarted"
 def start_time() -> float:
     """Return when this process began, in seconds since 1970: proc(5), starttime."""
     with open("/proc/self/stat", "rb") as file:

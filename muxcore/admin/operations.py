@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from muxcore import address
@@ -36,12 +36,13 @@ class Operations:
         self.server = server
         self.peers: list[Peer] = []
         self._coming: set[Peer] = set()
-        self._began = time.time()
+        self._began = time.monotonic()
         # what was done last about an upstream: whether it is in the pool, or out, and its weight
         self._changes: dict[tuple[str, str, str], tuple[str, dict[str, Any]]] = {}
         self._changing = asyncio.Lock()  # one at a time, and none while a process is added
         # counted by workers that have ended: of upstreams, and by services
         self._gone: dict[tuple[str, str], dict[str, int]] = {}
+        self._refused: dict[str, dict[str, int]] = {}  # likewise, of pools
         self._counted: Counter[tuple[str, str]] = Counter()
 
     # -- who is asked
@@ -68,11 +69,11 @@ class Operations:
         for service, reason, number in peer.counts:
             self._counted[service, reason] += number
         for pool in peer.pools:
+            _add(self._refused.setdefault(pool["pool"], {}), pool["refused"])
             for upstream in pool["upstreams"]:
                 key = (pool["pool"], upstream["upstream"])
-                kept = self._gone.setdefault(key, dict.fromkeys(COUNTED, 0))
-                for name in COUNTED:
-                    kept[name] += upstream[name]
+                kept = self._gone.setdefault(key, {})
+                _add(kept, {name: upstream[name] for name in COUNTED})
 
     async def _forget_undone(self) -> None:
         """Forget changes that a file has undone which was read again: the others tell."""
@@ -135,7 +136,7 @@ class Operations:
             "pid": os.getpid(),
             "engine": server.engine,
             "listening": list(server.addresses),
-            "uptime": round(time.time() - self._began, 3),
+            "uptime": round(time.monotonic() - self._began, 3),
             "ready": server.ready,
             "draining": server._engine.draining,
             "workers": server.workers,
@@ -160,9 +161,9 @@ class Operations:
         pools = []
         for pool in merged.values():
             upstreams = list(pool["upstreams"].values())
+            _add(pool["refused"], self._refused.get(pool["pool"], {}))
             for each in upstreams:
-                for name, number in self._gone.get((pool["pool"], each["upstream"]), {}).items():
-                    each[name] += number
+                _add(each, self._gone.get((pool["pool"], each["upstream"]), {}))
             pools.append({**pool, "upstreams": upstreams})
         return {"pools": pools, "missing": [str(each) for each in failed]}
 
@@ -269,10 +270,16 @@ def _holds(operation: str, given: dict[str, Any], pools: list[dict[str, Any]]) -
     return any((each["state"] == "out") == (operation == "drain") for each in found)
 
 
+def _add(sums: dict[str, int], numbers: Mapping[str, int]) -> None:
+    for name, number in numbers.items():
+        sums[name] = sums.get(name, 0) + number
+
+
 def _add_pool(merged: dict[str, dict[str, Any]], pool: dict[str, Any]) -> None:
     """Add what one process says of a pool to what others have said."""
-    whole = merged.setdefault(pool["pool"], {**pool, "queue": 0, "upstreams": {}})
+    whole = merged.setdefault(pool["pool"], {**pool, "queue": 0, "refused": {}, "upstreams": {}})
     whole["queue"] += pool["queue"]
+    _add(whole["refused"], pool["refused"])
     for each in pool["upstreams"]:
         known = whole["upstreams"].get(each["upstream"])
         if known is None:

@@ -14,7 +14,7 @@ from muxcore.aio.inbox import KEEP, Inbox
 from muxcore.parts import sockets
 from muxcore.parts.known import Known
 from muxcore.parts.loop import LoopEngine
-from muxcore.parts.searching import TRIES, Search
+from muxcore.parts.searching import Search
 from muxcore.parts.transport import BaseTransport
 from muxcore.pool import Lease, Pool
 
@@ -24,7 +24,7 @@ async def opened(
     where: str | int | Address | Pool,
     *,
     timeout: float | None = None,
-    tries: int = TRIES,
+    tries: int | None = None,
     keep: int = KEEP,
     key: bytes = b"",
     client: Known | None = None,
@@ -33,9 +33,10 @@ async def opened(
 
     Args:
         engine: whose it will be; a guest in this loop.
-        where: an address, or a pool, of which at most ``tries`` upstreams are tried.
+        where: an address, or a pool.
         timeout: seconds for it, or for each try; None means the pool's, or
             ``Limits.connect_timeout``.
+        tries: upstreams of a pool that are tried at most; None means its own number.
         keep: bytes that are kept while nobody receives.
         key: for a pool with the policy "source"; b"": the client's address.
         client: whom it is for, as a PROXY header tells it; None: this program.
@@ -64,7 +65,12 @@ async def opened(
 
 
 def _searched(
-    pool: Pool, inbox: Inbox, tries: int, timeout: float | None, key: bytes, client: Known | None
+    pool: Pool,
+    inbox: Inbox,
+    tries: int | None,
+    timeout: float | None,
+    key: bytes,
+    client: Known | None,
 ) -> Callable[[], object]:
     def found(transport: BaseTransport, lease: Lease) -> None:
         inbox.leased = lease

@@ -8,7 +8,6 @@ from muxcore.aio.connection import Connection
 from muxcore.aio.home import here
 from muxcore.aio.inbox import KEEP
 from muxcore.aio.opening import opened
-from muxcore.parts.searching import TRIES
 
 
 async def connect(
@@ -39,7 +38,7 @@ class Pool(muxcore.Pool):
     async def connect(
         self,
         *,
-        tries: int = TRIES,
+        tries: int | None = None,
         timeout: float | None = None,
         keep: int = KEEP,
         key: str | bytes = b"",
@@ -48,7 +47,8 @@ class Pool(muxcore.Pool):
         """Open a connection to one of the upstreams, which counts it until it has ended.
 
         Args:
-            tries: upstreams that are tried, each once, before it is given up.
+            tries: upstreams that are tried, each once, before it is given up; None means the pool's
+                ``tries``.
             timeout: seconds for each; None means the pool's ``connect_timeout``, then
                 ``Limits.connect_timeout``.
             keep: bytes that are kept while no task receives.

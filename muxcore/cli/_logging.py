@@ -7,11 +7,24 @@ import contextlib
 import logging
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from muxcore.cli._log_files import opened
 from muxcore.cli._output import never_waiting
 
 _LINE = "%(asctime)s muxcore: %(message)s"  # in a file
+
+
+class Dated(logging.Formatter):
+    """A line with its time, UTC, as the access log writes it: the two are read side by side."""
+
+    def __init__(self) -> None:
+        super().__init__(_LINE)
+
+    def formatTime(  # noqa: N802, logging's name
+        self, record: logging.LogRecord, datefmt: str | None = None
+    ) -> str:
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def log_messages() -> None:
@@ -42,7 +55,9 @@ class Output:
             SystemExit: a file cannot be opened, which standard error says.
         """
         if self.log:
-            logging.basicConfig(format=_LINE, handlers=[opened(self.log, "--log")], force=True)
+            handler = opened(self.log, "--log")
+            handler.setFormatter(Dated())
+            logging.basicConfig(handlers=[handler], force=True)
         logging.getLogger().setLevel(logging.WARNING if self.quiet else logging.INFO)
         if self.accesses:
             path = self.access_log

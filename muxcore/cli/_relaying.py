@@ -12,6 +12,7 @@ from muxcore import address
 from muxcore.cli import _serving
 from muxcore.cli._arguments import refuse
 from muxcore.cli._logging import Output
+from muxcore.cli._user import unknown
 from muxcore.config import ConfigError, Document, Reloading, Served, contents, written
 from muxcore.load.asking import bytes_of
 
@@ -36,7 +37,6 @@ _LOG = {
     "log": "messages",
 }
 _ADMIN = {"admin": "socket", "metrics": "metrics", "agent_listen": "agent"}
-_ASKING = ("check_send", "check_expect", "agent")  # options that say nothing without a check
 _WITH_FILE = {"config", "check", "quiet"}  # options that a file does not have
 # The flags of keys that are not called as they are.
 _FLAGS = {
@@ -86,6 +86,8 @@ def _run_file(options: argparse.Namespace) -> int:
     try:
         served = Served(contents(options.config))
         server = served.document.section("server")
+        for key, why in unknown(server.get("user"), server.get("group")):
+            served.document.wrong(("server", key), why)
         served.demand(server.get("engine"))
     except ConfigError as exc:
         for each in exc.told:
@@ -126,9 +128,8 @@ def _serve(options: argparse.Namespace, served: Served, on_reload: Reloading | N
 def _refuse(options: argparse.Namespace, document: Document) -> None:
     """End the program with the first thing that is wrong, and the help of its flag."""
     path, what = document.problems[0]
-    if len(path) > 2 and isinstance(path[-1], str):
-        refuse(options, f"{_flag(options, path[-1])} {what}")
-    refuse(options, what)
+    flag = _flag(options, path[-1]) if isinstance(path[-1], str) else ""
+    refuse(options, f"{flag} {what}" if len(path) > 2 or flag.startswith("-") else what)
 
 
 def _flag(options: argparse.Namespace, key: str) -> str:
@@ -151,8 +152,8 @@ def _tables(options: argparse.Namespace) -> dict[str, Any]:
         )
     options.connections = connections if clients is None else clients
     _serving.limits_of(options, {} if clients is None else _FLAGS)
-    for name in _ASKING:
-        if getattr(options, name) is not None and options.check is None:
+    for name in _given(options, _CHECK):
+        if options.check is None:
             refuse(options, f"--{name.replace('_', '-')} says how to check: give --check, too")
     try:
         listener = {"address": [address.parse(options.address, listen=True)]}
@@ -206,8 +207,15 @@ def _check(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"every": options.check}
     for name, value in _given(options, _CHECK).items():
         key = name.removeprefix("check_")
-        found[key] = bytes_of(value) if key in ("send", "expect") else value
+        found[key] = _bytes_of(name, value) if key in ("send", "expect") else value
     return {"check": found}
+
+
+def _bytes_of(name: str, text: str) -> bytes:
+    try:
+        return bytes_of(text)
+    except ValueError as exc:
+        raise ValueError(f"--{name.replace('_', '-')} {exc}") from None
 
 
 def _upstream(text: str) -> dict[str, Any]:
@@ -220,4 +228,10 @@ def _upstream(text: str) -> dict[str, Any]:
             name: name == value if name == "backup" else int(value) if value.isdigit() else value
             for name, value in named.items()
         }
+    before, comma, unknown = text.rpartition(",")
+    if comma and not text.startswith("unix:"):
+        raise ValueError(
+            f"upstream {text!r}: {unknown!r} is none of ,weight=N ,max-active=N ,send-proxy=V "
+            f",backup, which may stand behind {before!r}"
+        )
     return {"address": address.parse(text), **found}

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import gc
 import inspect
 import math
 import os
@@ -126,8 +127,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     meanings = dict(_MEANING.findall(inspect.getdoc(Limits) or ""))
     for field in dataclasses.fields(Limits):
         title, metavar, read, show = _kind(field)
-        default = "none" if field.default is None else show(field.default)
+        nothing = "wait" if field.name == "drain_idle" else "none"
+        default = nothing if field.default is None else show(field.default)
         meaning = " ".join(meanings.get(field.name, "").replace("`", "").split())
+        meaning = meaning if meaning.count("(") == meaning.count(")") else meaning.split(" (")[0]
         groups[title].add_argument(
             FLAGS[field.name],
             type=read,
@@ -176,7 +179,7 @@ def run(
     except ValueError as exc:
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
-    take_all()
+    descriptors = take_all()
     output = output or Output(options.quiet, options.log)
     output.begin()
     if service is not None and options.verbose and not options.quiet:
@@ -204,6 +207,9 @@ def run(
     except ValueError as exc:  # an AddressError is one as well
         print(f"muxcore: {exc}", file=sys.stderr)
         return 2
+    if options.connections is not None:
+        each = 1 if places is None else 2  # a relay's client has an upstream as well
+        _warn_of_want(limits_of(options).connections, each, server.workers or 1, descriptors)
     if on_reload is not None:
         server.on_reload.append(on_reload)
     # what runs here is ours alone, unless the service is somebody's, and runs in no other process
@@ -221,13 +227,33 @@ def run(
 
     def ready(server: Server) -> None:
         announce(server)
-        if admin is not None:
-            until_the_end.enter_context(admin)
-            for name, where in admin.addresses.items() if not options.quiet else ():
+        if admin is not None and not options.quiet:
+            for name, where in admin.addresses.items():
                 print(f"{_ADMIN[name][2:]} on {where}", flush=True)
+        gc.collect()
+        gc.freeze()  # what is here stays to the end: the collector need not look at it again
 
     with reaping, contextlib.ExitStack() as until_the_end:
+        if admin is not None:  # who fails for that has not served, and no pidfile names him
+            server._before_ready = functools.partial(until_the_end.enter_context, admin)
         return server.run(ready, pidfile=options.pidfile)
+
+
+def _warn_of_want(clients: int, each: int, processes: int, descriptors: int) -> None:
+    """Log that a limit which somebody has set cannot be reached.
+
+    Args:
+        clients: at once, in all processes.
+        each: descriptors that one takes.
+        processes: that share them.
+        descriptors: that a process may have.
+    """
+    if (needed := clients // processes * each) > descriptors:
+        logger.warning(
+            "%s clients take %s descriptors in a process, which may have %s (`ulimit -Hn`): "
+            "those beyond will wait; raise that, or lower --max-connections",
+            *(f"{each:,}" for each in (clients, needed, descriptors)),
+        )
 
 
 def _admin_of(options: argparse.Namespace, server: Server, config: Callable[[], str] | None) -> Any:

@@ -11,10 +11,12 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from muxcore._near import near
+from muxcore.abc import logger
 from muxcore.errors import MuxcoreError
 from muxcore.parts import logs
 from muxcore.server import Server
@@ -67,6 +69,15 @@ class User:
     def live_at_home(self) -> None:
         """Have the environment that a login sets: root's home is nobody else's."""
         os.environ.update(USER=self.name, LOGNAME=self.name, HOME=self.home or "/")
+
+    def read_modules(self) -> None:
+        """Log that this user cannot read Python's own modules, if so; the process is him."""
+        if not os.access(os.__file__, os.R_OK):
+            logger.warning(
+                "--user: %s cannot read Python's modules in %s: what is imported from now on will "
+                "fail, and so will workers; install Python where everybody may read it",
+                *(self.name or self.uid, os.path.dirname(os.__file__)),
+            )
 
     def take_logs(self) -> None:
         """Own the log files: workers open them as this user, and so does whoever opens them again.
@@ -125,10 +136,22 @@ class ServerOf(Server):
                 self._user.take_logs()
                 self._user.become()
             self._user.live_at_home()
+            self._user.read_modules()
         except BaseException:
             self._engine.close()
             self._ended()
             raise
+
+
+def unknown(user: str | None, group: str | None) -> Iterator[tuple[str, str]]:
+    """Yield which of the two this machine does not know: "user" or "group", and why."""
+    looks: dict[str, Callable[[str], object]] = {"user": _user, "group": _group}
+    for name, text in (("user", user), ("group", group)):
+        try:
+            if text is not None:
+                looks[name](text)
+        except ValueError as exc:
+            yield name, str(exc).removeprefix(f"--{name}: ")
 
 
 def _user(text: str) -> tuple[str, int, int | None, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from muxcore._units import show_seconds
+from muxcore._near import near
 from muxcore.cli._arguments import count, duration, refuse
 from muxcore.services.relay.access_log import printable
 
@@ -114,9 +114,30 @@ def run(options: argparse.Namespace) -> int:
     answer = json.loads(text)
     for line in options.show(answer):
         print(line)
-    for why in answer.get("missing", ()):
+    complaints = [*answer.get("missing", ()), *_not_found(options, answer)]
+    for why in complaints:
         print(f"muxcore: {printable(why)}", file=sys.stderr)
-    return 1 if answer.get("missing") else 0
+    return 1 if complaints else 0
+
+
+def _not_found(options: argparse.Namespace, answer: dict[str, Any]) -> Iterable[str]:
+    """Yield what was asked for by name, and is not there: a name is soon mistyped."""
+    ids = getattr(options, "id", None)
+    if ids and answer["killed"] < len(set(ids)):
+        yield f"{len(set(ids)) - answer['killed']} of these are not connected (any more)"
+    if answer.get("killed") or answer.get("connections"):
+        return
+    wanted = {name: getattr(options, name, None) for name in ("pool", "upstream")}
+    if options.operation not in ("connections", "kill") or not any(wanted.values()):
+        return
+    pools = json.loads(ask(options.socket, "GET", "/pools")[1])["pools"]
+    there = {
+        "pool": [pool["pool"] for pool in pools],
+        "upstream": [each["upstream"] for pool in pools for each in pool["upstreams"]],
+    }
+    for name, value in wanted.items():
+        if value is not None and value not in there[name]:
+            yield f"there is no {name} {value!r}{near(value, there[name])}"
 
 
 def ask(path: str, method: str, target: str) -> tuple[int, str]:
@@ -132,7 +153,10 @@ def ask(path: str, method: str, target: str) -> tuple[int, str]:
         response = connection.getresponse()
         return response.status, response.read().decode()
     except FileNotFoundError:
-        why = "there is no such file: was the server started with --admin?"
+        why = (
+            "there is no such file: was the server started with --admin? If the file was removed, "
+        )
+        why += "a restart makes it anew (muxcore reload, SIGUSR2)"
     except ConnectionRefusedError:
         why = "nobody listens there any more"
     except PermissionError:
@@ -162,7 +186,7 @@ class _Connection(http.client.HTTPConnection):
 
 def _show_status(status: dict[str, Any]) -> Iterable[str]:
     state = "draining" if status["draining"] else "ready" if status["ready"] else "not ready"
-    uptime = show_seconds(round(status["uptime"]))
+    uptime = _how_long(round(status["uptime"]))
     yield f"muxcore {status['version']}, engine {status['engine']}, pid {status['pid']}: {state}"
     yield f"up for {uptime}, listening on {', '.join(status['listening'])}"
     lag = "not known" if status["lag"] is None else f"{status['lag'] * 1000:.1f} ms"
@@ -181,22 +205,30 @@ def _show_status(status: dict[str, Any]) -> Iterable[str]:
             ],
         )
     yield from _table(
-        ("pool", "upstreams", "up", "active", "queue"),
-        [
-            tuple(each[name] for name in ("pool", "upstreams", "up", "active", "queue"))
-            for each in status["pools"]
-        ],
+        names := ("pool", "upstreams", "up", "active", "queue", "refused"),
+        [tuple(each[name] for name in names) for each in status["pools"]],
     )
+
+
+def _how_long(seconds: int) -> str:
+    """Return a time in its two largest units: ``12d 3h``, ``59m 59s``, ``4s``."""
+    units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)]
+    largest = next((at for at, (_, size) in enumerate(units) if seconds >= size), len(units) - 1)
+    shown = []
+    for name, size in units[largest : largest + 2]:
+        shown.append(f"{seconds // size}{name}")
+        seconds %= size
+    return " ".join(shown)
 
 
 def _show_pools(answer: dict[str, Any]) -> Iterable[str]:
     names = ("upstream", "state", "weight", "active", "total", "failed", "unanswered")
     yield from _table(
-        ("pool", *names, "for", "why"),
+        ("pool", *names, "for", "role", "why"),
         [
             (
                 *(pool["pool"], *(each[name] for name in names)),
-                *(f"{each['changed_ago']:.0f}s", each["why"]),
+                *(f"{each['changed_ago']:.0f}s", "backup" if each["backup"] else "", each["why"]),
             )
             for pool in answer["pools"]
             for each in pool["upstreams"]

@@ -4,6 +4,7 @@
 - ``kinds``: what may stand behind a key;
 - ``schema``: which keys there are;
 - ``document``: the file as it is read, or all that is wrong with it;
+- ``rings``: which listeners lead to which pools, and which of them back;
 - ``making``: a table becomes a pool, a guard or a router;
 - ``served``: all that the file means, which may change in place;
 - ``reloading``: the file is read again while it is served;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from muxcore.config.schema import FILE
 from muxcore.errors import MuxcoreError
 
 MOST_TOLD = 20  # errors of one file: more are one mistake's, mostly
-_LARGEST = 1 << 20  # bytes: ten thousand upstreams, one a line
+LARGEST = 1 << 20  # bytes: ten thousand upstreams, one a line
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # of a section: it stands in logs and metrics
 _AT = re.compile(r"(.*) \(at line (\d+), column (\d+)\)")
 
@@ -140,8 +141,11 @@ def read(name: str, data: bytes) -> Document:
     Raises:
         ConfigError: it is no TOML.
     """
-    if len(data) > _LARGEST:
-        raise ConfigError([f"{name}: is larger than {_LARGEST:,} bytes, which no file needs"])
+    if len(data) > LARGEST:
+        raise ConfigError([f"{name}: is larger than {LARGEST:,} bytes, which no file needs"])
+    if data.startswith(codecs.BOM_UTF8):
+        what = "begins with a byte order mark, which TOML has not: save it as UTF-8 without one"
+        raise ConfigError([f"{name}:1: {what}"])
     try:
         text = data.decode()
         raw = tomllib.loads(text)

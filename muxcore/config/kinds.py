@@ -167,6 +167,12 @@ def _mode(value: Any) -> int:
 
 
 def _address(value: Any) -> Address:
+    alone, *more = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else [value]
+    if more and not alone.startswith("unix:"):
+        raise ValueError(
+            f"must be an address alone, not {value!r}: what else an upstream has stands in a "
+            f'table, such as {{address = "{alone}", weight = 2}}'
+        )
     return addresses.parse(value)
 
 

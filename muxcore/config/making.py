@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -10,14 +12,15 @@ from muxcore._imported import imported
 from muxcore.address import Address, is_file
 from muxcore.config.document import Document
 from muxcore.config.lines import Path
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.limits import Limits
 from muxcore.pool import Check, Pool, Upstream
 from muxcore.protocol import Service
 from muxcore.services.behind_proxy import BehindProxy
 from muxcore.services.guard import Guard
+from muxcore.services.idle import Idle
 from muxcore.services.relay.access_log import AccessLog
-from muxcore.services.relay.own import is_own
 from muxcore.services.router import Route, Router
 
 T = TypeVar("T")
@@ -40,7 +43,7 @@ class Making:
         """Return what becomes of each connection's record; None: nothing."""
         table = self._document.section("log")
         settings = {key: its for key, its in table.items() if key in ("fields", "start")}
-        if not settings and "access" not in table:
+        if not settings and not table.keys() & {"access", "access_file"}:
             return None
         make = functools.partial(AccessLog, table.get("access") or "text")
         return self._made(("log",), make, settings)
@@ -66,7 +69,10 @@ class Making:
 
     def guard(self, name: str, table: Mapping[str, Any]) -> Guard | None:
         """Return a guard, around nothing yet."""
-        return self._made(("limits", name), functools.partial(Guard, None), table)
+        made = self._made(("limits", name), functools.partial(Guard, None), table)
+        if made is not None:
+            made._name = made._door.name = f"limits.{name}"
+        return made
 
     def _plan(
         self, path: Path, table: Mapping[str, Any], pools: Mapping[str, Pool]
@@ -104,7 +110,9 @@ class Making:
             self._document.wrong(path, what)
             return None
         make = functools.partial(Router, *routes, **settings, access_log=access_log)
-        return self._made(path, make, rest)
+        if (made := self._made(path, make, rest)) is not None:
+            made._name = f"routes.{name}"
+        return made
 
     def _decision(self, path: Path, name: str) -> Any:
         try:
@@ -114,6 +122,14 @@ class Making:
             return None
         if not callable(found):
             self._document.wrong((*path, "decide"), f"{name!r} cannot be called")
+            return None
+        try:
+            inspect.signature(found).bind(None)
+        except TypeError as exc:
+            what = f"{name!r} cannot be called with one argument, a muxcore.First: {exc}"
+            self._document.wrong((*path, "decide"), what)
+        except ValueError:  # one of C's may have no signature
+            pass
         return found
 
     def service(
@@ -142,12 +158,18 @@ class Making:
         service = within[kinds[0]].get(table[kinds[0]])
         if service is None:  # that is told already
             return None
+        if "idle_timeout" in table:
+            idle = functools.partial(Idle, service, timeout=table["idle_timeout"])
+            service = self._made(path, idle, names={"timeout": "idle_timeout"})
         if (guard := guards.get(table.get("limits", ""))) is not None:
             service = guard.around(service)
         if "accept_proxy" in table:
             settings = {key: table[its] for key, its in _BEHIND.items() if its in table}
             make = functools.partial(BehindProxy, service, **settings)
-            service = self._made(path, make, names=_BEHIND)
+            behind = self._made(path, make, names=_BEHIND)
+            if behind is not None:
+                behind._name = f"listeners.{name}"
+            service = behind
         for key in ("proxy_timeout", "proxy_limits"):
             if key in table and "accept_proxy" not in table:
                 what = "is about those who send PROXY headers: give accept_proxy, too"
@@ -156,8 +178,12 @@ class Making:
             service = guard.around(service)
         return service
 
-    def check(self) -> None:
-        """Note what contradicts something elsewhere in the file."""
+    def check(self, chains: Chains) -> None:
+        """Note what contradicts something elsewhere in the file.
+
+        Args:
+            chains: which listeners lead to which pools.
+        """
         document = self._document
         listeners = document.section("listeners")
         whose: dict[Address, str] = {}
@@ -170,6 +196,10 @@ class Making:
                 if whose.setdefault(where, name) != name or places.count(where) > 1:
                     what = f"{where} is given twice: each is listened on once"
                     document.wrong((*path, "address"), what)
+            longest = document.section("server").get("limits", {}).get("idle_timeout")
+            if longest is not None and table.get("idle_timeout", -math.inf) >= longest:
+                what = f"must be below the {longest:g} s of server.limits, which are for all"
+                document.wrong((*path, "idle_timeout"), what)
             if "socket_mode" in table and not any(map(is_file, places)):
                 what = (
                     "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
@@ -179,16 +209,20 @@ class Making:
         if socket is not None and not socket.path:
             what = "must be the path of a unix socket, such as unix:/run/relay.admin"
             document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
-        for name, table in document.section("pools").items():
-            if document.is_wrong("pools", name):
-                continue
-            for number, each in enumerate(table["upstreams"]):
-                if is_own(each["address"], list(whose)):
-                    what = (
-                        f"upstream {each['address']} is a listener here: each client would be "
-                        "joined with the relay itself, again and again; name another upstream"
-                    )
-                    document.wrong(("pools", name, "upstreams", number), what)
+        for key, where in document.section("admin").items():
+            if where in whose and where.port != 0:
+                what = f"{where} is that of [listeners.{whose[where]}]: each is listened on once"
+                document.wrong(("admin", key), what)
+        if _REFUSE in document.section("pools"):
+            what = f"a default of {_REFUSE!r} means no pool: give this one another name"
+            document.wrong(("pools", _REFUSE), what)
+        for name, number in chains.rings():
+            upstream = document.section("pools")[name]["upstreams"][number]["address"]
+            what = (
+                f"upstream {upstream} is a listener here: each client would be "
+                "joined with the relay itself, again and again; name another upstream"
+            )
+            document.wrong(("pools", name, "upstreams", number), what)
 
     def _made(
         self,

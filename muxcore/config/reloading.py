@@ -7,11 +7,12 @@ so that all have the same, and those that come later begin with it.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
-from muxcore.config.document import ConfigError, Document, read
+from muxcore.config.document import LARGEST, ConfigError, Document, read
 from muxcore.config.served import Served
 
 logger = logging.getLogger("muxcore")
@@ -36,7 +37,7 @@ class Reloading:
     def __call__(self, server: Any) -> None:
         """Read the file again, and serve what it says, or log why not."""
         try:
-            document = contents(self._path)
+            document = contents(self._path, again=True)
             new = Served(document)
             self._refuse_fixed(document)
             new.demand(server.engine)
@@ -82,14 +83,22 @@ def _fixed(document: Document) -> dict[tuple[str, ...], Any]:
     return found
 
 
-def contents(path: str) -> Document:
+def contents(path: str, *, again: bool = False) -> Document:
     """Read a file.
+
+    Args:
+        path: it.
+        again: it was read before, by a server that is not to wait: what is a pipe had one reading.
 
     Raises:
         ConfigError: it cannot be read, or is no TOML.
     """
     try:
-        data = Path(path).read_bytes()
+        if again and not Path(path).is_file():
+            os.stat(path)
+            raise ConfigError([f"{path}: is no regular file, which alone can be read again"])
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as exc:
         raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from None
     return read(path, data)

@@ -97,6 +97,7 @@ _LISTENER = Table(
         "socket_mode": MODE,
         "accept_proxy": Each(TEXT),
         "proxy_timeout": DURATION,
+        "idle_timeout": DURATION,
         "pool": name_of("pools"),
         "route": name_of("routes"),
         "limits": name_of("limits"),

@@ -14,6 +14,7 @@ from muxcore import _demands, registry
 from muxcore.address import with_rights
 from muxcore.config.document import Document
 from muxcore.config.making import Making
+from muxcore.config.rings import Chains
 from muxcore.errors import MuxcoreError
 from muxcore.parts import checking
 from muxcore.pool import Pool
@@ -25,6 +26,13 @@ from muxcore.services.wrapping import Wrapper
 logger = logging.getLogger("muxcore")
 
 T = TypeVar("T")
+
+# Keys of a pool, and what each is about.
+_NEEDED = {
+    "queue": ("max_active", "rate"),
+    "queue_timeout": ("queue",),
+    "max_ejected": ("eject_after",),
+}
 
 
 class Entrance:
@@ -122,9 +130,11 @@ class Served:
         self.routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         self._relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         services = self._services(making)
-        making.check()
+        self._chains = Chains(document)
+        making.check(self._chains)
         document.refuse()
-        self.warnings = _unused(document)
+        self.warnings = [*_unused(document), *_without_effect(document)]
+        self._set_apart()
         self.entrances = {name: Entrance(self, name, each) for name, each in services.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -207,7 +217,6 @@ class Served:
         relays = {name: Relay(pool, access_log=access) for name, pool in self.pools.items()}
         for name, relay in _kept(self._relays, relays):
             relay.log = relays[name].log
-            relay._has_looked = False
         self._relays = relays | dict(_kept(self._relays, relays))
         routers = _made(document.section("routes"), partial(making.router, self.pools, access))
         for name, router in _kept(self.routers, routers):
@@ -217,7 +226,8 @@ class Served:
                 # by then nobody waits for a decision of its
                 self.server.call_later(router.decide_timeout, router.server_ended)
         self.routers = routers | dict(_kept(self.routers, routers))
-        self.document = document
+        self.document, self._chains = document, new._chains
+        self._set_apart()
         self._follow(relays_before)
         for name, service in self._services(making).items():
             _count_on(self.entrances[name].service, service)
@@ -235,6 +245,11 @@ class Served:
         """
         if document.tables != self.document.tables:
             self.change(Served(document, self._share))
+
+    def _set_apart(self) -> None:
+        """Tell each pool which listeners may be upstreams of it."""
+        for name, pool in self.pools.items():
+            pool.apart = self._chains.apart(name)
 
     def _every_relay(self) -> list[Relay]:
         routed = chain.from_iterable(router.services for router in self.routers.values())
@@ -307,6 +322,18 @@ def _unused(document: Document) -> list[str]:
         for name in sections[section]
         if name not in names
     ]
+
+
+def _without_effect(document: Document) -> Iterator[str]:
+    """Yield what a pool says that means nothing without another key, which it lacks."""
+    for name, table in document.section("pools").items():
+        given = {*table, *chain.from_iterable(table["upstreams"])}
+        if table.get("check", {}).get("agent") is not None:
+            given.add("max_active")  # an agent may say maxconn
+        for key, needed in _NEEDED.items():
+            if key in table and given.isdisjoint(needed):
+                what = f"has no effect without {' or '.join(needed)}"
+                yield document.told(("pools", name, key), what)
 
 
 def _count_on(before: Any, now: Any) -> None:

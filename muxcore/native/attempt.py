@@ -98,7 +98,9 @@ class Attempt:
             self._engine.set_transport(self._slot, None)
         self._told(error)
 
-    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
+    def lost(
+        self, error: int, received: int = 0, sent: int = 0, first: int = 0, answered: int = 0
+    ) -> None:
         """C is done with it: after a failure, or after ``cancel()``."""
         protocol, self._protocol = self._protocol, None
         if protocol is not None:

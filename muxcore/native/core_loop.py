@@ -13,13 +13,16 @@ from muxcore.protocol import Service
 class InSlot(Protocol):
     """What stands in the engine's table for a slot of C: a transport, or an attempt."""
 
-    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
+    def lost(
+        self, error: int, received: int = 0, sent: int = 0, first: int = 0, answered: int = 0
+    ) -> None:
         """C is done with the slot.
 
         Args:
             error: why: an errno, MUX_IDLE and the like, or 0.
             received, sent: bytes of the connection's life.
             first: not 0: its peer ended a relay before the other side did.
+            answered: when a relay's other side sent its first byte, as C says it; 0: never.
         """
 
 

@@ -53,7 +53,7 @@ logger = logging.getLogger("muxcore")
 
 _EVENT = struct.Struct("IIiI")  # mux_event: slot, kind, value, where in the arena
 _ACCEPTED = struct.Struct("II")  # mux_accepted: listener, size of the address
-_LIFE = struct.Struct("QQQ")  # of MUX_EV_LOST: bytes in, bytes out, it ended a relay first
+_LIFE = struct.Struct("QQQQ")  # of MUX_EV_LOST: bytes in, bytes out, it ended first, its answer
 _FOREVER = 2**63 - 1
 
 # enum mux_event_kind

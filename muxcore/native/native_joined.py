@@ -78,7 +78,9 @@ class NativeJoined(NativeKnown):
             self._end = True if exc is None else exc
             self._abort_in_c(exc)
 
-    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
+    def lost(
+        self, error: int, received: int = 0, sent: int = 0, first: int = 0, answered: int = 0
+    ) -> None:
         """Deliver ``connection_lost``: see ``NativeTransport.lost``."""
         reason, self._end = self._end, (received, sent, first)
         exc = self._ended(reason if isinstance(reason, BaseException) else None, error)

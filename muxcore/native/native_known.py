@@ -19,6 +19,7 @@ from muxcore.protocol import AnyProtocol
 
 IDLE, HALF_CLOSED, NOT_TAKEN = -1, -2, -3  # MUX_IDLE, MUX_HALF_CLOSED, MUX_NOT_TAKEN
 PASSED_ON = 0x10000  # MUX_PASSED_ON
+TICKS = 10_000  # a second: what C tells of the time of a first byte
 _NAME_MOST = 110  # bytes of a socket address: struct sockaddr_un, the longest
 
 
@@ -95,7 +96,9 @@ class NativeKnown(ToItsEnd):
     # -- its end
 
     @abc.abstractmethod
-    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None: ...
+    def lost(
+        self, error: int, received: int = 0, sent: int = 0, first: int = 0, answered: int = 0
+    ) -> None: ...
 
     def _close_in_c(self) -> None:
         self._engine.lib.mux_close(self._engine.loop, self._slot, self._generation)

@@ -24,6 +24,7 @@ from muxcore.native.core import mark
 from muxcore.native.core_loop import CoreLoop
 from muxcore.native.gathering import FEW, SAFE, SIZES, SMALL
 from muxcore.native.native_joined import NativeJoined
+from muxcore.native.native_known import TICKS
 from muxcore.native.native_verbs import NativeVerbs
 from muxcore.parts import dispatch
 from muxcore.parts.joining import Joining
@@ -62,7 +63,8 @@ class NativeTransport(NativeVerbs):
         self._head = slot.to_bytes(4, sys.byteorder)  # of a gathered write: csrc/gather.h
         self._kept = None
         self._reason: BaseException | None = None  # why Python ends it
-        self._totals: tuple[int, int] | None = None  # (bytes in, bytes out), from the end on
+        # (bytes in, bytes out, when it was answered), from the end on
+        self._totals: tuple[int, int, int] | None = None
         self._plain = True  # open, no verb, no EOF, nothing queued: a write needs no other look
         super().__init__(engine, protocol, peername)
         self._plain = self._high >= SAFE
@@ -263,17 +265,20 @@ class NativeTransport(NativeVerbs):
     def _reset_at_close(self) -> None:
         """C does, where ``_drop`` says so, or the network has."""
 
-    def lost(self, error: int, received: int = 0, sent: int = 0, first: int = 0) -> None:
+    def lost(
+        self, error: int, received: int = 0, sent: int = 0, first: int = 0, answered: int = 0
+    ) -> None:
         """Deliver ``connection_lost``; what refers to the protocol goes too.
 
         Args:
             error: why C ended it: an errno, MUX_IDLE and the like, or 0.
             received, sent: bytes of its life.
             first: not 0: its peer ended a relay before the other side did.
+            answered: when the other side's first byte came, as C says it; 0: never.
         """
         self._cross()  # its slot may be another's when they would
         exc = self._ended(self._reason, error)
-        self._totals = received, sent
+        self._totals = received, sent, answered
         peer, self._peer = self._peer, None
         if isinstance(peer, Joining):  # it was to be joined: nobody waits any more
             peer.close()
@@ -311,9 +316,15 @@ class NativeTransport(NativeVerbs):
 
     def _counted(self) -> tuple[int, int]:
         if self._totals is not None:
-            return self._totals
+            return self._totals[:2]
         self._cross()
         return self._counted_in_c()
+
+    def answered_after(self, began: float) -> float | None:
+        if self._totals is None or not self._totals[2]:
+            return None
+        ticks = (self._totals[2] - int(began * TICKS)) % 2**32
+        return ticks / TICKS if ticks < 2**31 else 0.0  # a tick's rounding
 
     def _over(self) -> bool:
         return self._totals is not None

@@ -74,16 +74,14 @@ class NativeVerbs(NativeKnown, BaseTransport):
         super()._wait_for_peer()
         self._verb_begun(Verb.RELAY)
 
-    def relay(self, peer: Any, *, first: Bytes = b"", **how: Any) -> None:
+    def _meet_less(self, peer: Any, first: bytes) -> bool:
         if not isinstance(peer, Attempt):
-            super().relay(peer, first=first, **how)
-            return
-        self._check(Verb.RELAY, "the connection")
+            return False
         self._cross()
         engine = self._engine
         if engine.movers:
             engine.begin_movers()
-        to_peer = bytes(first) + b"".join(self._kept or ())
+        to_peer = first + b"".join(self._kept or ())
         names = self._slot, self._generation, *peer.name_in_c()
         if engine.lib.mux_relay(engine.loop, *names, to_peer, len(to_peer), b"", 0) < 0:
             raise ValueError("relay(): the connection or the peer is closing")
@@ -97,6 +95,7 @@ class NativeVerbs(NativeKnown, BaseTransport):
             self._keep_cap(engine.lib.mux_queued(engine.loop, *peer.name_in_c()))
         peer.forget()
         self._leave_to_c()
+        return True
 
     def _join(self, peer: Self, first: Bytes, back: Bytes) -> None:
         self._cross()

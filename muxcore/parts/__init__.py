@@ -14,6 +14,7 @@ In the order to read:
   second; a first reader skips them, as well as
 - ``outgoing``, ``checking``, ``first_bytes``: who connects by an engine, the checks of a pool's
   upstreams, and whose first byte is waited for; ``proxying``: the PROXY header that they get;
+- ``rounds``: many connections are looked at in turn, by one timer;
 - ``sockets``: connections are accepted, taken over, prepared, and why accept(2) fails;
 - ``opening``, ``passed``: listeners are opened, or were by a supervisor, and closed; the server's;
 - ``listener``: a listener of a loop: when it accepts, and when it rests;

@@ -198,7 +198,7 @@ class Connecting:
                 attempt.open(service)
 
     def _too_late(self) -> None:
-        self._failed(ConnectTimeout(str(self._where), self._timeout))
+        self._failed(ConnectTimeout(str(self._where), self._timeout, not self._looking))
 
     # -- the end
 

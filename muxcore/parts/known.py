@@ -47,6 +47,17 @@ class Known(abc.ABC):
             return self._socket()
         return default
 
+    def answered_after(self, began: float) -> float | None:
+        """Return how many seconds after ``began`` a relay's other side sent its first byte.
+
+        Args:
+            began: by ``time.monotonic()``; before that byte.
+
+        Returns:
+            None: it has sent none; or nobody knows: C says so at the end, asyncio never does.
+        """
+        return None
+
     def is_for(self, header: ProxyHeader) -> None:
         """Have the connection known as the one that its PROXY header tells of."""
         peername, sockname = self.get_extra_info("peername"), self.get_extra_info("sockname")

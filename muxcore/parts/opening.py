@@ -89,6 +89,7 @@ def open_all(
     limits: Limits,
     *,
     reuse_port: bool = False,
+    alone: bool = False,
     left: Left | None = None,
 ) -> dict[socket.socket, int]:
     """Open listeners for several addresses, or none.
@@ -99,7 +100,7 @@ def open_all(
 
     Args:
         wheres: them.
-        limits, reuse_port: see :func:`open_listeners`.
+        limits, reuse_port, alone: see :func:`open_listeners`.
         left: what need not be opened.
 
     Returns:
@@ -121,7 +122,7 @@ def open_all(
                 # a supervisor's socket has one queue, which outlives this process
                 _take(sock, limits, reuse_port and not where.fd)
             if not found:
-                found = _opened(where, limits, reuse_port, left)
+                found = _opened(where, limits, reuse_port, alone, left)
                 opened.update(dict.fromkeys(found, place))
     except BaseException:
         for sock in opened:
@@ -139,12 +140,12 @@ def open_all(
 
 
 def _opened(
-    where: Address, limits: Limits, reuse_port: bool, left: Left | None
+    where: Address, limits: Limits, reuse_port: bool, alone: bool, left: Left | None
 ) -> list[socket.socket]:
     """Return the listeners of an address that another process has not left to this one."""
     if where.fd:
         return passed.listeners(where, limits)
-    return open_listeners(where, limits, reuse_port=reuse_port, left=left)
+    return open_listeners(where, limits, reuse_port=reuse_port, alone=alone, left=left)
 
 
 def open_listeners(
@@ -152,6 +153,7 @@ def open_listeners(
     limits: Limits,
     *,
     reuse_port: bool = False,
+    alone: bool = False,
     left: Left | None = None,
 ) -> list[socket.socket]:
     """Open a non-blocking listener for each address that ``where`` resolves to.
@@ -163,6 +165,8 @@ def open_listeners(
         where: an address.
         limits: the backlog is taken from it.
         reuse_port: set SO_REUSEPORT, so that several processes can share one port.
+        alone: they are to be this program's: one that was started twice would have half the clients
+            of the other, and nobody would see it.
         left: what need not be opened.
 
     Raises:
@@ -181,6 +185,8 @@ def open_listeners(
                 opened.append(found)
                 _take(found, limits, reuse_port)
             else:
+                if alone and family != socket.AF_UNIX:
+                    _refuse_shared(family, sockaddr)
                 opened.append(_bound(family, sockaddr, _backlog(limits), reuse_port, parsed))
     except OSError as exc:
         for sock in opened:
@@ -234,6 +240,11 @@ def disown(sock: socket.socket) -> None:
 def path_of(sock: socket.socket) -> str:
     """Return the path that goes with a listener of ours, or ""."""
     return sock.path if isinstance(sock, UnixListener) and sock.is_ours() else ""
+
+
+def is_gone(sock: socket.socket) -> bool:
+    """Return whether a listener has lost its path, so that nobody finds it: somebody removed it."""
+    return isinstance(sock, UnixListener) and bool(sock.path) and not os.path.lexists(sock.path)
 
 
 def taken(descriptor: int, path: str) -> socket.socket:
@@ -319,6 +330,19 @@ def _bound(
         close_listener(sock)
         raise
     return sock
+
+
+def _refuse_shared(family: socket.AddressFamily, sockaddr: Any) -> None:
+    """Raise if somebody listens there already, though he would let us, too.
+
+    Raises:
+        OSError: EADDRINUSE, or why it cannot be bound at all.
+    """
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind(sockaddr)
 
 
 def _remove_stale(path: str) -> None:

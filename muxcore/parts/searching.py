@@ -19,8 +19,6 @@ from muxcore.pool import Lease, Pool, Upstream, key_of
 from muxcore.pool.trials import Trials
 from muxcore.protocol import Handle
 
-TRIES = 3  # upstreams that one client is given: with many that do not answer it would wait for all
-
 _AGAIN = (0.45, 0.55)  # s between two rounds: a restart takes longer, and clients hardly notice
 _ITSELF = "it is this server itself"
 
@@ -57,7 +55,7 @@ class Search:
             end, a trial's at the end of this very connection.
         failed: called with ``NoUpstream``, or with ``ConnectionAbortedError`` where the server is
             ending.
-        tries: upstreams that are tried at most.
+        tries: upstreams that are tried at most; None means the pool's ``tries``.
         timeout: seconds for each try; None means the pool's ``connect_timeout``.
         key: for a pool with the policy "source"; b"": the client's address.
         joins: ``found`` does nothing with the transport but to join it with the client, so it may
@@ -102,13 +100,15 @@ class Search:
         found: Callable[[Any, Lease], object],
         failed: Callable[[BaseException], object],
         *,
-        tries: int = TRIES,
+        tries: int | None = None,
         timeout: float | None = None,
         key: bytes = b"",
         client: Told | None = None,
         joins: bool = False,
     ) -> None:
-        if tries < 1:
+        if tries is None:
+            tries = pool.tries
+        elif tries < 1:
             raise ValueError(f"tries must be at least 1, not {tries!r}")
         self._pool = pool
         self._engine = engine
@@ -248,7 +248,7 @@ class Search:
     def _waited_too_long(self) -> None:
         self._pool.give_up(self._has_place)
         self._patience = None
-        self._give_up(NoUpstream(self.reasons, self._pool.full(), self._pool.queue_timeout))
+        self._give_up(self._nobody(self._pool.queue_timeout))
 
     def _wait_no_more(self) -> None:
         if self._patience is not None:
@@ -269,8 +269,13 @@ class Search:
         self._note(upstream, why)
         self._pool.failed(upstream, self.began, why)
 
-    def _nobody(self) -> NoUpstream:
-        return NoUpstream(self.reasons, self._pool.full())
+    def _nobody(self, waited: float | None = None) -> NoUpstream:
+        """Return why there is none, which the pool counts."""
+        pool, full = self._pool, self._pool.full()
+        exc = NoUpstream(self.reasons, full, waited)
+        reason = "waited" if waited is not None else "failed" if self._tried else ""
+        pool.refusals.count(reason or ("full" if full else "down"), pool.name, exc.strerror)
+        return exc
 
     def _end(self) -> None:
         self._found = self._failed = self._upstream = self._client = None

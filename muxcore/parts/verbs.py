@@ -169,6 +169,8 @@ class Verbs(Known):
             self._find_peer(peer, bytes(first), bytes(back), timeout, _key(key))
             return
         if not isinstance(peer, Verbs):
+            if self._meet_less(peer, bytes(first)):
+                return
             raise TypeError(f"relay() needs a transport, an address or a Pool, not {peer!r}")
         if peer is self or peer._engine is not self._engine:
             which = "the connection itself" if peer is self else "a connection of another server"
@@ -187,6 +189,14 @@ class Verbs(Known):
             witnesses.limit(known, self, peer)
             witnesses.limit(known, peer, self)
         self._join(peer, first, back)
+
+    def _meet_less(self, peer: Any, first: bytes) -> bool:
+        """Join with what stands for a peer that has no transport: see ``Engine.connect_side``.
+
+        Returns:
+            Whether it is such a thing; this engine has none.
+        """
+        return False
 
     def _find_peer(
         self,

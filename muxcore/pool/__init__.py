@@ -7,6 +7,7 @@
 - ``turn``: whose turn it is, in all processes;
 - ``policies``: which of those that are up gets a client;
 - ``waiting``: the clients that wait for a place;
+- ``refusals``: those that could have none, or no upstream;
 - ``taking``: which one a client gets, by all of these;
 - ``changing``: a pool is told anew, while it is used;
 - ``sharing``: what one of several workers has of it;

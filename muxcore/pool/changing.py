@@ -16,8 +16,8 @@ from muxcore.pool.trials import Trials
 from muxcore.pool.upstream import Upstream
 
 # What a pool knows, and not what it was told; the first three are told one by one.
-_KNOWN = {"check", "trials", "upstreams", "on_added", "is_watched"}
-_KNOWN |= {"_waiting", "_turn", "_is_plain", "share"}
+_KNOWN = {"check", "trials", "upstreams", "on_added", "is_watched", "apart"}
+_KNOWN |= {"_waiting", "_turn", "_is_plain", "_has_one_up", "refusals", "share"}
 
 
 def change(

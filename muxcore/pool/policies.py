@@ -32,13 +32,18 @@ def fewest(upstreams: Shared, turn: int, key: bytes) -> Upstream:
 
 
 def two_random(upstreams: Shared, turn: int, key: bytes) -> Upstream:
-    """Draw two by their weight, and give it to the one with fewer clients.
+    """Draw two different ones by their weight, and give it to the one with fewer clients.
 
     Better than one, and hardly worse than the best of all where several relays do not know of each
     other's clients: Mitzenmacher, The Power of Two Choices, 2001.
     """
     weights = [share for _, share in upstreams]
-    return min(random.choices(upstreams, weights, k=2), key=_load)[0]
+    (first,) = random.choices(range(len(weights)), weights)
+    if len(weights) == 1:
+        return upstreams[first][0]
+    weights[first] = 0
+    (second,) = random.choices(range(len(weights)), weights)
+    return min(upstreams[first], upstreams[second], key=_load)[0]
 
 
 def by_key(upstreams: Shared, turn: int, key: bytes) -> Upstream:

@@ -20,6 +20,7 @@ from muxcore.limits import checked, seconds
 from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check, obey
 from muxcore.pool.pace import checked_rate
+from muxcore.pool.refusals import Refusals
 from muxcore.pool.taking import Taking
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
@@ -35,6 +36,8 @@ logger = logging.getLogger("muxcore.relay")
 
 POLICIES = tuple(policies.POLICIES)
 
+_TRIES = 3  # upstreams: with many that do not answer a client would wait for all of them
+_MOST_TRIES = 1_000  # upstreams: each that is silent costs its client the ``connect_timeout``
 _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
 _COUNTING = frozenset({"least-connections", "two-random"})
 
@@ -65,6 +68,7 @@ class Pool(Taking):
             "first": the first one in order that is up and has a place.
         connect_timeout: seconds that connecting to one upstream may take; None means
             ``Limits.connect_timeout``.
+        tries: upstreams that one client is given, one after another, until one takes it.
         max_active: clients at once for one upstream, those on their way to it included. One that
             has as many gets no more. None: no cap.
         rate: new clients a second for one upstream, of which at most a second's worth at once: see
@@ -97,6 +101,9 @@ class Pool(Taking):
         upstreams: the ``Upstream`` objects, in order.
         requires: what it requires of an engine: what counts clients in one place takes
             ``shared_state``, unless it is a worker's share; a queue and checks ``timers`` as well.
+        apart: listeners of the same server that its upstreams may be, since nobody comes here by
+            them; every other one is the server itself.
+        refusals: the clients that could have none.
         share: (number, count) of the worker whose share it is; (1, 1): it is all of it.
 
     Raises:
@@ -111,6 +118,7 @@ class Pool(Taking):
         *upstreams: str | int | Address | Upstream,
         policy: str = "round-robin",
         connect_timeout: float | None = None,
+        tries: int = _TRIES,
         max_active: int | None = None,
         rate: float | None = None,
         queue: int = 0,
@@ -137,6 +145,7 @@ class Pool(Taking):
             checked("Pool", "connect_timeout", connect_timeout)
         self.policy = policy
         self.connect_timeout = connect_timeout
+        self.tries = checked_count("Pool", "tries", tries, _MOST_TRIES)
         self.max_active = checked_cap("Pool", max_active)
         self.pace = checked_rate("Pool", "rate", rate)
         self.queue = checked_count("Pool", "queue", queue, _LONGEST_QUEUE, 0)
@@ -148,6 +157,7 @@ class Pool(Taking):
         self._made_with: dict[str, Any] = {
             "policy": policy,
             "connect_timeout": connect_timeout,
+            "tries": tries,
             "max_active": max_active,
             "rate": rate,
             "queue": queue,
@@ -178,7 +188,10 @@ class Pool(Taking):
         )
         self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
+        self.apart: tuple[Address, ...] = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
+        self.refusals = Refusals(clock)
+        self._has_one_up = True  # as was told last
         self.share = sharing.WHOLE
         self._shared: Self | None = None  # what a worker was given of it
         names: dict[str, Upstream] = {}
@@ -216,7 +229,9 @@ class Pool(Taking):
     def _admit(self, upstream: str | int | Address | Upstream, there: Container[str]) -> Upstream:
         added = upstream if isinstance(upstream, Upstream) else Upstream(upstream)
         if added.name in there:
-            raise AddressError(f"upstream {added.name} is given twice")
+            raise AddressError(
+                f"upstream {added.name} is given twice: give it once, with the weight of both"
+            )
         if added.freed is not None:
             raise ValueError(f"upstream {added.name} is of another pool: make one for each")
         added.freed = self._freed
@@ -289,6 +304,15 @@ class Pool(Taking):
             )
             and all(each.percent == 100 for each in self.upstreams)
         )
+        has_one_up = any(each.is_up for each in self.upstreams)
+        if self._has_one_up and not has_one_up:
+            what = f"pool {self.name}" if self.name else repr(self)
+            logger.error("%s has no upstream that is up", what)
+        self._has_one_up = has_one_up
+
+    def _called(self, upstream: Upstream) -> str:
+        """Return an upstream's name for logs, where another pool may have the same address."""
+        return f"{upstream.name} of pool {self.name}" if self.name else upstream.name
 
     def _required(self) -> frozenset[str]:
         caps = self.max_active or self.pace or self.queue
@@ -336,7 +360,7 @@ class Pool(Taking):
         upstream.failing = ""
         upstream._recover(self.clock())
         self._settle()
-        logger.warning("upstream %s is back", upstream.name)
+        logger.warning("upstream %s is back", self._called(upstream))
         self.returned(upstream)
 
     def returned(self, upstream: Upstream) -> None:
@@ -349,7 +373,7 @@ class Pool(Taking):
     def fails(self, upstream: Upstream, why: str) -> None:
         """Its checks have failed: it gets no clients until they succeed."""
         if not upstream.failing:
-            logger.warning("upstream %s is failing: %s", upstream.name, why)
+            logger.warning("upstream %s is failing: %s", self._called(upstream), why)
         upstream.failing = why
         upstream._look(self.clock())
         self._settle()
@@ -381,8 +405,10 @@ class Pool(Taking):
         """
         upstream.failed += 1
         if pause := upstream._rest(began, self.clock(), self.spread()):
+            upstream.error = str(why)
             self._settle()
-            logger.warning("upstream %s is left alone for %.2g s: %s", upstream.name, pause, why)
+            called = self._called(upstream)
+            logger.warning("upstream %s is left alone for %.2g s: %s", called, pause, why)
         upstream._leave()
 
     def left(self, upstream: Upstream) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from muxcore.pool.pace import Pace
@@ -27,8 +27,9 @@ class Taking(Waiting):
         """Return the upstream for a client, which is counted there at once.
 
         One whose pause is over comes first, and gets this one client. Then those that are up, as
-        the policy has it; backups only where no other is up. Where none is up, the one whose pause
-        ends first is tried all the same.
+        the policy has it; backups only where no other is up, or where this client would be refused
+        since all others are full: without a queue. Where none is up, the one whose pause ends first
+        is tried all the same.
 
         Args:
             tried: those that this client is not to get again.
@@ -71,8 +72,12 @@ class Taking(Waiting):
     def _found(self, left: list[Upstream], turn: int, key: bytes) -> Upstream | None:
         now = self.clock()
         free = [u for u in left if self._has_room(u) and u.may_serve]
-        usable = _before_backups(u for u in left if u.is_up)
-        resting = [u for u in free if u.rests_until is not None and not (usable and u.backup)]
+        up = [u for u in left if u.is_up]
+        usable = [u for u in up if not u.backup]
+        spares = any(map(self._has_room, usable)) or bool(usable and self.queue)
+        if not spares:
+            usable = up
+        resting = [u for u in free if u.rests_until is not None and not (spares and u.backup)]
         if resting:
             first = min(resting, key=Upstream._due)
             if first._due() <= now and not first.probing:
@@ -105,9 +110,3 @@ def key_of(peername: Any) -> bytes:
         peername: as ``transport.get_extra_info("peername")`` has it.
     """
     return str(peername[0]).encode() if isinstance(peername, tuple) else b""
-
-
-def _before_backups(up: Iterable[Upstream]) -> list[Upstream]:
-    """Return those that are no backups, or the backups where there is none."""
-    found = list(up)
-    return [u for u in found if not u.backup] or found

@@ -43,6 +43,8 @@ class Steered(Protocol):
     spread: Callable[[], float]
     check: Check | None
 
+    def _called(self, upstream: Upstream) -> str: ...
+
     def changed(self) -> None: ...
 
     def recovered(self, upstream: Upstream) -> None: ...
@@ -170,9 +172,9 @@ class Trials:
         now = pool.clock()
         if upstream.ejected:
             if pause := upstream._rest(began, now, pool.spread()):
-                logger.warning(
-                    "upstream %s stays ejected for %.2g s: %s", upstream.name, pause, why
-                )
+                upstream.error = why
+                called = pool._called(upstream)
+                logger.warning("upstream %s stays ejected for %.2g s: %s", called, pause, why)
             return
         if not upstream._doubts:
             upstream._doubted_at = began
@@ -183,15 +185,15 @@ class Trials:
             self._seldom.tell(
                 "upstream %s is not ejected after %d connections without an answer (the last: %s): "
                 "too few others would stay",
-                *(upstream.name, upstream._doubts, why),
+                *(pool._called(upstream), upstream._doubts, why),
             )
             return
-        upstream.ejected = True
+        upstream.ejected, upstream.error = True, why
         pause = upstream._rest(now, now, pool.spread())
         pool.changed()
         logger.warning(
             "upstream %s is ejected for %.2g s: %d in a row without an answer; the last: %s",
-            *(upstream.name, pause, upstream._doubts, why),
+            *(pool._called(upstream), pause, upstream._doubts, why),
         )
 
     def undecided(self, upstream: Upstream, began: float) -> None:
@@ -249,13 +251,12 @@ class Trial:
     Attributes:
         upstream: whom it is to.
         began: when it was asked for.
-        seen_at: when it was seen that the first byte has come; None: it was not.
         held: its transport, to its end, where the pool may cut it.
     """
 
     __slots__ = (
         *("_before", "_moved", "_quiet", "_transport", "_trials"),
-        *("began", "held", "seen_at", "upstream"),
+        *("began", "held", "upstream"),
     )
 
     def __init__(
@@ -263,7 +264,6 @@ class Trial:
     ) -> None:
         self.upstream = upstream
         self.began = began
-        self.seen_at: float | None = None
         self.held: Any = None
         self._trials = trials
         self._transport = transport  # None: it is over
@@ -283,7 +283,6 @@ class Trial:
         moved: tuple[int, int] = transport.get_extra_info("bytes")
         if moved[0]:
             self._transport = None
-            self.seen_at = trials.now()
             trials.answered(self.upstream, self.began)
             return False
         self._quiet = self._quiet + 1 if moved == self._moved else 0

@@ -46,7 +46,7 @@ class UpstreamStats:
         rests_for: seconds until it is tried again; 0 unless it rests.
         weight: its share, beside that of the others.
         backup: it gets clients only while no other is up.
-        why: it is failing, or out by its agent.
+        why: it is failing, out by its agent, or rests.
         unanswered: clients that were joined with it, and had no answer; counted in a pool that
             ejects, or has a ``first_byte_timeout``.
         changed_ago: seconds since it became up, or ceased to be.
@@ -102,6 +102,7 @@ class Upstream:
         "backup",
         "came_up",
         "ejected",
+        "error",
         "failed",
         "failing",
         "freed",
@@ -147,6 +148,7 @@ class Upstream:
         self.active = self.total = self.failed = self.unanswered = 0
         self.is_self = self.probing = self.ejected = False
         self.rests_until: float | None = None  # None: it does not rest
+        self.error = ""  # why it rests
         self.failing = ""  # what its check found; "": nothing
         self.said = ""  # by its agent, where that is that it does not serve
         self.withdrawn = ""  # by its agent, which says drain or maint; "": it is not
@@ -276,6 +278,7 @@ class Upstream:
             rests_for = max(0.0, self.rests_until - now)
         counts = (self.active, self.total, self.failed)
         why = self.failing or self.said or self.withdrawn
+        why = why or ("" if self.rests_until is None else self.error)
         return UpstreamStats(
             *(state, *counts, rests_for, self.weight, self.backup, why, self.unanswered),
             changed_ago=round(now - self._since, 3) if self._was_up is not None else 0.0,

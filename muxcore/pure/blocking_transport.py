@@ -61,6 +61,7 @@ class BlockingTransport(BaseTransport):
     """
 
     __slots__ = (
+        "_answered_at",
         "_bytes_in",
         "_bytes_out",
         "_child",
@@ -95,6 +96,7 @@ class BlockingTransport(BaseTransport):
         self._slot = slot
         self._bytes_in = 0
         self._bytes_out = 0
+        self._answered_at = 0.0  # the first byte of a relay's other side
         self._queue = b""  # under a relay: what the kernel has not taken yet
         self._moved_at = time.monotonic()  # when a byte last moved
         self._half_at: float | None = None  # when its direction of a relay ended
@@ -293,6 +295,8 @@ class BlockingTransport(BaseTransport):
 
     def count(self, received: int, sent: int) -> None:
         self._moved_at = time.monotonic()
+        if sent and not self._answered_at and self._verb is Verb.RELAY:
+            self._answered_at = self._moved_at
         self._bytes_in += received
         self._bytes_out += sent
         if sent and self._closing_since is not None:
@@ -364,6 +368,9 @@ class BlockingTransport(BaseTransport):
 
     def _half_closed(self) -> None:
         self._half_at = time.monotonic()
+
+    def answered_after(self, began: float) -> float | None:
+        return self._answered_at - began if self._answered_at else None
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out

@@ -60,6 +60,7 @@ class StreamTransport(Rated):
     """
 
     __slots__ = (
+        "_answered_at",
         "_bytes_in",
         "_bytes_out",
         "_lingers",
@@ -77,6 +78,7 @@ class StreamTransport(Rated):
         self._queue = SendQueue()
         self._bytes_in = 0
         self._bytes_out = 0
+        self._answered_at = 0.0  # the first byte of a relay's other side
         self._unread = True  # there may be input; a short receive proves that there is none
         self._lingers = False
         super().__init__(engine, protocol, peername)
@@ -279,6 +281,8 @@ class StreamTransport(Rated):
         engine = self._engine
         if engine.clocked:
             self._moved_at = monotonic()
+        if not self._answered_at and self._verb is Verb.RELAY:
+            self._answered_at = monotonic()
         self._bytes_out += sent
         engine.counters.bytes_out += sent
         return sent
@@ -323,6 +327,9 @@ class StreamTransport(Rated):
             self._on_data = _drop_bytes
         else:
             self._on_data = self._partner()._put
+
+    def answered_after(self, began: float) -> float | None:
+        return self._answered_at - began if self._answered_at else None
 
     def _counted(self) -> tuple[int, int]:
         return self._bytes_in, self._bytes_out

@@ -40,10 +40,14 @@ def _all() -> Iterator[tuple[str, socket.socket]]:
 
 
 def descriptors() -> dict[str, int]:
-    """Return the descriptors of all sockets on which this process listens, by their names."""
+    """Return the descriptors of all sockets on which this process listens, by their names.
+
+    One whose path is gone stays here: who takes over makes the path anew.
+    """
     return {
         _BETWEEN.join((str(number), where, opening.path_of(sock))): sock.fileno()
         for number, (where, sock) in enumerate(_all())
+        if not opening.is_gone(sock)
     }
 
 

@@ -114,5 +114,6 @@ class BehindProxy(Wrapper):
             why: for the log; none of it is a stranger's bytes as they came.
         """
         self.counts[what] += 1
-        self._log.tell("connection from %s is closed: %s", dispatch.peer_of(transport), why)
+        by = f" by {self._name}" if self._name else ""
+        self._log.tell("connection from %s is closed%s: %s", dispatch.peer_of(transport), by, why)
         transport.abort()

@@ -55,6 +55,7 @@ class Preface:
         try:
             header = proxy_header(self._got, behind.max_header)
         except ParseError as exc:
+            self._wait_no_more()
             behind.refuse(self._transport, "malformed", exc)
             return
         if header is None:
@@ -62,10 +63,9 @@ class Preface:
         else:
             self._goes_on(header)
 
-    def eof_received(self) -> None:
-        self._behind.counts["ended"] += 1  # or it only wanted to know whether the port is open
-
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._patience is not None:  # by itself: it may only have asked whether the port is open
+            self._behind.counts["ended"] += 1
         self._wait_no_more()
 
     def _late(self) -> None:

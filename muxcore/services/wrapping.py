@@ -16,6 +16,8 @@ class Wrapper:
         service: what is within.
     """
 
+    _name = ""  # what a file calls it, for logs and metrics
+
     def __init__(self, service: Any) -> None:
         self.service = service
 

@@ -12,6 +12,7 @@ somebody sends to one worker does what it does to any server.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import os
 import signal
@@ -95,6 +96,8 @@ def _serve(channel: Channel, task: Task, cells: Cells, message: Message) -> int:
 
     def ready(server: Any) -> None:
         channel.send("ready")
+        gc.collect()
+        gc.freeze()  # as the command does: see cli/_serving.py
         orders.begin()
 
     status = int(server.run(ready))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import select
@@ -52,7 +53,8 @@ def test_a_status_says_what_the_server_does(asked: Start, upstream: Upstream) ->
         )
         assert (status["open"], status["total"], status["ready"]) == (1, 1, True)
         assert status["listening"] == one.server.addresses
-        assert status["pools"] == [{"pool": "1", "upstreams": 1, "up": 1, "active": 1, "queue": 0}]
+        row = {"pool": "1", "upstreams": 1, "up": 1, "active": 1, "queue": 0, "refused": 0}
+        assert status["pools"] == [row]
         assert status["lag"] >= 0
         assert status["missing"] == []
 
@@ -211,10 +213,54 @@ def test_a_pool_need_not_be_said_where_one_alone_has_the_upstream(asked: Start) 
     assert (web.upstream("a:1").out, one.upstream("c:1")["state"]) == (True, "up")
     one.post("/remove?upstream=c:1")
     assert [each.name for each in db.upstreams] == ["b:1"]
-    for target in ("/drain?upstream=b:1", "/add?upstream=d:1", "/drain?upstream=x:1"):
+    for target in ("/drain?upstream=b:1", "/add?upstream=d:1"):
         status, text = one.ask(target, "POST")
         assert status == 400
         assert "say which pool, by --pool NAME: there are web, db" in text
+    assert "no pool has an upstream 'x:1'" in one.ask("/drain?upstream=x:1", "POST")[1]
+
+
+def test_changes_are_logged(asked: Start, caplog: pytest.LogCaptureFixture) -> None:
+    one = asked(muxcore.Relay(muxcore.Pool("a:1", "b:1", name="db")))
+    with caplog.at_level(logging.INFO, "muxcore"):
+        one.post("/weight?upstream=a:1&weight=7")
+        one.ask("/remove?upstream=c:1&pool=db", "POST")
+        one.post("/kill?client=192.0.2.0/24")
+        one.json("/status")
+    assert [record.getMessage() for record in caplog.records] == [
+        "admin: weight upstream=a:1 weight=7: done",
+        "admin: remove pool=db upstream=c:1: no upstream 'c:1': there are a:1, b:1",
+        "admin: kill client=192.0.2.0/24: 0 killed",
+    ]
+
+
+def test_clients_that_a_pool_refuses_are_counted_and_told_of(
+    asked: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody could see it: it was in the access log alone, and without a reason there."""
+    records: list[Any] = []
+    with refusing() as dead, caplog.at_level(logging.WARNING, "muxcore"):
+        pool = muxcore.Pool(dead, name="db")
+        one = asked(muxcore.Relay(pool, access_log=records.append))
+
+        def come() -> None:
+            with Peer(one.server.addresses[0]) as client:
+                client.read_end()
+
+        come()
+        one.post(f"/drain?upstream={dead}")
+        come()
+        eventually(lambda: len(records) == 2, "a line is missing")
+        (shown,) = one.json("/pools")["pools"]
+        one.where = "metrics"
+        text = one.ask("/metrics")[1]
+    assert shown["refused"] == {"down": 1, "failed": 1, "full": 0, "waited": 0}
+    assert 'muxcore_pool_refused_total{pool="db",reason="down"} 1' in text
+    assert [each.failures for each in records][1] == ("each is failing, or out",)
+    told = [record.getMessage() for record in caplog.records]
+    assert "pool db has no upstream that is up" in told
+    assert sum("a client of pool db is refused: no upstream could be had" in t for t in told) == 1
+    assert any(f"upstream {dead} of pool db is left alone" in each for each in told)
 
 
 def test_what_counts_together_is_told_once_and_stays_when_it_goes(asked: Start) -> None:
@@ -270,6 +316,7 @@ def test_the_metrics_are_what_prometheus_reads(asked: Start, upstream: Upstream)
     assert values["muxcore_upstream_failed_total", hostile, dead] == 1
     assert values["muxcore_upstream_state", hostile, dead, "resting"] == 1
     assert values["muxcore_upstream_state", hostile, dead, "up"] == 0
+    assert values["muxcore_pool_refused_total", hostile, "full"] == 0
     assert values["muxcore_worker_up", "0"] == 1
     assert values["muxcore_errors_total", "ConnectionRefusedError"] == 1
     assert 0 < time.time() - values["process_start_time_seconds",] < 86_400
@@ -490,12 +537,14 @@ def test_no_counter_goes_back_when_a_worker_ends() -> None:
     upstream = {"upstream": "a:1", "active": 3, "total": 9, "failed": 1, "unanswered": 0}
 
     gone: Any = types.SimpleNamespace(
-        pools=[{"pool": "1", "upstreams": [upstream]}], counts=[["Guard", "denied", 7]]
+        pools=[{"pool": "1", "refused": {"full": 2}, "upstreams": [upstream]}],
+        counts=[["Guard", "denied", 7]],
     )
     it.peers = [gone]
     it.gone(gone)
     it.gone(gone)
     assert it._gone == {("1", "a:1"): {"total": 9, "failed": 1, "unanswered": 0}}
+    assert it._refused == {"1": {"full": 2}}
     assert it._counted == {("Guard", "denied"): 7}
     assert it.peers == []
     assert LIMIT <= 1  # s: what the documents promise

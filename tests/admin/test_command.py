@@ -40,7 +40,7 @@ def test_people_read_tables(shell: Any, upstream: Upstream) -> None:
         status, lines, _ = shell("status")
         assert status == 0
         assert lines[0].endswith(f"engine pure-epoll, pid {os.getpid()}: ready")
-        assert lines[-1].split() == ["db", "2", "2", "1", "0"]
+        assert lines[-1].split() == ["db", "2", "2", "1", "0", "0"]
         _, lines, _ = shell("connections", "--pool", "db", "--older", "0s")
         assert lines[0].split()[:3] == ["id", "state", "client"]
         assert lines[1].split()[1] == "joined"
@@ -49,13 +49,28 @@ def test_people_read_tables(shell: Any, upstream: Upstream) -> None:
         client.read_end()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0s"),
+        (59, "59s"),
+        (3599, "59m 59s"),
+        (90_000, "1d 1h"),
+        (34_560_001, "400d 0h"),
+    ],
+)
+def test_a_long_time_is_shown_in_days(seconds: int, shown: str) -> None:
+    assert command._how_long(seconds) == shown
+
+
 def test_upstreams_are_steered(shell: Any, upstream: Upstream) -> None:
     name = upstream.address
-    assert "from 1 to 256, not 0" in shell("weight", name, "0")[2]
+    assert shell("weight", name, "0")[2].startswith("muxcore: weight must be a whole number from 1")
     assert shell("weight", name, "7") == (0, [], "")
     assert shell("drain", "127.0.0.1:9", "--pool", "db") == (0, [], "")
     assert shell("add", "127.0.0.1:10", "--weight", "2", "--backup") == (0, [], "")
     rows = [line.split() for line in shell("pools")[1][1:]]
+    assert rows[-1][-1] == "backup"
     assert [row[1:4] for row in rows] == [
         [name, "up", "7"],
         ["127.0.0.1:9", "out", "1"],
@@ -81,6 +96,21 @@ def test_what_the_server_refuses_is_said(shell: Any) -> None:
     assert status == 1
     assert "no upstream 'db:9'" in why
     assert "by a program" in shell("config")[2]
+
+
+def test_what_is_asked_for_by_name_and_is_not_there_is_said(shell: Any, upstream: Upstream) -> None:
+    with shell.one.client(upstream):
+        assert shell("connections", "--pool", "dbs")[2] == (
+            "muxcore: there is no pool 'dbs': did you mean db?\n"
+        )
+        status, lines, why = shell("kill", "--upstream", "db:9")
+        assert (status, lines) == (1, ["0 killed"])
+        assert "no upstream 'db:9'" in why
+        assert shell("kill", "1-1", "1-2")[::2] == (
+            1,
+            "muxcore: 2 of these are not connected (any more)\n",
+        )
+        assert shell("connections", "--older", "1d")[::2] == (0, "")
 
 
 def test_who_cannot_be_reached_is_said_with_what_to_do(

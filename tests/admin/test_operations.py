@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from typing import Any, ClassVar, cast
 
-from muxcore.admin import operations
+import pytest
+
+from muxcore.admin import metrics, operations
 from muxcore.admin.peers import Unanswered
 from muxcore.testing.peer import DEADLINE
 
@@ -80,3 +83,24 @@ def test_one_that_hangs_costs_its_time_once() -> None:
 
 async def _does(operation: str, **given: Any) -> None:
     """A process that does what it is told."""
+
+
+def test_neither_uptime_nor_start_follow_the_clock_that_people_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A start that moves looks like a restart, and an uptime below zero like nonsense."""
+    began = metrics.start_time()
+    stats = types.SimpleNamespace(as_dict=dict)
+    server: Any = types.SimpleNamespace(
+        stats=lambda: stats,
+        engine="none",
+        addresses=(),
+        ready=True,
+        workers=0,
+        _engine=types.SimpleNamespace(draining=False),
+    )
+    it = operations.Operations(server)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    assert asyncio.run(it.status())["uptime"] >= 0
+    assert metrics.start_time() == began

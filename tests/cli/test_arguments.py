@@ -123,3 +123,5 @@ def test_the_help_of_each_limit_is_its_docstring_s_first_clause(
     assert "--connections N open connections at once; default: 100k" in text
     assert "--write-high BYTES pause_writing is called when" in text
     assert "--idle-timeout TIME|none a connection in which no byte moves" in text
+    assert "in a drain; default: wait" in text
+    assert text.count("(") == text.count(")")

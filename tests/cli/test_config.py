@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,11 @@ def test_a_file_that_is_not_good_is_told_with_status_2(
             '[admin]\nmetrics = 1\n[server]\nengine = "process"',
             ":6: admin: engine 'pure-process' h",
         ),
+        ('[server]\nuser = "nobodyy"', ":7: server.user: there is no user 'nobodyy': did you mean"),
+        ('[server]\nuser = "0"\ngroup = "nix"', ":8: server.group: there is no group 'nix'"),
     ],
 )
-def test_what_an_engine_cannot_do_is_found_by_a_check(
+def test_what_an_engine_or_this_machine_cannot_do_is_found_by_a_check(
     rest: str, told: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(file.read_text() + rest)
@@ -214,3 +217,38 @@ def test_the_successor_of_a_restart_reads_the_file_anew(command: Start, file: Pa
             client.send(b"hello")
             assert there.read(5) == b"hello"
         os.kill(int((file.parent / "pid").read_text()), signal.SIGTERM)
+
+
+def test_a_successor_whose_metrics_cannot_be_had_is_no_successor(
+    command: Start, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was named by the pidfile before it failed, and `muxcore reload` said that it serves."""
+    rest = '[server]\npidfile = "pid"\n'
+    with Upstream() as upstream, socket.create_server(("127.0.0.1", 0)) as taken:
+        file.write_text(_FILE.format(upstream.address) + rest)
+        relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+        relay.address  # noqa: B018
+        relay.line()
+        text = f"[admin]\nmetrics = {taken.getsockname()[1]}\n"
+        file.write_text(_FILE.format(upstream.address) + rest + text)
+        assert main(["reload", str(file.parent / "pid")]) == 1
+        assert "serves on: its successor has failed" in capsys.readouterr().err
+        with Peer(relay.address) as client, upstream.accept() as there:
+            client.send(b"hello")
+            assert there.read(5) == b"hello"
+        relay.signal(signal.SIGTERM)
+        assert relay.status() in (0, 1)
+        assert relay.said == relay.said[:2]  # the successor never said that it listens
+
+
+def test_a_decision_that_ends_the_program_is_told_of(command: Start, file: Path) -> None:
+    """Every client is gone then, and a status alone does not say why."""
+    (file.parent / "ends_it.py").write_text("import sys\ndef decide(first): sys.exit(7)\n")
+    text = _FILE.format("db:5432").replace('pool = "web"', 'route = "asked"')
+    file.write_text(text + '[routes.asked]\ndecide = "ends_it:decide"\n')
+    relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+    with Peer(relay.address) as client:
+        client.send(b"hello")
+        assert relay.status() == 7
+    assert "decide ends the program: sys.exit(7)" in relay.complaint()
+    assert 'ends_it.py", line 2' in relay.complaint()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore.cli._logging import Dated
 from muxcore.testing import Peer, eventually
 from muxcore.testing.suite import meanwhile
+from muxcore.testing.upstream import refusing
 from tests.usual import usual
 
 Start = Callable[..., Any]
@@ -119,3 +124,56 @@ def test_quiet_keeps_the_access_log(command: Start, tmp_path: Path) -> None:
 
     eventually(served, "nobody listens")
     assert ", closed" in relay.line()
+
+
+def test_messages_have_the_time_as_the_access_log_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in the zone of the machine and one in UTC cannot be read side by side."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        record = logging.makeLogRecord({"msg": "hello", "created": 0.5})
+        assert Dated().format(record) == "1970-01-01T00:00:00.500+00:00 muxcore: hello"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_limit_that_the_descriptors_cannot_reach_is_told(command: Start, tmp_path: Path) -> None:
+    config, log = tmp_path / "relay.toml", tmp_path / "log"
+    config.write_text(
+        f'[server.limits]\nconnections = {1 << 30}\n[listeners.a]\naddress = "127.0.0.1:0"\n'
+        f'pool = "p"\n[pools.p]\nupstreams = "127.0.0.1:9"\n[log]\nmessages = "{log}"\n'
+    )
+    relay = command("relay", "--config", str(config))
+    assert relay.address
+    assert "clients take 2,147,483,648 descriptors in a process, which may have" in log.read_text()
+    relay.signal(signal.SIGTERM)
+    assert relay.status() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ("", r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 127\.0\.0\.1:\d+: 0 bytes up, .*"),
+        ('fields = ["pool", "ended"]', "pool=p ended=refused"),
+        ('access = "json"\nfields = ["pool"]', r'\{"pool": "p"\}'),
+    ],
+    ids=["sentence", "fields", "json"],
+)
+def test_a_sentence_of_the_access_log_has_its_time_in_a_file(
+    command: Start, tmp_path: Path, settings: str, line: str
+) -> None:
+    config, log = tmp_path / "relay.toml", tmp_path / "log"
+    with refusing() as dead:
+        config.write_text(
+            f'[listeners.a]\naddress = "127.0.0.1:0"\npool = "p"\n[pools.p]\n'
+            f'upstreams = "{dead}"\n[log]\naccess_file = "{log}"\n{settings}\n'
+        )
+        relay = command("relay", "--config", str(config))
+        with Peer(relay.address) as client:
+            client.read_end()
+        eventually(lambda: log.read_text().endswith("\n"), "there is no line")
+        relay.signal(signal.SIGTERM)
+        assert relay.status() == 0
+    (found,) = log.read_text().splitlines()
+    assert re.fullmatch(line, found)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from muxcore.config import ConfigError, Served, read
+from muxcore.config import ConfigError, Served, contents, read
 
 _GOOD = """\
 [server]
@@ -57,6 +57,53 @@ def errors_of(text: str) -> list[str]:
     except ConfigError as exc:
         return exc.told
     return []
+
+
+_CHAIN = """\
+[listeners.outer]
+address = ["127.0.0.1:8000", "unix:/run/outer"]
+pool = "inner"
+[listeners.inner]
+address = "0.0.0.0:8001"
+accept_proxy = "127.0.0.1"
+route = "by-name"
+[pools.inner]
+send_proxy = "v2"
+upstreams = ["127.0.0.1:8001", "localhost:8001"]
+[pools.web]
+upstreams = "web1:80"
+[routes.by-name]
+default = "web"
+"""
+
+
+def test_one_listener_may_be_the_upstream_of_another() -> None:
+    assert errors_of(_CHAIN) == []
+
+
+@pytest.mark.parametrize("back", ["127.0.0.1:8000", "unix:/run/outer", "localhost:8001"])
+def test_listeners_are_no_ring(back: str) -> None:
+    ring = r"upstream \S+ is a listener here: each client would be joined with the relay itself"
+    told = errors_of(_CHAIN.replace("web1:80", back))
+    assert told
+    assert all(re.search(ring, each) for each in told)
+    assert any(f"upstream {back} is" in each for each in told)
+
+
+def test_a_ring_is_told_once() -> None:
+    both = _CHAIN.replace('"127.0.0.1:8000", ', '"127.0.0.1:8000", "[::1]:8000", ')
+    assert len(errors_of(both.replace("web1:80", "localhost:8000"))) == 3  # and the two on the way
+
+
+def test_whom_a_program_chooses_may_go_to_any_pool() -> None:
+    decides = _CHAIN.replace('default = "web"', 'decide = "builtins:print"')
+    (told,) = errors_of(decides.replace("web1:80", "127.0.0.1:8000"))[-1:]
+    assert "is a listener here" in told
+
+
+def test_a_listener_is_not_more_patient_than_the_server() -> None:
+    (told,) = errors_of(_GOOD.replace('pool = "web"', 'pool = "web"\nidle_timeout = "1h"'))
+    assert re.match(r"relay.toml:8: listeners.web.idle_timeout: must be below the 600 s", told)
 
 
 def test_the_file_that_is_broken_here_is_good() -> None:
@@ -318,6 +365,22 @@ def test_the_file_that_is_broken_here_is_good() -> None:
             'pool = "web"\nproxy_timeout = 3',
             r":8: listeners.web.proxy_timeout: .*give accept_proxy, too",
         ),
+        # what those write who come from elsewhere
+        (
+            '"web1:80"',
+            '"web1:80,weight=3"',
+            r":11: pools.web.upstreams\[0\]: .* alone, .* \{address = \"web1:80\", w",
+        ),
+        (
+            '"web1:80"',
+            '"web1:80 check inter 2s"',
+            r":11: pools.web.upstreams\[0\]: .* alone, not 'web1:80 check inter 2s'",
+        ),
+        (
+            "[log]",
+            "[admin]\nmetrics = 8000\n[log]",
+            r":16: admin.metrics: 127.0.0.1:8000 is that of \[listeners.web\]",
+        ),
     ],
 )
 def test_each_mistake_is_told_with_its_line_and_what_to_do(old: str, new: str, told: str) -> None:
@@ -356,6 +419,11 @@ def test_each_mistake_is_told_with_its_line_and_what_to_do(old: str, new: str, t
         ("default =", "decide =", r":13: routes.by-name.decide: 'refuse': write MODULE:NAME"),
         ('default = "refuse"', 'decide = "os:sepp"', r":13: .*: .*os.py has no 'sepp'"),
         ('default = "refuse"', 'decide = "os:sep"', r":13: .*decide: 'os:sep' cannot be called"),
+        (
+            'default = "refuse"',
+            'decide = "os:getcwd"',
+            r":13: .*decide: 'os:getcwd' cannot be called with one argument, a muxcore.First: ",
+        ),
         ('"3s"', "-1", r":8: routes.by-name.first_bytes: needs seconds of at least 0, not -1"),
         (
             'first_bytes = "3s"',
@@ -379,6 +447,16 @@ def test_mistakes_of_routes_and_limits_are_told_so(old: str, new: str, told: str
     found = errors_of(_ROUTED.replace(old, new))
     assert any(re.match(f"relay.toml{told}", each) for each in found), found
     assert len(found) <= 2
+
+
+def test_a_pool_is_not_called_as_what_stands_for_none() -> None:
+    (told,) = errors_of(_ROUTED.replace('"web"', '"refuse"').replace("pools.web", "pools.refuse"))
+    assert re.match(r"relay.toml:5: pools.refuse: a default of 'refuse' means no pool", told)
+
+
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(ConfigError, match="larger than 1,048,576 bytes"):
+        contents("/dev/zero")
 
 
 def test_a_route_that_sends_nobody_anywhere_is_refused() -> None:
@@ -426,6 +504,8 @@ def test_so_many_are_told_and_the_others_are_counted() -> None:
 def test_what_is_no_text_and_what_is_too_large_is_refused() -> None:
     with pytest.raises(ConfigError, match="f:2: this is no UTF-8"):
         read("f", b"[log]\n# \xff")
+    with pytest.raises(ConfigError, match="f:1: begins with a byte order mark"):
+        read("f", "\ufeff[log]".encode())
     with pytest.raises(ConfigError, match="larger than 1,048,576 bytes"):
         read("f", b"#" * (1 << 21))
     assert errors_of("") == ["relay.toml: listeners is missing"]
@@ -434,3 +514,23 @@ def test_what_is_no_text_and_what_is_too_large_is_refused() -> None:
 def test_what_nothing_uses_is_told_and_is_no_error() -> None:
     text = _GOOD.replace("[log]", '[pools.spare]\nupstreams = "a:1"\n[log]')
     assert Served(read("f", text.encode())).warnings == ["f:15: pools.spare: nothing uses it"]
+
+
+def test_what_has_no_effect_is_told_and_is_no_error() -> None:
+    def told(rest: str) -> list[str]:
+        text = _GOOD.replace("[log]", f"{rest}\n[log]")
+        return [
+            each.partition("pools.web.")[2] for each in Served(read("f", text.encode())).warnings
+        ]
+
+    assert told('queue = 5\nmax_ejected = "20%"') == [
+        "queue: has no effect without max_active or rate",
+        "max_ejected: has no effect without eject_after",
+    ]
+    assert told("queue_timeout = 5") == ["queue_timeout: has no effect without queue"]
+    assert told("queue = 5\nmax_active = 9") == told("queue = 5\nrate = 9") == []
+    upstream = '{address = "web2:80", weight = 2, max_active = 3}'
+    text = _GOOD.replace('{address = "web2:80", weight = 2}', upstream).replace(
+        "[log]", "queue=1\n[log]"
+    )
+    assert Served(read("f", text.encode())).warnings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 import muxcore
-from muxcore.admin import finding
+from muxcore.admin import Admin, finding
+from muxcore.cli.admin import ask
 from muxcore.config import Reloading, Served, contents
 from muxcore.testing import Peer, eventually
 from muxcore.testing.proc import children
@@ -157,6 +159,24 @@ def test_the_log_of_a_relay_that_stays_is_another(
         assert "pool=web event=start" in caplog.text
 
 
+def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(
+    file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write(upstreams[0])
+    with file.serve() as server:
+        file.path.unlink()
+        os.mkfifo(file.path)
+        server.reload()
+        told(caplog, "is no regular file, which alone can be read again")
+        assert said(server) == b"a"
+
+
+def test_a_log_file_alone_means_a_log_of_text(file: File, upstreams: tuple[str, str]) -> None:
+    file.write(upstreams[0], rest='[log]\naccess_file = "x"')
+    log = Served(contents(str(file.path))).entrances["web"].service.log
+    assert log.format == "text"
+
+
 def test_a_file_that_says_the_same_is_told_to(
     file: File, upstreams: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -277,6 +297,64 @@ def test_a_callable_that_the_file_names_decides_and_may_become_another(
         server.reload()
         eventually(lambda: goes(b"") == b"a", "it is not applied")
         eventually(lambda: set(threading.enumerate()) <= threads, "its thread is left")
+
+
+def test_a_module_that_ends_the_program_when_it_is_imported_ends_no_server(
+    file: File,
+    upstreams: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "ends_it.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file.write(upstreams[0])
+    with file.serve() as server:
+        text = file.path.read_text().replace('pool = "web"', 'route = "asked"')
+        file.path.write_text(f'{text}[routes.asked]\ndecide = "ends_it:decide"\n')
+        server.reload()
+        told(caplog, "cannot import 'ends_it' (SystemExit: 3)")
+        with Peer(server.addresses[0]) as peer:
+            assert peer.read(1) == b"a"
+
+
+def test_what_refuses_is_called_as_in_the_file(
+    file: File, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Of several sections each is one's own, also after a change."""
+    text = _BY_BYTES.format("127.0.0.1:9", "x", 'deny = ["127.0.0.1"]\n[limits.other]\nrate = 9')
+    text = text.replace('"some"', '"other"\nproxy_limits = "some"\naccept_proxy = "127.0.0.1"')
+    admin = f"unix:{tmp_path}/admin"
+    caplog.set_level(logging.INFO)
+
+    def counts() -> Any:
+        return json.loads(ask(admin, "GET", "/status")[1])["counts"]
+
+    def come(words: bytes) -> None:
+        with Peer(server.addresses[0]) as peer:
+            peer.send(words)
+            peer.read_end()
+
+    file.path.write_text(text)
+    with file.serve() as server, Admin(server, socket=admin):
+        with Peer(server.addresses[0]) as peer:
+            peer.read_end()
+        assert counts() == [["limits.some", "denied", 1]]
+        file.path.write_text(text.replace('deny = ["127.0.0.1"]', ""))
+        server.reload()
+        told(caplog, "is applied")
+        come(b"no header\r\n")
+        come(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nyes")
+        assert counts() == [
+            ["limits.other", "accepted", 1],
+            ["limits.some", "accepted", 2],
+            ["limits.some", "denied", 1],
+            ["listeners.web", "clients", 1],
+            ["listeners.web", "malformed", 1],
+            ["routes.by-bytes", "refused", 1],
+        ]
+    for each in ("limits.some: it may not", "listeners.web: no PROXY", "routes.by-bytes: no route"):
+        assert f" by {each}" in caplog.text
 
 
 def test_connections_that_a_guard_has_counted_still_count_after_a_change(

@@ -170,6 +170,18 @@ def test_who_is_the_user_already_becomes_nothing(supervisor: Supervisor) -> None
     end(unit)
 
 
+def test_who_cannot_read_python_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the first import that comes later fails, with an error that tells of something else."""
+    who = _user.User("nobody", _NOBODY.pw_uid, _NOBODY.pw_gid)
+    who.read_modules()
+    assert not caplog.records
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    who.read_modules()
+    assert "nobody cannot read Python's modules in " in caplog.text
+
+
 @needs_root
 def test_one_that_could_come_back_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pid = os.fork()

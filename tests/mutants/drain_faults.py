@@ -87,8 +87,8 @@ DRAIN_MUTANTS = [
         (
             (
                 LOOP,
-                "        if transport.get_write_buffer_size():\n            return False\n",
-                "",
+                "if transport.get_write_buffer_size() or transport._waits_for_rate():",
+                "if transport._waits_for_rate():",
             ),
         ),
         ("what_is_not_sent_yet_makes_nobody_idle",),

@@ -356,7 +356,7 @@ MUTANTS = [
     Mutant(
         "a closed connection waits for its peer for ever",
         "PureSelect",
-        ((STREAM, "self._watch_close()  # this is close()", "pass"),),
+        ((STREAM, "                self._watch_close()", "                pass"),),
         ("a_closed_connection_whose_peer_takes_nothing_is_ended_by_a_reset",),
     ),
 ]

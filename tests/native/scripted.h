@@ -22,6 +22,7 @@ static scripted *script;
 static uint32_t slot, generation; /* of the connection that was adopted last */
 static mux_event told[TOLD_MOST]; /* since the last poll_… before this one */
 static bool told_first[TOLD_MOST]; /* of MUX_EV_LOST: it ended a relay first */
+static uint64_t told_answered[TOLD_MOST]; /* and when its peer's first byte came */
 static int told_count;
 static bool told_is_old;
 
@@ -59,10 +60,11 @@ static inline int poll_once(int64_t deadline)
     CHECK(told_count + count <= TOLD_MOST);
     memcpy(told + told_count, mux_loop_events(loop), (size_t)count * sizeof *told);
     for (int i = told_count; i < told_count + count; i++) {
-        uint64_t life[3] = {0};
+        uint64_t life[4] = {0};
         if (told[i].kind == MUX_EV_LOST)
             memcpy(life, mux_loop_arena(loop) + told[i].data, sizeof life);
         told_first[i] = life[2];
+        told_answered[i] = life[3];
     }
     told_count += count;
     return count;

@@ -29,7 +29,7 @@ static bool runs;
 static side pairs[PAIRS_MOST][2];
 static uint32_t lost; /* ends that were told */
 static mux_event last;
-static uint64_t life[3];
+static uint64_t life[4];
 
 static mux_options with(mux_stats *counted, int wakes)
 {
@@ -213,6 +213,7 @@ TEST(a_pair_goes_to_the_mover_and_its_end_comes_back)
     CHECK_EQUAL(life[0], 400);
     CHECK_EQUAL(life[1], 408);
     CHECK(life[2]);
+    CHECK(life[3]);
     hear(0);
     CHECK_EQUAL(stats.open, 0);
     hang_up(pairs[0]);

@@ -46,15 +46,21 @@ TEST(each_direction_ends_on_its_own_and_the_second_ends_both)
     CHECK_EQUAL(poll_now(), 0);
     CHECK(ended(right));
     CHECK(!ended(left));
+    mux_fault_clock += 7000000;
+    const uint64_t came = (uint64_t)mux_fault_clock / 100000;
     script_arrive(script, right, "late", 4);
     CHECK_EQUAL(poll_now(), 0);
     CHECK(got(left, "late"));
+    mux_fault_clock += 7000000;
+    script_arrive(script, right, "r", 1);
     script_end(script, right);
     CHECK_EQUAL(poll_now(), 2);
     expect(0, MUX_EV_LOST, 0);
     expect(1, MUX_EV_LOST, 0);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         CHECK_EQUAL(told_first[i], told[i].slot == left_slot);
+        CHECK_EQUAL(told_answered[i], told[i].slot == left_slot ? (came | 1) : 0);
+    }
     end();
 }
 

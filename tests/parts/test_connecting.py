@@ -16,7 +16,7 @@ import pytest
 
 from muxcore import Limits
 from muxcore import address as addresses
-from muxcore.errors import ServiceError
+from muxcore.errors import ConnectTimeout, ServiceError
 from muxcore.parts import lookups
 from muxcore.parts.connecting import Connecting
 
@@ -270,6 +270,18 @@ def test_a_name_that_cannot_be_looked_up_is_an_error_with_its_reason(
     (exc,) = heard
     assert isinstance(exc, socket.gaierror)
     assert exc.strerror == f"cannot connect to {where}: Name or service not known"
+
+
+def test_a_name_whose_lookup_takes_too_long_is_told_so(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    """ "No connection" alone would send people to the upstream, not to the resolver."""
+    with mock.patch.object(lookups, "look_up"):
+        Connecting(engine, addresses.parse("several.test:80"), lambda: Outcome(heard), 3)
+    engine.turn(until=3)
+    (exc,) = heard
+    assert isinstance(exc, ConnectTimeout)
+    assert str(exc).endswith("to several.test:80 within 3 s: its name is still looked up")
 
 
 def test_beyond_the_cap_and_while_the_engine_ends_nothing_is_tried(

@@ -118,6 +118,18 @@ def test_so_many_are_tried_and_then_it_has_failed(tries: int) -> None:
     assert caller.found == []
 
 
+@pytest.mark.parametrize("tries", [1, 4])
+def test_a_pool_says_how_many_are_tried(tries: int) -> None:
+    caller = Caller("a:1", "b:1", "c:1", "d:1", "e:1", tries=tries)
+    caller.search()
+    for _ in range(tries):
+        assert caller.failed == []
+        caller.engine.fails()
+    (exc,) = caller.failed
+    assert isinstance(exc, muxcore.NoUpstream)
+    assert len(exc.reasons) == tries
+
+
 def test_what_fails_here_costs_a_try_and_is_not_held_against_the_upstream() -> None:
     caller = Caller("a:1", "b:1")
     caller.search()

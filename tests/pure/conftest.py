@@ -40,6 +40,7 @@ class Still:
         self.owner = get_ident()
         self.limits = Limits(**limits)
         self.witnesses: dict[Any, Any] = {}
+        self.witnesses_limit = False
         self.clocked = self.limits.idle_timeout is not None
         self.errors: Counter[str] = Counter()
         self.counters = Stats(errors=self.errors)

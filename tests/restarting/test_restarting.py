@@ -84,6 +84,21 @@ def test_the_new_program_takes_over_and_the_old_one_drains(
     assert not Path(path.removeprefix("unix:")).exists()
 
 
+def test_a_path_that_was_removed_is_there_again_after_a_restart(
+    start: Start, tell: Tell, tmp_path: Path
+) -> None:
+    """What cleans /tmp takes sockets along; their listener goes on, and nobody can find it."""
+    path = tmp_path / "here.sock"
+    tell(where=(f"unix:{path}",))
+    service = start()
+    path.unlink()
+    tell("two", (f"unix:{path}",))
+    second = service.restart()
+    served_by(f"unix:{path}", second, "two")
+    service.end()
+    assert not path.exists()
+
+
 def test_who_waits_to_be_accepted_is_served_by_the_new_one(start: Start, tell: Tell) -> None:
     tell(limits={"connections": 1})
     service = start()

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import socket
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from muxcore.testing.upstream import Upstream, refusing
 from tests.usual import usual
 
 ENGINES = [info.name for info in muxcore.engines() if info.available]
+ADAPTERS = ("asyncio", "uvloop")
 SHARED = [name for name in ENGINES if "shared_state" in muxcore.engine(name).capabilities]
 
 RECORD = Record("2026-01-01T00:00:00.000+00:00", "a:1", "b:2", 3, 4, 0.5, "closed", ())
@@ -82,30 +85,36 @@ def test_a_record_tells_all_that_is_known(engine: str, upstream: Upstream) -> No
     (tried,) = first.tries
     assert (tried.upstream, tried.why) == (dead, first.failures[0])
     assert 0 <= tried.seconds <= first.seconds
-    assert first.first_byte_within is None  # nobody looks
+    assert first.first_byte is None  # none came
     assert second.tries == ()
 
 
-def test_the_first_byte_is_known_where_somebody_looks_for_it(upstream: Upstream) -> None:
+@pytest.mark.parametrize("how", [{}, {"first_byte_timeout": 60}])
+@pytest.mark.parametrize("engine", usual([name for name in SHARED if name not in ADAPTERS]))
+def test_the_time_of_the_first_byte_is_known(engine: str, how: Any, upstream: Upstream) -> None:
     records: list[Record] = []
-    pool = muxcore.Pool(upstream.address, first_byte_timeout=0.2)
-    with _served(muxcore.Relay(pool, access_log=records.append)) as server:
+    pool = muxcore.Pool(upstream.address, **how)
+    with _served(muxcore.Relay(pool, access_log=records.append), engine) as server:
+        before = time.monotonic()
         with Peer(server.addresses[0]) as client:
             there = upstream.accept()
+            client.send(b"ask")
+            there.read(3)
+            asked = time.monotonic()
+            client.pause(0.002)
+            answers = time.monotonic()
             there.send(b"x")
             client.read(1)
-            # a look comes a quarter of the limit later, and lets go of the trial
-            eventually(lambda: _seen(server) is not None, "nobody has looked")
+            answered = time.monotonic()
+            client.pause(0.002)
+            there.send(b"y")
+            client.read(1)
             there.close()
             client.read_eof()
         eventually(lambda: bool(records), "it was not logged")
-    assert records[0].first_byte_within is not None
-    assert 0 < records[0].first_byte_within <= records[0].seconds
-
-
-def _seen(server: muxcore.Server) -> float | None:
-    leases = [getattr(t.get_protocol(), "_lease", None) for t in server._engine.open_transports()]
-    return next((lease.seen_at for lease in leases if lease is not None), None)
+    first, tick = records[0].first_byte, 0.0003  # C's is 200 us
+    assert first is not None
+    assert answers - asked - tick <= first <= answered - before + tick
 
 
 def test_where_none_can_be_had_there_is_no_connect_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from muxcore import address
 from muxcore.services.relay import Record
 from muxcore.services.relay.own import is_own
 from muxcore.testing import Peer, eventually
+from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import Upstream
 
 _ENGINES = [info.name for info in muxcore.engines() if info.available]
@@ -52,6 +54,29 @@ def test_the_log_says_why_and_the_next_upstream_is_taken() -> None:
                     there.close()
             eventually(lambda: len(records) == 2, "a line is missing")
     assert ("it is this server itself",) in [each.failures for each in records]
+
+
+def test_a_relay_that_is_added_to_its_own_pool_later_is_not_joined_with_itself() -> None:
+    with Upstream() as upstream:
+        relay = muxcore.Relay(upstream.address)
+        with muxcore.Server(relay, "127.0.0.1:0", engine="pure-select") as server:
+            with Peer(server.addresses[0]) as client:
+                client.send(b"hello")
+                upstream.accept().close()
+                client.read_end()
+            done = threading.Event()
+
+            def swaps() -> None:
+                relay.pool.add(server.addresses[0])
+                relay.pool.remove(upstream.address)
+                done.set()
+
+            server.call_soon_threadsafe(swaps)
+            assert done.wait(DEADLINE)
+            with Peer(server.addresses[0]) as client:
+                client.read_end()
+            eventually(lambda: server.stats().open == 0, "connections stay open")
+            assert server.stats().total == 2
 
 
 @pytest.mark.parametrize(

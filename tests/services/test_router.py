@@ -190,6 +190,7 @@ def test_who_goes_before_it_is_known_where_is_counted_once(engine: str, routed: 
             client.reset()
         eventually(lambda: len(routed.records) == 2, "they are not logged")
         assert routed.router.counts == {"ended": 2}
+        assert {each.ended for each in routed.records} == {"closed", "reset by client"}
         assert sum(each.total for each in routed.pools["other"].upstreams) == 0
 
 

@@ -42,7 +42,10 @@ class Door:
         active: connections that are in.
         sources: where they come from, where that matters.
         counts: see ``Guard``.
+        name: what a file calls it, for the log.
     """
+
+    name = ""
 
     def __init__(self, given: dict[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.given = given
@@ -64,6 +67,7 @@ class Door:
         """Return the door of a worker: the same one for all guards that have this one."""
         if self._shared is None or self._shared[0] != (number, count):
             self._shared = (number, count), Door(share(self.given, number, count))
+            self._shared[1].name = self.name
         return self._shared[1]
 
     def change(self, changes: dict[str, Any]) -> None:
@@ -140,7 +144,9 @@ class Door:
 
     def _refuse(self, transport: Any, why: str) -> None:
         self.counts[why] += 1
-        self._log.tell("connection from %s is refused: %s", dispatch.peer_of(transport), _WHY[why])
+        by = f" by {self.name}" if self.name else ""
+        peer = dispatch.peer_of(transport)
+        self._log.tell("connection from %s is refused%s: %s", peer, by, _WHY[why])
         if self.rules.resets:
             from muxcore.parts.transport import RESET
 

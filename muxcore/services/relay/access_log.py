@@ -41,16 +41,16 @@ class Record:
         ended: "closed", "reset by client", "reset by upstream", "idle", "half-close", "first byte"
             (the upstream's was late), "refused" (no upstream could be had), "stopped" (by the
             server's end), "killed" (by whoever steers it), or what else failed, in words.
-        failures: of the upstreams that were tried, which failed and why, in order.
+        failures: of the upstreams that were tried, which failed and why, in order; then what was
+            the matter with those that were not, where the client is refused.
         event: "end", or "start" where the log was asked for that, too.
         id: the process and the connection's number in it, as "4711-12": one of its own in all
             workers, and the same as ``muxcore admin`` has.
         listener: the address that the client connected to.
         pool: the name of the upstream's pool.
         connect: seconds that connecting to ``upstream`` took; None where there is none.
-        first_byte_within: seconds from accept by which the upstream's first byte had come. It is
-            known where the pool has a ``first_byte_timeout``, and up to a quarter of that later
-            than the byte, since that often somebody looks; else None.
+        first_byte: seconds from accept to the upstream's first byte; None: none came, or nobody
+            knows: the adapters never do, and native-epoll at the end.
         tries: the upstreams that were tried and failed, in order, each with ``upstream``, ``why``
             and ``seconds``.
     """
@@ -68,7 +68,7 @@ class Record:
     listener: str = ""
     pool: str = ""
     connect: float | None = None
-    first_byte_within: float | None = None
+    first_byte: float | None = None
     tries: tuple[Try, ...] = ()
 
 
@@ -119,19 +119,25 @@ class AccessLog:
 
     def __call__(self, record: Record) -> None:
         if logger.isEnabledFor(logging.INFO):
-            _write((as_text if self.format == "text" else as_json)(record, self.fields))
+            is_text = self.format == "text"
+            line = (as_text if is_text else as_json)(record, self.fields)
+            _write(line, f"{record.time} " if is_text and not self.fields else "")
 
 
-def _write(line: str) -> None:
+def _write(line: str, time: str) -> None:
     """Give a line to the logger; or to its only handler, where that takes lines as they are.
 
     A ``LogRecord`` and its way through the logger cost more than all else that a line does.
+
+    Args:
+        line: it.
+        time: what stands before it in a file; a logger's handlers have a time of their own.
     """
     handlers = logger.handlers
     if len(handlers) == 1 and not (logger.propagate or logger.filters or logger.disabled):
         take: Callable[[str], object] | None = getattr(handlers[0], "take_line", None)
         if take is not None:
-            take(line)
+            take(time + line)
             return
     # not info(), which looks for the line of ours that calls it
     logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))

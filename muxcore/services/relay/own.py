@@ -3,7 +3,8 @@
 One client would then take every connection there may be, and leave them joined in a ring when it
 goes. It is known of addresses that are written out, and of ``localhost``. It is not known of other
 names, which are looked up for each client, nor of a ring by way of another relay: there
-``max_connections`` bounds what one client takes, and ``idle_timeout`` how long.
+``max_connections`` bounds what one client takes, and ``idle_timeout`` how long. Of the listeners of
+a file one may be the upstream of another; ``muxcore.config.rings`` knows their rings.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ class Relay:
 
         muxcore.serve(muxcore.Relay("db1:5432", "db2:5432"), 5432)
 
-    ``muxcore.Pool`` says which upstream a client gets, and what becomes of one that fails. A client
-    is given up after three upstreams. One relay belongs to one server; an upstream that is this
-    server itself fails like one that cannot be connected to (see ``own.py``).
+    ``muxcore.Pool`` says which upstream a client gets, after how many it is given up, and what
+    becomes of one that fails. One relay belongs to one server; an upstream that is this server
+    itself fails like one that cannot be connected to (see ``own.py``).
 
     Args:
         upstreams: addresses as in ``muxcore.address.parse``: names, IPv4, IPv6, unix paths; or one
@@ -80,7 +80,7 @@ class Relay:
         self.pool = _pool_of(upstreams, policy, connect_timeout)
         self.log = log.sink(access_log)
         self.clients: dict[str, _Client] | None = None
-        self._has_looked = False
+        self._looked_at: tuple[Upstream, ...] = ()
 
     def __call__(self) -> _Client:
         return _Client(self)
@@ -126,12 +126,13 @@ class Relay:
         return self.pool.stats()
 
     def _look_at(self, server: Any) -> None:
-        """Find the upstreams that are the server itself; once: it has its addresses for good."""
-        if not self._has_looked:
-            self._has_looked = True
+        """Find the upstreams that are the server itself; anew where others were added."""
+        if self._looked_at is not self.pool.upstreams:
+            self._looked_at = self.pool.upstreams
             listening = [addresses.parse(each) for each in getattr(server, "addresses", ())]
             for upstream in self.pool.upstreams:
-                upstream.is_self = is_own(upstream.address, listening)
+                comes_here = is_own(upstream.address, listening)
+                upstream.is_self = comes_here and not is_own(upstream.address, self.pool.apart)
 
 
 class _Client:
@@ -154,7 +155,8 @@ class _Client:
         self._search: Search | None = None  # that goes on
         self._lease: Lease | None = None  # of the upstream that it is joined with
         self._tries: tuple[Try, ...] = ()
-        self._refused = self._killed = False
+        self._refused: tuple[str, ...] | None = None  # why, beside what was tried; None: it is not
+        self._killed = False
 
     def connection_made(self, transport: Any) -> None:
         transport.pause_reading()  # nobody is there yet to take what it sends
@@ -201,21 +203,24 @@ class _Client:
 
     def _record(self, transport: Any, exc: BaseException | None, event: str = "end") -> log.Record:
         pool, lease, tries = self._relay.pool, self._lease, self._tries
-        seen = lease.seen_at if isinstance(lease, Trial) else None
-        ended = "refused" if self._refused else None if event == "end" else ""
+        answered = transport.answered_after(self._began)
+        failures = tuple([each.why for each in tries]) if tries else ()
+        ended = None if event == "end" else ""
+        if self._refused is not None:
+            ended, failures = "refused", failures + self._refused
         return log.record_of(
             transport,
             lease.name if lease is not None else "",
             pool.clock() - self._began,
             exc,
             ended="killed" if self._killed else ended,
-            failures=tuple([each.why for each in tries]) if tries else (),
+            failures=failures,
             event=event,
             id=self._id,
             listener=self._listener,
             pool=pool.name,
             connect=self._took,
-            first_byte_within=None if seen is None else round(seen - self._began, 6),
+            first_byte=None if answered is None else round(answered, 6),
             tries=tries,
         )
 
@@ -272,7 +277,7 @@ class _Client:
         """There is no upstream to be had, or the server is ending."""
         self._searched()
         if isinstance(exc, NoUpstream):
-            self._refused = True
+            self._refused = exc.others
             self._tries = self._tries or tuple(Try(*each) for each in exc.reasons)
         self._transport.abort()
 

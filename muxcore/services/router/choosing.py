@@ -7,6 +7,7 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from muxcore.abc import logger
 from muxcore.parts import dispatch
 from muxcore.pool import Pool
 from muxcore.protocol import Handle, ServerCalls
@@ -106,9 +107,10 @@ class Choosing:
         if router.log is not None:
             seconds = monotonic() - self._began
             failures = (self._why,) if self._why else ()
+            went = exc is None and not self._transport._engine.ending  # by itself
             record = log.record_of(
                 *(self._transport, "", seconds, exc),
-                ended="refused",
+                ended="refused" if self._why else "closed" if went else None,
                 failures=failures,
                 listener=self._listener,
             )
@@ -177,6 +179,9 @@ class Choosing:
 
     def _failed(self, exc: BaseException) -> None:
         """The decision has, or what it says cannot be."""
+        if isinstance(exc, SystemExit):  # else all clients are gone, and nothing says why
+            what = dispatch.describe(self._plan.decide)
+            logger.critical("%s ends the program: sys.exit(%r)", what, exc.code, exc_info=exc)
         dispatch.let_pass(exc)
         self._decision = None
         self._wait_no_more()

@@ -59,7 +59,7 @@ class Router:
         first_bytes: seconds, from the accept on; 0: no byte is waited for.
         decide_timeout: seconds that a decision may take; then it is cancelled, and its client
             refused.
-        max_bytes: that are kept of a client.
+        max_bytes: of a client that are looked at.
         idle_timeout, half_close_timeout, max_connections, access_log: as of ``Relay``.
 
     Attributes:
@@ -75,6 +75,8 @@ class Router:
         ValueError: a number cannot work; there is nothing to go by; or a default, or pools, could
             never be needed.
     """
+
+    _name = ""  # what a file calls it, for logs and metrics
 
     def __init__(
         self,
@@ -233,7 +235,9 @@ class Router:
             why: for the log.
         """
         self.counts[what] += 1
-        self._seldom.tell("connection from %s is refused: %s", dispatch.peer_of(transport), why)
+        by = f" by {self._name}" if self._name else ""
+        peer = dispatch.peer_of(transport)
+        self._seldom.tell("connection from %s is refused%s: %s", peer, by, why)
         transport.abort()
 
     def _failed(self, transport: Any, decide: Any, exc: BaseException) -> None:
