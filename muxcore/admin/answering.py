@@ -187,13 +187,13 @@ class Answering:
 
     def do_weight(self, pool: str, upstream: str, weight: int) -> None:
         checked = checked_count("Upstream", "weight", weight, MOST_WEIGHT)
-        self._change(pool, upstream, "weight", checked)
+        self._change(pool, upstream, weight=checked)
 
     def do_drain(self, pool: str, upstream: str) -> None:
-        self._change(pool, upstream, "out", True)
+        self._change(pool, upstream, out=True)
 
     def do_ready(self, pool: str, upstream: str) -> None:
-        self._change(pool, upstream, "out", False)
+        self._change(pool, upstream, out=False, withdrawn="")
 
     def do_add(self, pool: str, upstream: str, weight: int = 1, backup: bool = False) -> None:
         into = self._pool(pool)
@@ -204,13 +204,14 @@ class Answering:
         of = self._pool(pool, upstream)
         self._on_loop(lambda: of.remove(upstream))
 
-    def _change(self, pool: str, upstream: str, name: str, value: Any) -> None:
+    def _change(self, pool: str, upstream: str, **values: Any) -> None:
         of = self._pool(pool, upstream)
 
         def change() -> None:
             one = of.upstream(upstream)
             served = one.may_serve
-            setattr(one, name, value)
+            for name, value in values.items():
+                setattr(one, name, value)
             of.changed()
             if one.may_serve and not served:
                 of.returned(one)

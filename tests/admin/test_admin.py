@@ -162,6 +162,12 @@ def test_upstreams_are_changed_while_they_serve(asked: Start, upstream: Upstream
     one.post(f"/ready?upstream={name}&pool=1")
     with one.client(upstream):
         pass
+    told = relay.pool.upstreams[0]
+    one.server.call_soon_threadsafe(relay.pool.heard, told, "drain")
+    eventually(lambda: one.upstream(name)["state"] == "out", "its agent is not heard")
+    assert one.upstream(name)["why"] == "its agent says drain"
+    one.post(f"/ready?upstream={name}")  # that agent may never say so
+    assert one.upstream(name)["state"] == "up"
     one.post("/add?upstream=127.0.0.1:9&weight=2&backup=1")
     assert (one.upstream("127.0.0.1:9")["weight"], one.upstream("127.0.0.1:9")["backup"]) == (
         2,
