@@ -168,7 +168,7 @@ def _mode(value: Any) -> int:
 
 def _address(value: Any) -> Address:
     alone, *more = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else [value]
-    if more and not alone.startswith("unix:"):
+    if more and re.search(r":\d+$", alone):
         raise ValueError(
             f"must be an address alone, not {value!r}: what else an upstream has stands in a "
             f'table, such as {{address = "{alone}", weight = 2}}'

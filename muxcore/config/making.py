@@ -52,7 +52,8 @@ class Making:
         path = ("pools", name)
         settings = {key: value for key, value in table.items() if key != "upstreams"}
         if "check" in settings:
-            settings["check"] = self._made((*path, "check"), Check, table["check"])
+            check = {key: its for key, its in table["check"].items() if its is not None}  # wrong
+            settings["check"] = self._made((*path, "check"), Check, check)
         upstreams = [
             self._upstream((*path, "upstreams", number), **each)
             for number, each in enumerate(table.get("upstreams") or ())

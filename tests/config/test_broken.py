@@ -534,3 +534,14 @@ def test_what_has_no_effect_is_told_and_is_no_error() -> None:
         "[log]", "queue=1\n[log]"
     )
     assert Served(read("f", text.encode())).warnings == []
+
+
+@pytest.mark.parametrize("check", ["true", '"often"'])
+def test_a_check_that_is_no_time_is_told_of_once(check: str) -> None:
+    (told,) = errors_of(_GOOD.replace('check = {every = "2s"}', f"check = {check}"))
+    assert re.match(r"relay.toml:14: pools.web.check: must be a time such as ", told)
+
+
+def test_a_blank_within_an_address_is_no_option_behind_one() -> None:
+    (told,) = errors_of(_GOOD.replace('"web1:80"', '"web1 :80"'))
+    assert re.match(r"relay.toml:11: pools.web.upstreams\[0\]: address 'web1 :80': ", told)
