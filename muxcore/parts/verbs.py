@@ -25,6 +25,7 @@ from muxcore.protocol import AnyProtocol, Bytes, Transport, Verb, handles
 from muxcore.rate import MOST_RATES, Rate
 
 BYTES = (bytes, bytearray, memoryview)
+_WHERE = (Pool, str, int, Address)  # what a peer is found by; a union would be made for each call
 
 
 class Verbs(Known):
@@ -165,7 +166,7 @@ class Verbs(Known):
             if not isinstance(head, BYTES):
                 kind = type(head).__name__
                 raise TypeError(f"relay(): {name} must be a bytes-like object, not {kind}")
-        if isinstance(peer, Pool | str | int | Address):
+        if isinstance(peer, _WHERE):
             self._find_peer(peer, bytes(first), bytes(back), timeout, _key(key))
             return
         if not isinstance(peer, Verbs):
