@@ -109,6 +109,7 @@ def _run_file(options: argparse.Namespace) -> int:
     for name, key in _ADMIN.items():
         where = served.document.section("admin").get(key)
         setattr(options, name, None if where is None else str(where))
+    options.ready_needs = served.document.section("admin").get("ready_needs", ())
     options.log, options.access_log_file = log.get("messages"), log.get("access_file")
     return _serve(options, served, Reloading(options.config, served))
 

@@ -325,7 +325,7 @@ def _unused(document: Document) -> list[str]:
 
 
 def _without_effect(document: Document) -> Iterator[str]:
-    """Yield what a pool says that means nothing without another key, which it lacks."""
+    """Yield what is said that means little without another key of a pool, which it lacks."""
     for name, table in document.section("pools").items():
         given = {*table, *chain.from_iterable(table["upstreams"])}
         if table.get("check", {}).get("agent") is not None:
@@ -334,6 +334,10 @@ def _without_effect(document: Document) -> Iterator[str]:
             if key in table and given.isdisjoint(needed):
                 what = f"has no effect without {' or '.join(needed)}"
                 yield document.told(("pools", name, key), what)
+    for name in document.section("admin").get("ready_needs", ()):
+        if "check" not in document.section("pools")[name]:
+            what = f"pool {name} has no check: it is unready only where somebody took all out"
+            yield document.told(("admin", "ready_needs"), what)
 
 
 def _count_on(before: Any, now: Any) -> None:

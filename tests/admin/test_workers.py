@@ -116,6 +116,18 @@ def test_a_worker_that_hangs_is_named_and_not_waited_for(one: Asked, upstream: U
         client.close()
 
 
+def test_workers_are_ready_while_a_client_of_one_may_have_an_upstream(
+    asked: Callable[..., Asked], upstream: Upstream
+) -> None:
+    pool = muxcore.Pool(upstream.address, name="db")
+    one = asked(muxcore.Relay(pool), workers=2, ready_needs=["db"])
+    assert one.ask("/readyz") == (200, "ok\n")
+    one.post(f"/drain?upstream={upstream.address}")
+    assert one.ask("/readyz") == (503, "pool db: no upstream may have clients\n")
+    one.post(f"/ready?upstream={upstream.address}")
+    assert one.ask("/readyz") == (200, "ok\n")
+
+
 def test_who_replaces_a_worker_is_changed_as_the_others_are(one: Asked, upstream: Upstream) -> None:
     client = one.client(upstream)
     one.post(f"/weight?upstream={upstream.address}&weight=5")

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
+from muxcore.cli.admin import ask
 from muxcore.config import Served, read, written
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
+from muxcore.testing.suite import eventually
 from muxcore.testing.upstream import Upstream
 
 Start = Callable[..., Any]
@@ -239,6 +241,19 @@ def test_a_successor_whose_metrics_cannot_be_had_is_no_successor(
         relay.signal(signal.SIGTERM)
         assert relay.status() in (0, 1)
         assert relay.said == relay.said[:2]  # the successor never said that it listens
+
+
+def test_a_file_says_which_pools_it_needs_to_be_ready(command: Start, file: Path) -> None:
+    path = f"{file.parent}/admin"
+    text = _FILE.replace('"{}"', '{{address = "127.0.0.1:9", out = true}}').format()
+    file.write_text(f'{text}[admin]\nsocket = "unix:{path}"\nready_needs = ["web"]\n')
+    relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+    relay.address  # noqa: B018
+    answer = (503, "pool web: no upstream may have clients\n")
+    eventually(lambda: ask(path, "GET", "/readyz") == answer, "it is ready, or cannot be asked")
+    assert ask(path, "GET", "/livez")[0] == 200
+    relay.signal(signal.SIGTERM)
+    assert relay.status() == 0
 
 
 def test_a_decision_that_ends_the_program_is_told_of(command: Start, file: Path) -> None:
