@@ -99,6 +99,8 @@ def _run_file(options: argparse.Namespace) -> int:
         print(f"{options.config} is good:")
         for each in served.told():
             print(f"  {each}")
+        for each in served.advised():
+            print(each, file=sys.stderr)
         return 0
     for name, value in server.items():
         setattr(options, name, value)

@@ -174,6 +174,27 @@ class Served:
             for where in table["address"]:
                 yield f"{where} (listeners.{name}): {who}"
 
+    def advised(self) -> Iterator[str]:
+        """Yield what whoever has a file checked may not have thought of; a server tells none."""
+        document = self.document
+        limits = document.section("server").get("limits", {})
+        pools, listeners = document.section("pools").values(), document.section("listeners")
+        ends = [each["address"] for pool in pools for each in pool["upstreams"]]
+        ends += [each for its in listeners.values() for each in its["address"]]
+        if limits.get("keepalive") or limits.get("idle_timeout") or all(each.path for each in ends):
+            return  # a user_timeout is about bytes that were sent: of a pair that is idle, none
+        forever = [
+            f"listeners.{name}" for name, its in listeners.items() if "idle_timeout" not in its
+        ]
+        if forever:
+            whose = " or ".join([*forever[:3], *(["others"] if forever[3:] else [])])
+            what = (
+                f"no keepalive and no idle_timeout: a pair of {whose} whose peer "
+                "vanishes without a word stays until somebody sends it bytes; give server.limits "
+                'keepalive = "60s", or idle_timeout'
+            )
+            yield document.told(("server", "limits"), what)
+
     def demand(self, engine: str | None) -> None:
         """Compare what is served with what an engine can do; several workers can do the same.
 

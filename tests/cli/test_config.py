@@ -50,7 +50,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_check_tells_what_would_be_served_and_opens_nothing(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.write_text(file.read_text().replace("127.0.0.1:0", "192.0.2.1:1"))  # not of this machine
+    text = file.read_text().replace("127.0.0.1:0", "192.0.2.1:1")  # not of this machine
+    file.write_text(text + '[server.limits]\nkeepalive = "60s"\n')
     assert run(capsys, "--config", str(file), "--check") == (
         0,
         (
@@ -60,6 +61,29 @@ def test_a_check_tells_what_would_be_served_and_opens_nothing(
         ),
         "",
     )
+
+
+def test_a_check_tells_once_whose_pairs_nothing_ends(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(text: str) -> str:
+        file.write_text(text)
+        status, _, errors = run(capsys, "--config", str(file), "--check")
+        assert status == 0
+        return errors
+
+    text = file.read_text() + '[server.limits]\n{}\n[listeners.b]\naddress = 1\npool = "web"\n{}\n'
+    why = told(text.format('user_timeout = "30s"', ""))  # which is about bytes that were sent
+    assert why.startswith(
+        f"{file}:6: server.limits: no keepalive and no idle_timeout: a pair of listeners.web or "
+        "listeners.b whose peer vanishes"
+    )
+    assert why.count("\n") == 1
+    assert "a pair of listeners.web whose" in told(text.format("", 'idle_timeout = "1m"'))
+    for limit in ("keepalive", "idle_timeout"):
+        assert told(text.format(f'{limit} = "60s"', "")) == ""
+    unix = text.replace('["127.0.0.1:0", "[::1]:0"]', '"unix:/run/a"').replace("db:5432", "unix:/b")
+    assert told(unix.format("", "").replace("address = 1", 'address = "unix:/run/c"')) == ""
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
