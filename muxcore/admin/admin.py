@@ -179,11 +179,14 @@ class Admin:
                 server = mux.serve(handlers[name], where, engine="pure-epoll", limits=_LIMITS)
                 servers.append(await stack.enter_async_context(server))
                 self.addresses[name] = server.addresses[0]
+            asking = asyncio.create_task(operations.keep_asking()) if self._server.workers else None
             try:
                 self._ready.set()
                 await self._ends.wait()
                 await asyncio.gather(*(each.drain() for each in servers))  # who asks has an answer
             finally:
+                if asking is not None:
+                    asking.cancel()
                 self._server._engine.tell_workers_of(lambda worker: None)
                 for peer in list(operations.peers):
                     await peer.end()

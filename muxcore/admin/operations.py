@@ -16,7 +16,10 @@ from typing import Any
 
 from muxcore import address
 from muxcore._version import __version__
+from muxcore.abc import logger
 from muxcore.admin.peers import LIMIT, Peer, Refused, Unanswered
+
+_EVERY = 10.0  # s: 1,000 upstreams take a worker some 10 ms, a thousandth of its time
 
 COUNTED = ("total", "failed", "unanswered")
 SUMMED = ("active", *COUNTED)
@@ -74,6 +77,15 @@ class Operations:
                 key = (pool["pool"], upstream["upstream"])
                 kept = self._gone.setdefault(key, {})
                 _add(kept, {name: upstream[name] for name in COUNTED})
+
+    async def keep_asking(self) -> None:
+        """Ask for what all have counted, now and then: a process that ends takes the rest along."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            try:
+                await self.status_and_pools()
+            except Exception as exc:
+                logger.error("admin: what has been counted is not known", exc_info=exc)
 
     async def _forget_undone(self) -> None:
         """Forget changes that a file has undone which was read again: the others tell."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore.admin import operations
 from muxcore.testing.peer import Peer
 from muxcore.testing.suite import eventually
 from muxcore.testing.upstream import Upstream
@@ -126,6 +127,24 @@ def test_workers_are_ready_while_a_client_of_one_may_have_an_upstream(
     assert one.ask("/readyz") == (503, "pool db: no upstream may have clients\n")
     one.post(f"/ready?upstream={upstream.address}")
     assert one.ask("/readyz") == (200, "ok\n")
+
+
+def test_what_a_worker_has_counted_stays_though_nobody_asks_for_it(
+    asked: Callable[..., Asked], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_EVERY", 0.05)
+    one = asked(muxcore.Relay(upstream.address), workers=1)
+    (peer,) = one.admin._operations.peers
+    with one.client(upstream) as client:
+        eventually(
+            lambda: any(each["total"] for pool in peer.pools for each in pool["upstreams"]),
+            "nobody asks the worker",
+        )
+        os.kill(peer.pid, signal.SIGKILL)
+        client.read_end()
+    eventually(lambda: one.admin._operations._gone != {}, "it is not gone")
+    eventually(lambda: bool(one.json("/pools")["pools"]), "nobody replaces it")
+    assert one.upstream(upstream.address)["total"] == 1
 
 
 def test_who_replaces_a_worker_is_changed_as_the_others_are(one: Asked, upstream: Upstream) -> None:
