@@ -57,7 +57,7 @@ class Entrance:
         return _entrance, (self._served, self._name)
 
     @property
-    def services(self) -> tuple[Any, ...]:
+    def services_gone(self) -> tuple[Any, ...]:
         """Relays that have clients still, and that nobody comes to any more."""
         return self._served.gone
 
