@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import socket as sockets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Self
 
 import muxcore.aio as mux
 from muxcore import address, registry
+from muxcore._near import near
 from muxcore.abc import logger
-from muxcore.admin import agent, answering
+from muxcore.admin import agent, answering, finding
 from muxcore.admin.front import Front
 from muxcore.admin.operations import Operations
 from muxcore.admin.peers import LIMIT, Peer
@@ -40,13 +42,16 @@ class Admin:
         metrics: where anybody may read ``/metrics``, ``/livez`` and ``/readyz``: an address.
         agent: where HAProxy's agent-check is answered: an address.
         config: returns the text that the server was configured with, for ``/config``.
+        ready_needs: names of pools: ``/readyz`` is 200 only while of each of them a client may have
+            an upstream: one is neither failing nor out. None by default: see docs/admin.md.
 
     Attributes:
         addresses: where it listens, once it does, by the names of these arguments.
 
     Raises:
         TypeError: it would listen nowhere.
-        ValueError: ``socket`` is no path of a unix socket.
+        ValueError: ``socket`` is no path of a unix socket; ``ready_needs`` names a pool that there
+            is not, or nothing answers ``/readyz``.
         AddressError: an address is malformed.
         CapabilityMissing: the server's engine forks, and has no state that could be shown.
     """
@@ -59,6 +64,7 @@ class Admin:
         metrics: str | int | None = None,
         agent: str | int | None = None,
         config: Callable[[], str] | None = None,
+        ready_needs: Iterable[str] = (),
     ) -> None:
         if socket is None and metrics is None and agent is None:
             raise TypeError("Admin(server): say where it listens: socket, metrics or agent")
@@ -79,6 +85,12 @@ class Admin:
         for name, given in (("metrics", metrics), ("agent", agent)):
             if given is not None:
                 self._where[name] = address.parse(given, listen=True)
+        self._needs = _checked_needs(server, ready_needs)
+        if self._needs and socket is None and metrics is None:
+            raise ValueError(
+                "Admin(ready_needs=…): ready_needs is about /readyz: give metrics or socket, where "
+                "it is answered"
+            )
         self.addresses: dict[str, str] = {}
         self._server = server
         self._config = config
@@ -155,9 +167,10 @@ class Admin:
         self._ends = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         operations = self._operations
+        front = functools.partial(Front, operations, self._config, needs=self._needs)
         handlers: dict[str, Callable[[mux.Connection], Any]] = {
-            "socket": Front(operations, self._config, all_of_it=True),
-            "metrics": Front(operations, self._config, all_of_it=False),
+            "socket": front(all_of_it=True),
+            "metrics": front(all_of_it=False),
             "agent": self._answer_agent,
         }
         servers: list[mux.Server] = []
@@ -166,11 +179,14 @@ class Admin:
                 server = mux.serve(handlers[name], where, engine="pure-epoll", limits=_LIMITS)
                 servers.append(await stack.enter_async_context(server))
                 self.addresses[name] = server.addresses[0]
+            asking = asyncio.create_task(operations.keep_asking()) if self._server.workers else None
             try:
                 self._ready.set()
                 await self._ends.wait()
                 await asyncio.gather(*(each.drain() for each in servers))  # who asks has an answer
             finally:
+                if asking is not None:
+                    asking.cancel()
                 self._server._engine.tell_workers_of(lambda worker: None)
                 for peer in list(operations.peers):
                     await peer.end()
@@ -218,3 +234,18 @@ class Admin:
         with contextlib.suppress(OSError):
             await conn.send(f"{agent.line(lag, now - self._began, drained_for, delay)}\n".encode())
             await conn.aclose()
+
+
+def _checked_needs(server: Server, needs: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of pools that a server has.
+
+    Raises:
+        ValueError: it has none of a name.
+    """
+    needs = (needs,) if isinstance(needs, str) else tuple(needs)
+    there = finding.pools(server) if needs else {}
+    for name in needs:
+        if name not in there:
+            meant = near(name, there) or f": there are {', '.join(there) or 'none'}"
+            raise ValueError(f"Admin(ready_needs=…): ready_needs: there is no pool {name!r}{meant}")
+    return needs

@@ -130,6 +130,11 @@ class Answering:
             _add(counts, kind, numbers)
         return counts
 
+    def do_serving(self) -> list[str]:
+        """Return the pools of which a client may have an upstream: one that rests is tried, too."""
+        pools = finding.pools(self._server).items()
+        return [name for name, pool in pools if any(each.may_serve for each in pool.upstreams)]
+
     def do_pools(self) -> list[dict[str, Any]]:
         return [
             {

@@ -9,17 +9,22 @@ from muxcore.pool import Pool
 
 
 def services(service: Any) -> list[Any]:
-    """Return a service and all that are in it: what it wraps, and what it chooses from."""
+    """Return a service and all that are in it: what it wraps, and what it chooses from.
+
+    Those that it has left with their clients, ``services_gone``, come last: a pool that there is
+    again is the one of its name.
+    """
     found: list[Any] = []
-    left = [service]
-    while left:
-        one = left.pop(0)
+    left, last = [service], list[Any]()
+    while left or last:
+        one = (left or last).pop(0)
         if one is None or any(one is each for each in found):
             continue
         found.append(one)
         if isinstance(one, type):  # a class of protocols has nothing in it
             continue
         left += [getattr(one, "service", None), *_each(getattr(one, "services", ()))]
+        last += _each(getattr(one, "services_gone", ()))
         if isinstance(one, Mapping):
             left += one.values()
     return found

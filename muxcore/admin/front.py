@@ -85,13 +85,20 @@ class Front:
     Args:
         operations: what is asked.
         config: returns what the server was configured with, as text; None: it cannot tell.
+        needs: pools that ``/readyz`` needs.
         all_of_it: also what is not for everybody who can reach it: who is connected, and changes.
     """
 
     def __init__(
-        self, operations: Operations, config: Callable[[], str] | None, *, all_of_it: bool
+        self,
+        operations: Operations,
+        config: Callable[[], str] | None,
+        *,
+        needs: Iterable[str] = (),
+        all_of_it: bool,
     ) -> None:
         self._operations = operations
+        self._needs = tuple(needs)
         self._config = config
         self._seen: dict[str, Callable[[dict[str, str], HttpHead], Awaitable[Any]]] = {
             "/livez": self._livez,
@@ -180,12 +187,10 @@ class Front:
     # -- for everybody
 
     async def _livez(self, given: dict[str, str], head: HttpHead) -> Any:
-        why = await self._operations.live()
-        return (503 if why else 200), _PLAIN, [("\n".join(why) or "ok") + "\n"]
+        return _well(await self._operations.live())
 
     async def _readyz(self, given: dict[str, str], head: HttpHead) -> Any:
-        ready = self._operations.server.ready
-        return (200 if ready else 503), _PLAIN, ["ok\n" if ready else "it takes nobody new\n"]
+        return _well(await self._operations.unready(self._needs))
 
     async def _metrics(self, given: dict[str, str], head: HttpHead) -> Any:
         status, pools = await self._operations.status_and_pools()
@@ -256,6 +261,10 @@ class Front:
             raise
         _told(operation, arguments, "done")
         return 200, _JSON, [_dumped(answer)]
+
+
+def _well(why_not: list[str]) -> Any:
+    return (503 if why_not else 200), _PLAIN, [("\n".join(why_not) or "ok") + "\n"]
 
 
 def _told(operation: str, given: dict[str, Any], what: str) -> None:

@@ -11,12 +11,15 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from muxcore import address
 from muxcore._version import __version__
+from muxcore.abc import logger
 from muxcore.admin.peers import LIMIT, Peer, Refused, Unanswered
+
+_EVERY = 10.0  # s: 1,000 upstreams take a worker some 10 ms, a thousandth of its time
 
 COUNTED = ("total", "failed", "unanswered")
 SUMMED = ("active", *COUNTED)
@@ -75,6 +78,15 @@ class Operations:
                 kept = self._gone.setdefault(key, {})
                 _add(kept, {name: upstream[name] for name in COUNTED})
 
+    async def keep_asking(self) -> None:
+        """Ask for what all have counted, now and then: a process that ends takes the rest along."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            try:
+                await self.status_and_pools()
+            except Exception as exc:
+                logger.error("admin: what has been counted is not known", exc_info=exc)
+
     async def _forget_undone(self) -> None:
         """Forget changes that a file has undone which was read again: the others tell."""
         answers, _ = await self._all("pools")
@@ -114,6 +126,29 @@ class Operations:
             except TimeoutError:
                 why.append(f"the parent (pid {os.getpid()}) has not answered within {LIMIT:g} s")
         return why
+
+    async def unready(self, needs: Iterable[str]) -> list[str]:
+        """Return why nobody is to be sent here, in words.
+
+        Args:
+            needs: pools; of each a client must be able to have an upstream, in some process.
+        """
+        if not self.server.ready:
+            return ["it takes nobody new"]
+        left, silent = set(needs), list[str]()
+        asked = [asyncio.ensure_future(_serving(each)) for each in self.peers] if left else []
+        for answer in asyncio.as_completed(asked):  # one that hangs need not be waited for
+            serving, why = await answer
+            left -= {*serving}
+            silent += [why] if why else []
+            if not left:
+                break
+        for each in asked:
+            each.cancel()
+        return [
+            *(f"pool {name}: no upstream may have clients" for name in sorted(left)),
+            *(silent if left else ()),
+        ]
 
     async def lag(self) -> float:
         """Return the lag of the loop that has most, in seconds; one that hangs has a second."""
@@ -220,6 +255,14 @@ class Operations:
             self._changes.pop(about, None)
             self._changes[about] = operation, given
         return {"done": [peer.name for peer, _ in answers]}
+
+
+async def _serving(peer: Peer) -> tuple[list[str], str]:
+    """Return of which pools a process can give an upstream; or none, and why it does not say."""
+    try:
+        return await peer.ask("serving"), ""
+    except (Refused, Unanswered) as exc:
+        return [], str(exc)
 
 
 async def _paged(

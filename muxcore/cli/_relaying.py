@@ -99,6 +99,8 @@ def _run_file(options: argparse.Namespace) -> int:
         print(f"{options.config} is good:")
         for each in served.told():
             print(f"  {each}")
+        for each in served.advised():
+            print(each, file=sys.stderr)
         return 0
     for name, value in server.items():
         setattr(options, name, value)
@@ -109,6 +111,7 @@ def _run_file(options: argparse.Namespace) -> int:
     for name, key in _ADMIN.items():
         where = served.document.section("admin").get(key)
         setattr(options, name, None if where is None else str(where))
+    options.ready_needs = served.document.section("admin").get("ready_needs", ())
     options.log, options.access_log_file = log.get("messages"), log.get("access_file")
     return _serve(options, served, Reloading(options.config, served))
 

@@ -264,7 +264,8 @@ def _admin_of(options: argparse.Namespace, server: Server, config: Callable[[], 
     from muxcore.admin import Admin  # with asyncio: only who wants it pays for it
 
     try:
-        return Admin(server, **where, config=config)
+        needs = getattr(options, "ready_needs", ())  # of a file alone
+        return Admin(server, **where, config=config, ready_needs=needs)
     except ValueError as exc:
         _arguments.refuse(options, _arguments.in_flags(exc, _ADMIN))
 

@@ -23,7 +23,8 @@ examples:
   muxcore admin /run/relay.admin drain db1:5432      # nobody new; those who are there stay
   muxcore admin /run/relay.admin weight db2:5432 50
 """
-_PATIENCE = 40.0  # s: an answer has 30
+_BEGINS = 5.0  # s until an answer begins: milliseconds, or two seconds where a worker hangs
+_PATIENCE = 40.0  # s for all else: an answer has 30, and that to a change begins with its end
 _FILTERS = ("pool", "upstream", "client", "older")
 _ABOUT = {
     "drain": "give an upstream nobody new; its clients stay",
@@ -143,14 +144,23 @@ def _not_found(options: argparse.Namespace, answer: dict[str, Any]) -> Iterable[
 def ask(path: str, method: str, target: str) -> tuple[int, str]:
     """Return status and text of what an admin socket answers.
 
+    Whether anybody answers is found out before a change is asked for: a process that is stopped
+    would make it whenever it goes on, and who asked was told that it did not answer.
+
     Raises:
         Unreachable: nobody does.
     """
+    if method == "POST":
+        ask(path, "HEAD", "/readyz")
     path = path.removeprefix("unix:")
-    connection = _Connection(path)
+    waits = _PATIENCE if method == "POST" else _BEGINS
+    connection = _Connection(path, waits)
     try:
         connection.request(method, target)
+        sock = connection.sock
         response = connection.getresponse()
+        waits = _PATIENCE
+        sock.settimeout(waits)
         return response.status, response.read().decode()
     except FileNotFoundError:
         why = (
@@ -161,8 +171,12 @@ def ask(path: str, method: str, target: str) -> tuple[int, str]:
         why = "nobody listens there any more"
     except PermissionError:
         why = "it is for its owner alone (mode 0600): be who the server runs as, or root"
-    except TimeoutError:
-        why = f"no answer within {_PATIENCE:g} s"
+    except (TimeoutError, BlockingIOError):  # or so many wait already
+        why = f"no answer within {waits:g} s: its process is stopped, hangs, or gets no CPU. "
+        why += "See its state (ps -o pid,stat,wchan,args): SIGCONT lets one go on that is stopped "
+        why += "(T), and one that hangs for good hears SIGKILL alone"
+        if method == "POST":
+            why += ". The change may have been made, or be made yet: look before you repeat it"
     except (OSError, http.client.HTTPException) as exc:
         why = f"this is no admin socket, or it has ended: {exc or type(exc).__name__}"
     finally:
@@ -171,8 +185,8 @@ def ask(path: str, method: str, target: str) -> tuple[int, str]:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("admin", timeout=_PATIENCE)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("admin", timeout=timeout)
         self._path = f"\0{path[1:]}" if path.startswith("@") else path
 
     def connect(self) -> None:

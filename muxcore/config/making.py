@@ -206,14 +206,7 @@ class Making:
                     "is for unix:PATH, of which there is none here (a .socket unit has SocketMode=)"
                 )
                 document.wrong((*path, "socket_mode"), what)
-        socket = document.section("admin").get("socket")
-        if socket is not None and not socket.path:
-            what = "must be the path of a unix socket, such as unix:/run/relay.admin"
-            document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
-        for key, where in document.section("admin").items():
-            if where in whose and where.port != 0:
-                what = f"{where} is that of [listeners.{whose[where]}]: each is listened on once"
-                document.wrong(("admin", key), what)
+        self._check_admin(chains, whose)
         if _REFUSE in document.section("pools"):
             what = f"a default of {_REFUSE!r} means no pool: give this one another name"
             document.wrong(("pools", _REFUSE), what)
@@ -224,6 +217,29 @@ class Making:
                 "joined with the relay itself, again and again; name another upstream"
             )
             document.wrong(("pools", name, "upstreams", number), what)
+
+    def _is_unclear(self) -> bool:
+        """Return whether it is not said well who gets whose clients."""
+        return self._document.is_wrong("listeners") or self._document.is_wrong("routes")
+
+    def _check_admin(self, chains: Chains, whose: Mapping[Address, str]) -> None:
+        document, table = self._document, self._document.section("admin")
+        socket = table.get("socket")
+        if socket is not None and not socket.path:
+            what = "must be the path of a unix socket, such as unix:/run/relay.admin"
+            document.wrong(("admin", "socket"), f"{what}: whoever can connect can kill and change")
+        for key in ("socket", "metrics", "agent"):
+            where = table.get(key)
+            if where is not None and where in whose and where.port != 0:
+                what = f"{where} is that of [listeners.{whose[where]}]: each is listened on once"
+                document.wrong(("admin", key), what)
+        for name in table.get("ready_needs", ()):
+            if not (chains.entrances.get(name, True) or self._is_unclear()):
+                what = f"no listener leads to pool {name}: it would never be ready"
+                document.wrong(("admin", "ready_needs"), what)
+        if "ready_needs" in table and table.keys().isdisjoint(("socket", "metrics")):
+            what = "is about /readyz: give metrics or socket, where it is answered"
+            document.wrong(("admin", "ready_needs"), what)
 
     def _made(
         self,

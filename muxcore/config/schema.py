@@ -171,7 +171,14 @@ _LOG = Table(
         "messages": TEXT,
     }
 )
-_ADMIN = Table({"socket": LISTENING, "metrics": LISTENING, "agent": LISTENING})
+_ADMIN = Table(
+    {
+        "socket": LISTENING,
+        "metrics": LISTENING,
+        "agent": LISTENING,
+        "ready_needs": Each(name_of("pools"), least=1),
+    }
+)
 
 FILE = Table(
     {

@@ -57,7 +57,7 @@ class Entrance:
         return _entrance, (self._served, self._name)
 
     @property
-    def services(self) -> tuple[Any, ...]:
+    def services_gone(self) -> tuple[Any, ...]:
         """Relays that have clients still, and that nobody comes to any more."""
         return self._served.gone
 
@@ -173,6 +173,27 @@ class Served:
                 who = f"pool {table['pool']} of {', '.join(each.name for each in upstreams)}"
             for where in table["address"]:
                 yield f"{where} (listeners.{name}): {who}"
+
+    def advised(self) -> Iterator[str]:
+        """Yield what whoever has a file checked may not have thought of; a server tells none."""
+        document = self.document
+        limits = document.section("server").get("limits", {})
+        pools, listeners = document.section("pools").values(), document.section("listeners")
+        ends = [each["address"] for pool in pools for each in pool["upstreams"]]
+        ends += [each for its in listeners.values() for each in its["address"]]
+        if limits.get("keepalive") or limits.get("idle_timeout") or all(each.path for each in ends):
+            return  # a user_timeout is about bytes that were sent: of a pair that is idle, none
+        forever = [
+            f"listeners.{name}" for name, its in listeners.items() if "idle_timeout" not in its
+        ]
+        if forever:
+            whose = " or ".join([*forever[:3], *(["others"] if forever[3:] else [])])
+            what = (
+                f"no keepalive and no idle_timeout: a pair of {whose} whose peer "
+                "vanishes without a word stays until somebody sends it bytes; give server.limits "
+                'keepalive = "60s", or idle_timeout'
+            )
+            yield document.told(("server", "limits"), what)
 
     def demand(self, engine: str | None) -> None:
         """Compare what is served with what an engine can do; several workers can do the same.
@@ -325,7 +346,7 @@ def _unused(document: Document) -> list[str]:
 
 
 def _without_effect(document: Document) -> Iterator[str]:
-    """Yield what a pool says that means nothing without another key, which it lacks."""
+    """Yield what is said that means little without another key of a pool, which it lacks."""
     for name, table in document.section("pools").items():
         given = {*table, *chain.from_iterable(table["upstreams"])}
         if table.get("check", {}).get("agent") is not None:
@@ -334,6 +355,10 @@ def _without_effect(document: Document) -> Iterator[str]:
             if key in table and given.isdisjoint(needed):
                 what = f"has no effect without {' or '.join(needed)}"
                 yield document.told(("pools", name, key), what)
+    for name in document.section("admin").get("ready_needs", ()):
+        if "check" not in document.section("pools")[name]:
+            what = f"pool {name} has no check: it is unready only where somebody took all out"
+            yield document.told(("admin", "ready_needs"), what)
 
 
 def _count_on(before: Any, now: Any) -> None:

@@ -9,6 +9,7 @@
 - ``waiting``: the clients that wait for a place;
 - ``refusals``: those that could have none, or no upstream;
 - ``taking``: which one a client gets, by all of these;
+- ``standing``: what follows from how they are: whether one is up, what it requires of an engine;
 - ``changing``: a pool is told anew, while it is used;
 - ``sharing``: what one of several workers has of it;
 - ``pool``: all of them together.

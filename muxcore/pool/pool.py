@@ -21,7 +21,7 @@ from muxcore.pool import changing, policies, sharing
 from muxcore.pool.checks import Check, obey
 from muxcore.pool.pace import checked_rate
 from muxcore.pool.refusals import Refusals
-from muxcore.pool.taking import Taking
+from muxcore.pool.standing import Standing
 from muxcore.pool.trials import Trials
 from muxcore.pool.turn import shared_number
 from muxcore.pool.upstream import (
@@ -39,14 +39,13 @@ POLICIES = tuple(policies.POLICIES)
 _TRIES = 3  # upstreams: with many that do not answer a client would wait for all of them
 _MOST_TRIES = 1_000  # upstreams: each that is silent costs its client the ``connect_timeout``
 _LONGEST_QUEUE = 1_000_000  # clients: each holds a connection open
-_COUNTING = frozenset({"least-connections", "two-random"})
 
 
 def _spread() -> float:
     return random.random()  # by its name in a pickle: workers do not draw the same numbers
 
 
-class Pool(Taking):
+class Pool(Standing):
     """Upstreams that share the clients, for ``transport.relay(pool)`` and ``muxcore.Relay(pool)``.
 
     ::
@@ -186,14 +185,11 @@ class Pool(Taking):
             cut_failing=cut_failing,
             cut_backups=cut_backups,
         )
-        self._is_plain = False  # every one is up, and they take turns: no more to think about
         self.upstreams = ()
         self.apart: tuple[Address, ...] = ()
         self.on_added: Callable[[Upstream], object] | None = None  # once the checks run
         self.refusals = Refusals(clock)
-        self._has_one_up = True  # as was told last
         self.share = sharing.WHOLE
-        self._shared: Self | None = None  # what a worker was given of it
         names: dict[str, Upstream] = {}
         for upstream in upstreams:
             added = self._admit(upstream, names)
@@ -288,41 +284,9 @@ class Pool(Taking):
             each._look(now)
         self._settle()
 
-    def _settle(self) -> None:
-        """See what follows from what has changed; of each upstream it is known for how long."""
-        self._shared = None
-        self.requires = self._required()
-        self._is_plain = (
-            self._choose is policies.in_turns
-            and not self.slow_start
-            and self._most == math.inf
-            and self.pace is None
-            and len({each.weight for each in self.upstreams}) == 1
-            and all(
-                each.is_up and not (each.backup or each.max_active or each.pace)
-                for each in self.upstreams
-            )
-            and all(each.percent == 100 for each in self.upstreams)
-        )
-        has_one_up = any(each.is_up for each in self.upstreams)
-        if self._has_one_up and not has_one_up:
-            what = f"pool {self.name}" if self.name else repr(self)
-            logger.error("%s has no upstream that is up", what)
-        self._has_one_up = has_one_up
-
     def _called(self, upstream: Upstream) -> str:
         """Return an upstream's name for logs, where another pool may have the same address."""
         return f"{upstream.name} of pool {self.name}" if self.name else upstream.name
-
-    def _required(self) -> frozenset[str]:
-        caps = self.max_active or self.pace or self.queue
-        counts = caps or self.slow_start or self.check or self.policy in _COUNTING
-        counts = counts or any(each.max_active or each.pace for each in self.upstreams)
-        required = {"shared_state"} if counts and self.share == sharing.WHOLE else set()
-        timed = {"timers"} if self.queue or self.check or self.retry_for else set()
-        timed |= {"timers"} if self.trials is not None else set()
-        limited = any(each.witness is not None for each in self.upstreams)
-        return frozenset(required | timed | ({"rates"} if limited else set()))
 
     def share_of(self, number: int, count: int) -> Self:
         """Return what one of several workers has of it; nothing is known of its upstreams yet.

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def asked(tmp_path: Path) -> Iterator[Callable[..., Asked]]:
     """Start a server and its admin service."""
     with contextlib.ExitStack() as running:
 
-        def start(service: Any, config: Any = None, **options: Any) -> Asked:
+        def start(
+            service: Any, config: Any = None, ready_needs: Iterable[str] = (), **options: Any
+        ) -> Asked:
             options.setdefault("engine", "pure-epoll")
             server = muxcore.Server(service, "127.0.0.1:0", **options)
             running.enter_context(server)
@@ -98,6 +100,7 @@ def asked(tmp_path: Path) -> Iterator[Callable[..., Asked]]:
                 metrics="127.0.0.1:0",
                 agent="127.0.0.1:0",
                 config=config,
+                ready_needs=ready_needs,
             )
             running.enter_context(admin)
             made = Asked(server, admin)

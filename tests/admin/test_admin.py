@@ -354,6 +354,41 @@ def test_it_goes_on_while_the_server_drains(asked: Start, upstream: Upstream) ->
             assert sock.makefile().readline() in ("100%\n", "99%\n")
 
 
+def test_it_is_ready_while_each_pool_that_it_needs_has_an_upstream_for_a_client(
+    asked: Start, upstream: Upstream
+) -> None:
+    db = muxcore.Pool(upstream.address, "127.0.0.1:9", name="db")
+    other = muxcore.Pool("127.0.0.1:8", name="other")
+    router = muxcore.Router(muxcore.Route(db, starts_with=b"x"), default=other)
+    one = asked(router, ready_needs=["db"])
+    one.post("/drain?upstream=127.0.0.1:8")  # nobody needs that
+    one.post(f"/drain?upstream={upstream.address}")
+    assert one.ask("/readyz") == (200, "ok\n")
+    one.server.call_soon_threadsafe(db.failed, db.upstreams[1], 0.0, "it is refused")
+    eventually(lambda: one.upstream("127.0.0.1:9")["state"] == "resting", "it does not rest")
+    assert one.ask("/readyz")[0] == 200  # who comes is sent there, and nobody else would find out
+    one.server.call_soon_threadsafe(db.fails, db.upstreams[1], "its check says so")
+    why = (503, "pool db: no upstream may have clients\n")
+    eventually(lambda: one.ask("/readyz") == why, "it is ready")
+    one.where = "metrics"
+    assert one.ask("/readyz") == why
+    assert one.ask("/livez")[0] == 200
+    assert "muxcore_ready 1" in one.ask("/metrics")[1]  # it takes clients all the same
+    one.server.call_soon_threadsafe(db.recovered, db.upstreams[1])
+    eventually(lambda: one.ask("/readyz")[0] == 200, "it is not ready again")
+
+
+def test_a_pool_that_is_needed_is_there_and_somebody_answers_for_it() -> None:
+    relay = muxcore.Relay(muxcore.Pool("127.0.0.1:9", name="db"))
+    server = muxcore.Server(relay, "127.0.0.1:0", engine="pure-epoll")
+    with pytest.raises(ValueError, match="there is no pool 'dbs': did you mean db"):
+        Admin(server, metrics=0, ready_needs=["dbs"])
+    with pytest.raises(ValueError, match="there is no pool 'web': there are db"):
+        Admin(server, metrics=0, ready_needs="web")
+    with pytest.raises(ValueError, match="ready_needs is about /readyz: give metrics or socket"):
+        Admin(server, agent=0, ready_needs=["db"])
+
+
 def test_it_answers_while_the_loop_hangs_and_says_so(asked: Start, upstream: Upstream) -> None:
     one = asked(muxcore.Relay(upstream.address))
     go_on = threading.Event()

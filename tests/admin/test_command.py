@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import muxcore
 from muxcore import cli
 from muxcore.cli import admin as command
+from muxcore.testing.peer import DEADLINE
 from muxcore.testing.upstream import Upstream
 from tests.admin.conftest import Asked
 
@@ -118,8 +121,6 @@ def test_who_cannot_be_reached_is_said_with_what_to_do(
 ) -> None:
     assert cli.main(["admin", f"{tmp_path}/nix", "status"]) == 1
     assert "was the server started with --admin?" in capsys.readouterr().err
-    import socket
-
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(f"{tmp_path}/dead")
     assert cli.main(["admin", f"{tmp_path}/dead", "status"]) == 1
@@ -129,6 +130,49 @@ def test_who_cannot_be_reached_is_said_with_what_to_do(
     with pytest.raises(SystemExit):
         cli.main(["admin", f"{tmp_path}/nix", "kill"])
     assert "kill needs an ID" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("status",), ("drain", "db:1")])
+def test_one_that_hangs_is_not_waited_for_and_is_told_no_change(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "_BEGINS", 0.1)
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(f"{tmp_path}/hung")
+        hung.listen(0)
+        assert cli.main(["admin", f"{tmp_path}/hung", *words]) == 1
+        why = capsys.readouterr().err
+        assert "hung: no answer within 0.1 s: its process is stopped, hangs, or gets no CPU" in why
+        assert "may have been made" not in why
+        assert cli.main(["admin", f"{tmp_path}/hung", *words]) == 1  # its backlog is full by now
+        assert "SIGCONT lets one go on" in capsys.readouterr().err
+        there, _ = hung.accept()
+        with there, there.makefile("rb") as said:
+            assert not said.read().startswith(b"POST")
+
+
+def test_who_does_not_say_that_a_change_is_made_may_make_it_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(f"{tmp_path}/hung")
+        hung.listen()
+
+        def answer_first() -> None:
+            there, _ = hung.accept()
+            with there:
+                there.recv(65_536)
+                there.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        answers = threading.Thread(target=answer_first)
+        answers.start()
+        assert cli.main(["admin", f"{tmp_path}/hung", "drain", "db:1"]) == 1
+        answers.join(DEADLINE)
+    assert "look before you repeat it" in capsys.readouterr().err
 
 
 def test_a_name_cannot_write_on_the_terminal() -> None:

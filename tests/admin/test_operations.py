@@ -81,6 +81,33 @@ def test_one_that_hangs_costs_its_time_once() -> None:
     assert sorted(asyncio.run(asks_both())) == ["pools", "status"]
 
 
+def test_who_is_needed_is_not_waited_for_where_another_process_has_said_enough() -> None:
+    async def unready(*asks: Any, ready: bool = True) -> list[str]:
+        it = operations.Operations(types.SimpleNamespace(ready=ready))
+        it.peers = [cast(Any, types.SimpleNamespace(ask=ask)) for ask in asks]
+        return await asyncio.wait_for(it.unready(["db", "web"]), DEADLINE)
+
+    def has(*names: str) -> Any:
+        async def ask(operation: str) -> list[str]:
+            assert operation == "serving"
+            return [*names]
+
+        return ask
+
+    async def hangs(operation: str) -> None:
+        await asyncio.Event().wait()
+
+    async def ends(operation: str) -> None:
+        raise Unanswered("it has ended")
+
+    no_web = "pool web: no upstream may have clients"
+    assert asyncio.run(unready(hangs, has("db"), has("web", "other"))) == []
+    assert asyncio.run(unready(has("db"), has("db"))) == [no_web]
+    assert asyncio.run(unready(has("db"), ends)) == [no_web, "it has ended"]
+    assert asyncio.run(unready(has("db", "web"), ready=False)) == ["it takes nobody new"]
+    assert len(asyncio.run(unready())) == 2  # nobody serves yet
+
+
 async def _does(operation: str, **given: Any) -> None:
     """A process that does what it is told."""
 

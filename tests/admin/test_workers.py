@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import muxcore
+from muxcore.admin import operations
 from muxcore.testing.peer import Peer
 from muxcore.testing.suite import eventually
 from muxcore.testing.upstream import Upstream
@@ -106,14 +107,50 @@ def test_a_worker_that_hangs_is_named_and_not_waited_for(one: Asked, upstream: U
     assert one.upstream(upstream.address)["total"] == before  # what it said last
     stopped(lambda: one.ask("/livez")[0] == 503, "it is said to live")
     stopped(lambda: f'worker_up{{worker="{number}"}} 0' in one.ask("/metrics")[1], "it is up")
-    stopped(is_drained_elsewhere, "it has drained")
-    os.kill(pid, signal.SIGCONT)
-    eventually(lambda: one.ask("/livez")[0] == 200, "it does not live again")
-    # what it was told in vain it does not do now
-    assert one.upstream("127.0.0.1:9")["states"]["out"] == 1
+
+    def is_told_in_vain() -> bool:
+        stopped(is_drained_elsewhere, "it has drained")
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: one.ask("/livez")[0] == 200, "it does not live again")
+        if one.upstream("127.0.0.1:9")["states"]["out"] == 1:
+            return True
+        one.post("/ready?upstream=127.0.0.1:9")  # it was let go on in time, and nobody heard it
+        return False
+
+    eventually(is_told_in_vain, "what it was told in vain it does later")
     assert len(one.json("/connections")["connections"]) == len(rows)
     for client in clients:
         client.close()
+
+
+def test_workers_are_ready_while_a_client_of_one_may_have_an_upstream(
+    asked: Callable[..., Asked], upstream: Upstream
+) -> None:
+    pool = muxcore.Pool(upstream.address, name="db")
+    one = asked(muxcore.Relay(pool), workers=2, ready_needs=["db"])
+    assert one.ask("/readyz") == (200, "ok\n")
+    one.post(f"/drain?upstream={upstream.address}")
+    assert one.ask("/readyz") == (503, "pool db: no upstream may have clients\n")
+    one.post(f"/ready?upstream={upstream.address}")
+    assert one.ask("/readyz") == (200, "ok\n")
+
+
+def test_what_a_worker_has_counted_stays_though_nobody_asks_for_it(
+    asked: Callable[..., Asked], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_EVERY", 0.05)
+    one = asked(muxcore.Relay(upstream.address), workers=1)
+    (peer,) = one.admin._operations.peers
+    with one.client(upstream) as client:
+        eventually(
+            lambda: any(each["total"] for pool in peer.pools for each in pool["upstreams"]),
+            "nobody asks the worker",
+        )
+        os.kill(peer.pid, signal.SIGKILL)
+        client.read_end()
+    eventually(lambda: one.admin._operations._gone != {}, "it is not gone")
+    eventually(lambda: bool(one.json("/pools")["pools"]), "nobody replaces it")
+    assert one.upstream(upstream.address)["total"] == 1
 
 
 def test_who_replaces_a_worker_is_changed_as_the_others_are(one: Asked, upstream: Upstream) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from muxcore.cli import main
+from muxcore.cli.admin import ask
 from muxcore.config import Served, read, written
 from muxcore.testing import Peer
 from muxcore.testing.peer import DEADLINE
+from muxcore.testing.suite import eventually
 from muxcore.testing.upstream import Upstream
 
 Start = Callable[..., Any]
@@ -48,7 +50,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_check_tells_what_would_be_served_and_opens_nothing(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.write_text(file.read_text().replace("127.0.0.1:0", "192.0.2.1:1"))  # not of this machine
+    text = file.read_text().replace("127.0.0.1:0", "192.0.2.1:1")  # not of this machine
+    file.write_text(text + '[server.limits]\nkeepalive = "60s"\n')
     assert run(capsys, "--config", str(file), "--check") == (
         0,
         (
@@ -58,6 +61,29 @@ def test_a_check_tells_what_would_be_served_and_opens_nothing(
         ),
         "",
     )
+
+
+def test_a_check_tells_once_whose_pairs_nothing_ends(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(text: str) -> str:
+        file.write_text(text)
+        status, _, errors = run(capsys, "--config", str(file), "--check")
+        assert status == 0
+        return errors
+
+    text = file.read_text() + '[server.limits]\n{}\n[listeners.b]\naddress = 1\npool = "web"\n{}\n'
+    why = told(text.format('user_timeout = "30s"', ""))  # which is about bytes that were sent
+    assert why.startswith(
+        f"{file}:6: server.limits: no keepalive and no idle_timeout: a pair of listeners.web or "
+        "listeners.b whose peer vanishes"
+    )
+    assert why.count("\n") == 1
+    assert "a pair of listeners.web whose" in told(text.format("", 'idle_timeout = "1m"'))
+    for limit in ("keepalive", "idle_timeout"):
+        assert told(text.format(f'{limit} = "60s"', "")) == ""
+    unix = text.replace('["127.0.0.1:0", "[::1]:0"]', '"unix:/run/a"').replace("db:5432", "unix:/b")
+    assert told(unix.format("", "").replace("address = 1", 'address = "unix:/run/c"')) == ""
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
@@ -239,6 +265,19 @@ def test_a_successor_whose_metrics_cannot_be_had_is_no_successor(
         relay.signal(signal.SIGTERM)
         assert relay.status() in (0, 1)
         assert relay.said == relay.said[:2]  # the successor never said that it listens
+
+
+def test_a_file_says_which_pools_it_needs_to_be_ready(command: Start, file: Path) -> None:
+    path = f"{file.parent}/admin"
+    text = _FILE.replace('"{}"', '{{address = "127.0.0.1:9", out = true}}').format()
+    file.write_text(f'{text}[admin]\nsocket = "unix:{path}"\nready_needs = ["web"]\n')
+    relay = command("relay", "--config", "relay.toml", cwd=file.parent)
+    relay.address  # noqa: B018
+    answer = (503, "pool web: no upstream may have clients\n")
+    eventually(lambda: ask(path, "GET", "/readyz") == answer, "it is ready, or cannot be asked")
+    assert ask(path, "GET", "/livez")[0] == 200
+    relay.signal(signal.SIGTERM)
+    assert relay.status() == 0
 
 
 def test_a_decision_that_ends_the_program_is_told_of(command: Start, file: Path) -> None:

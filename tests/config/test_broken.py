@@ -536,6 +536,25 @@ def test_what_has_no_effect_is_told_and_is_no_error() -> None:
     assert Served(read("f", text.encode())).warnings == []
 
 
+def test_a_pool_that_ready_needs_has_a_listener_and_should_have_a_check() -> None:
+    def admin(rest: str, text: str = _GOOD) -> str:
+        return text.replace("[log]", f"[admin]\n{rest}\n[log]")
+
+    needs = 'ready_needs = "web"'
+    good = Served(read("f", admin(f"metrics = 1\n{needs}").encode()))
+    assert (good.document.section("admin")["ready_needs"], good.warnings) == (["web"], [])
+    unchecked = admin(f"metrics = 1\n{needs}", _GOOD.replace('check = {every = "2s"}\n', ""))
+    (told,) = Served(read("f", unchecked.encode())).warnings
+    assert told.startswith("f:16: admin.ready_needs: pool web has no check: it is unready only ")
+    where = "relay.toml:17: admin.ready_needs: "
+    (told,) = errors_of(admin('metrics = 1\nready_needs = "wbe"'))
+    assert told.startswith(where + "there is no [pools.wbe]: did you mean web")
+    spare = admin('metrics = 1\nready_needs = "spare"\n[pools.spare]\nupstreams = "a:1"')
+    assert errors_of(spare) == [where + "no listener leads to pool spare: it would never be ready"]
+    what = "is about /readyz: give metrics or socket, where it is answered"
+    assert errors_of(admin(f"agent = 1\n{needs}")) == [where + what]
+
+
 @pytest.mark.parametrize("check", ["true", '"often"'])
 def test_a_check_that_is_no_time_is_told_of_once(check: str) -> None:
     (told,) = errors_of(_GOOD.replace('check = {every = "2s"}', f"check = {check}"))

@@ -422,6 +422,28 @@ def test_what_a_listener_wants_of_proxies_changes(
         assert (now.timeout, now.counts["clients"]) == (9, 1)
 
 
+def test_a_pool_that_is_here_again_has_its_name_and_not_the_one_that_is_gone(
+    file: File, upstreams: tuple[str, str]
+) -> None:
+    guarded = 'limits = "all"'
+    rest = "[limits.all]\nconnections = 9"
+    file.write(upstreams[0], listener=guarded, rest=rest)
+    with file.serve(engine="pure-select") as server:
+        (relay,) = finding.relays(server)
+        server.call_soon_threadsafe(relay.follow)
+        eventually(lambda: relay.clients is not None, "it follows nobody")
+        with Peer(server.addresses[0]) as stays:
+            assert stays.read(1) == b"a"
+            for pool in ("other", "web"):
+                file.write(upstreams[1], listener=guarded, rest=rest, pool=pool)
+                server.reload()
+                eventually(lambda its=pool: [*file.served.pools] == [its], "it is not read")
+            eventually(lambda: said(server) == b"b", "the listener has the old pool")
+            named = finding.pools(server)
+            assert [*named] == ["web", "web-2"]
+            assert named["web"] is file.served.pools["web"]
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_who_waits_for_a_place_of_a_pool_that_is_gone_has_an_answer(
     gone: bool, file: File, caplog: pytest.LogCaptureFixture
