@@ -166,6 +166,7 @@ class Connecting:
     def _late(self) -> None:
         known = lookups.late(self._where, self._answered)
         if known is not None:
+            self._looking = False  # for this one
             self._try(known)
 
     def _resolved(self, found: Found | OSError) -> None:
@@ -178,7 +179,6 @@ class Connecting:
             self._try(found)
 
     def _try(self, found: Found) -> None:
-        self._looking = False
         self._left.extend(_in_turns(found))
         self._try_next()
 

@@ -322,6 +322,20 @@ def test_a_lookup_takes_a_quarter_of_the_time_where_the_last_answer_can_stand_in
     assert not heard
 
 
+def test_a_time_out_at_the_last_addresses_is_none_of_the_lookup(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    where = addresses.parse("several.test:80")
+    with (
+        mock.patch.object(lookups, "look_up", return_value=None),
+        mock.patch.object(lookups, "late", return_value=V4),
+    ):
+        Connecting(engine, where, lambda: Outcome(heard), 3)
+        engine.turn(until=3)
+    (exc,) = heard
+    assert str(exc).endswith("no connection to several.test:80 within 3 s")
+
+
 def test_beyond_the_cap_and_while_the_engine_ends_nothing_is_tried(
     heard: list[BaseException],
 ) -> None:
