@@ -25,8 +25,8 @@ KEPT = 3600.0  # s; a resolver is mended by then, while an address may become so
 NAMES = 1024  # with a port each; as many as address.py keeps, at 1 to 4 KiB
 MOST = 16  # addresses of one; who tries more, a quarter of a second each, has no time for them
 
-# The resolver cannot say now (a time-out, a SERVFAIL), or does not want to (REFUSED): EAI_FAIL is
-# no answer either, while EAI_NONAME and EAI_NODATA say that the name has no address.
+# The resolver is silent, cannot say now (SERVFAIL), or does not want to (REFUSED, which glibc makes
+# EAI_AGAIN, musl EAI_FAIL). EAI_NONAME and EAI_NODATA are answers: the name has no address.
 _NO_ANSWER = (socket.EAI_AGAIN, socket.EAI_FAIL, socket.EAI_MEMORY)
 
 Found: TypeAlias = Sequence[tuple[int, Any]]  # (family, sockaddr) of each address
