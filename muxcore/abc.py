@@ -216,6 +216,8 @@ class Engine(abc.ABC):
 
         Args:
             address: as in ``Server``; a name is looked up in a thread, and all its addresses tried.
+                An answer may be a second old, and an hour where the resolver says nothing now: who
+                cannot have that looks it up himself and gives an address.
             service: its protocol gets ``connection_made``, or ``connection_lost(exc)`` alone where
                 there is no connection; after ``cancel()`` it is not even called.
             timeout: seconds for all of it; None means ``Limits.connect_timeout``.

@@ -19,7 +19,7 @@ In the order to read:
 - ``opening``, ``passed``: listeners are opened, or were by a supervisor, and closed; the server's;
 - ``listener``: a listener of a loop: when it accepts, and when it rests;
 - ``waker``, ``calls``, ``timers``: a loop is woken, and told what to call, now or later;
-- ``lookups``, ``connecting``: from a name to a connection;
+- ``answers``, ``lookups``, ``connecting``: from a name to a connection;
 - ``draining``: nobody new, who is here may finish, and the rest is ended, step by step;
 - ``cells``, ``balance``: counters that several processes share, and who of them takes a client;
 - ``loop``: an engine of one thread and one loop, whoever waits for the events in it;

@@ -3,7 +3,8 @@
 A name may have several addresses, and some of them may be dead. They are tried as RFC 8305 ("Happy
 Eyeballs") has it: the families in turns, the next attempt when the last has failed or a quarter of
 a second after it began; the first to be connected wins, and the others are dropped. Looking a name
-up blocks, so threads do that (``lookups.py``); an IP address needs none.
+up blocks, so threads do that (``lookups.py``); an IP address needs none. A lookup that takes too
+much of the time for all is not waited for where it is known what the name meant before.
 
 A unix socket whose backlog is full answers EAGAIN at once, where TCP would let the connection wait:
 it is tried again until the deadline.
@@ -26,10 +27,11 @@ from muxcore.address import Address
 from muxcore.errors import ConnectTimeout
 from muxcore.limits import Limits
 from muxcore.parts import dispatch, lookups
-from muxcore.parts.lookups import Found
+from muxcore.parts.answers import Found
 from muxcore.protocol import Handle, Service
 
 _NEXT_AFTER = 0.25  # s; RFC 8305, section 8: the recommended Connection Attempt Delay
+_LATE = 0.25  # of the time for all: a lookup takes no more, if the last answer can stand in
 FULL_AGAIN = 0.05  # s between tries of a full backlog: a server that lives takes the next in less
 
 
@@ -119,7 +121,7 @@ class Connecting:
         self._left: deque[tuple[int, Any]] = deque(known)  # addresses not tried yet
         self._errors: list[tuple[int, str]] = []
         self._looking = False  # its name up
-        self._next: Handle | None = None  # timer of the next attempt
+        self._next: Handle | None = None  # timer of the next attempt, or of a lookup that is late
         self._deadline: Handle | None = None
         # C counts what is open or in connect(2), and not those of which the name is looked up
         refusal = refused(engine, where, max(engine.outgoing(), len(engine.connecting)))
@@ -137,9 +139,13 @@ class Connecting:
         self._deadline = self._engine.alarm(self._timeout, self._too_late)
         if self._left:
             self._try_next()
-        else:
-            self._looking = True
-            lookups.look_up(self._where, self._answered)
+            return
+        known = lookups.look_up(self._where, self._answered)
+        if known is not None:
+            self._try(known)
+            return
+        self._looking = True
+        self._next = self._engine.alarm(self._timeout * _LATE, self._late)
 
     def cancel(self) -> None:
         """Drop it: its service hears nothing. Harmless, and idempotent, after an outcome."""
@@ -157,6 +163,12 @@ class Connecting:
         """Hear how the lookup ended, in another thread."""
         self._engine.call_from_thread(self._resolved, found)
 
+    def _late(self) -> None:
+        known = lookups.late(self._where, self._answered)
+        if known is not None:
+            self._looking = False  # for this one
+            self._try(known)
+
     def _resolved(self, found: Found | OSError) -> None:
         self._looking = False
         if isinstance(found, OSError):
@@ -164,8 +176,11 @@ class Connecting:
             kind = socket.gaierror if isinstance(found, socket.gaierror) else OSError
             self._failed(kind(found.errno, why))
         else:
-            self._left.extend(_in_turns(found))
-            self._try_next()
+            self._try(found)
+
+    def _try(self, found: Found) -> None:
+        self._left.extend(_in_turns(found))
+        self._try_next()
 
     # -- attempts
 

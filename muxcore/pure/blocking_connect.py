@@ -1,7 +1,8 @@
 """A connection that a child of the process model opens: only its own client waits meanwhile.
 
 Known weakness: a name is looked up by a plain getaddrinfo(3), which no deadline and no stop can
-interrupt: it takes as long as the resolver lets it.
+interrupt: it takes as long as the resolver lets it. Nor is there an earlier answer to stand in for
+it: what a child has been told ends with the child.
 """
 
 from __future__ import annotations

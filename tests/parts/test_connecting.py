@@ -18,10 +18,17 @@ from muxcore import Limits
 from muxcore import address as addresses
 from muxcore.errors import ConnectTimeout, ServiceError
 from muxcore.parts import lookups
+from muxcore.parts.answers import Answers
 from muxcore.parts.connecting import Connecting
+from muxcore.testing import eventually
 
 V4 = [(socket.AF_INET, (f"192.0.2.{n}", 80)) for n in range(1, 4)]
 V6 = [(socket.AF_INET6, (f"2001:db8::{n}", 80, 0, 0)) for n in range(1, 4)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "_answers", Answers(lambda: 0.0))
 
 
 class Timer:
@@ -276,12 +283,57 @@ def test_a_name_whose_lookup_takes_too_long_is_told_so(
     engine: Engine, heard: list[BaseException]
 ) -> None:
     """ "No connection" alone would send people to the upstream, not to the resolver."""
-    with mock.patch.object(lookups, "look_up"):
+    with mock.patch.object(lookups, "look_up", return_value=None):
         Connecting(engine, addresses.parse("several.test:80"), lambda: Outcome(heard), 3)
     engine.turn(until=3)
     (exc,) = heard
     assert isinstance(exc, ConnectTimeout)
     assert str(exc).endswith("to several.test:80 within 3 s: its name is still looked up")
+
+
+def test_a_name_that_was_looked_up_just_now_is_connected_to_within_the_call(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    connect(engine, heard, [V4[0], V6[0]])
+    Connecting(engine, addresses.parse("several.test:80"), lambda: Outcome(heard), 10)
+    assert engine.tried == ["192.0.2.1", "192.0.2.1"]
+    engine.turn(until=0.25)
+    assert engine.tried[2:] == ["2001:db8::1", "2001:db8::1"]
+
+
+def test_a_lookup_takes_a_quarter_of_the_time_where_the_last_answer_can_stand_in(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    where = addresses.parse("several.test:80")
+    lookups._answers.heard(where, V4)
+    go_on = threading.Event()
+    with mock.patch.object(addresses, "resolve", side_effect=lambda _: go_on.wait(10) and V6):
+        Connecting(engine, where, lambda: Outcome(heard), 8)
+        engine.turn(until=1.99)
+        assert engine.tried == []
+        engine.turn(until=2)
+        assert engine.tried == ["192.0.2.1"]
+        go_on.set()
+        eventually(lambda: lookups._threads == 0, "the thread ends")
+    engine.turn(until=2.3)
+    assert engine.tried == ["192.0.2.1", "192.0.2.2"]  # and none of the late answer
+    engine.attempts[1].done(engine.attempts[1], 0)
+    assert engine.opened == ["192.0.2.2"]
+    assert not heard
+
+
+def test_a_time_out_at_the_last_addresses_is_none_of_the_lookup(
+    engine: Engine, heard: list[BaseException]
+) -> None:
+    where = addresses.parse("several.test:80")
+    with (
+        mock.patch.object(lookups, "look_up", return_value=None),
+        mock.patch.object(lookups, "late", return_value=V4),
+    ):
+        Connecting(engine, where, lambda: Outcome(heard), 3)
+        engine.turn(until=3)
+    (exc,) = heard
+    assert str(exc).endswith("no connection to several.test:80 within 3 s")
 
 
 def test_beyond_the_cap_and_while_the_engine_ends_nothing_is_tried(

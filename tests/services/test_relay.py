@@ -10,10 +10,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 
 import pytest
 
 import muxcore
+from muxcore import address as addresses
+from muxcore.parts import lookups
+from muxcore.parts.answers import FRESH, Answers
 from muxcore.services.relay import Record
 from muxcore.services.relay.access_log import as_json, as_text
 from muxcore.testing.peer import DEADLINE, Peer
@@ -84,6 +89,30 @@ def test_the_next_upstream_takes_over_from_one_that_refuses(
                 assert client.read(1) == b"%d" % number
                 there.close()
                 client.read_eof()
+
+
+@pytest.mark.parametrize("engine", SHARED)
+def test_while_the_resolver_fails_clients_are_joined_where_the_name_was_last(
+    engine: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    real = addresses.resolve
+    resolver = mock.Mock(return_value=real(addresses.parse(upstream.address)))
+
+    def resolve(where: muxcore.Address, *, passive: bool = False) -> Any:
+        return resolver() if where.host == "db.test" else real(where, passive=passive)
+
+    monkeypatch.setattr(addresses, "resolve", resolve)
+    monkeypatch.setattr(lookups, "_answers", Answers(lambda: now))
+    with _served(muxcore.Relay("db.test:5432"), engine) as server:
+        for _ in range(4):
+            with Peer(server.addresses[0]) as client, upstream.accept() as there:
+                there.send(b"!")
+                assert client.read(1) == b"!"
+            now += FRESH
+            resolver.side_effect = socket.gaierror(socket.EAI_AGAIN, "not now")
+        eventually(lambda: resolver.call_count == 4, "it is asked each time")
+        eventually(lambda: lookups._threads == 0, "the thread ends")
 
 
 @pytest.mark.parametrize("engine", SHARED)

@@ -175,6 +175,9 @@ class Lookups:
     def look_up(self, where: Any, told: Callable[[Any], object]) -> None:
         self.waiting.append(told)
 
+    def late(self, where: Any, told: Callable[[Any], object]) -> None:
+        """Nothing is known of it from before."""
+
     def forget(self, where: Any, told: Callable[[Any], object]) -> None:
         if told in self.waiting:
             self.waiting.remove(told)
