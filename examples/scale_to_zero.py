@@ -117,15 +117,21 @@ class Program:
         process = self._process
         assert process is not None
         print(f"stopping {self._command[0]}", flush=True)
-        os.killpg(process.pid, signal.SIGTERM)  # its session's: what it has started ends, too
+        _tell(process.pid, signal.SIGTERM)
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._grace):
                     await process.wait()
         finally:  # also where this is cancelled: nothing may be left
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                _tell(process.pid, signal.SIGKILL)
                 await process.wait()
+
+
+def _tell(session: int, number: signal.Signals) -> None:
+    """Send a signal to a session: what the program has started ends, too."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended; the loop has yet to hear of it
+        os.killpg(session, number)
 
 
 async def handle(program: Program, conn: mux.Connection) -> None:
