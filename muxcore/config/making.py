@@ -102,6 +102,9 @@ class Making:
         path = ("routes", name)
         if self._document.is_wrong(*path):
             return None
+        named = {table.get("default"), *(rule.get("pool") for rule in table.get("rules", ()))}
+        if named & (self._document.section("pools").keys() - pools.keys()):
+            return None  # what is wrong with that pool was told
         routes, settings = self._plan(path, table, pools)
         if self._document.is_wrong(*path):
             return None

@@ -494,6 +494,22 @@ def test_what_one_table_cannot_be_is_told_at_once_whoever_refuses_it() -> None:
     ]
 
 
+def test_a_route_is_not_blamed_for_a_pool_that_is_wrong() -> None:
+    text = """
+[listeners.web]
+address = 80
+route = "all"
+[pools.out]
+upstreams = ["db1:5432"]
+trys = 2
+[routes.all]
+rules = [{tls_name = "example.com", pool = "out"}]
+default = "out"
+"""
+    (told,) = errors_of(text)
+    assert "did you mean tries?" in told
+
+
 def test_so_many_are_told_and_the_others_are_counted() -> None:
     wrong = "".join(f"key{number} = 1\n" for number in range(30))
     told = errors_of(_GOOD.replace("[log]\n", f"[log]\n{wrong}"))
